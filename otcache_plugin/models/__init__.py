@@ -1,0 +1,1 @@
+"""Models that ship with the package: the embedded trained pipeline and the exact-flow test-bed."""

@@ -1,0 +1,187 @@
+"""The edge table: what caching each possible segment costs, measured once on full-step runs.
+
+It is the edge multigraph of MeanCache (arXiv 2601.19961, section 3.3). The edge (i → j, K) stands
+for caching the steps i+1 … j-1 with look-back K, and holds the mean absolute difference between
+the average velocity from i to j that the estimate yields and the recorded one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._validation import as_int, as_positive, as_sigmas
+from .errors import EdgeTableError
+from .schedule import Schedule
+
+__all__ = ["EdgeSettings", "EdgeTable"]
+
+
+@dataclass(frozen=True)
+class EdgeSettings:
+    """How to read an edge table.
+
+    Args:
+        cost: "velocity" takes the error of the average velocity as it is; "displacement" multiplies
+            it by the segment's change of sigma, which makes it the error of the latents at the
+            segment's end. The papers leave the choice open.
+        gamma: Exponent on each edge's cost, finite and above 0; above 1 it punishes peaks.
+        look_back: None for the best look-back of each edge, a number for the same on all.
+
+    Raises:
+        EdgeTableError: One of these cannot be used.
+    """
+
+    cost: Literal["velocity", "displacement"] = "displacement"
+    gamma: float = 1.0
+    look_back: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cost not in ("velocity", "displacement"):
+            raise EdgeTableError(
+                "cost", self.cost, "not a known cost", "Use 'velocity' or 'displacement'"
+            )
+        gamma = as_positive("gamma", self.gamma, EdgeTableError, "Use a number such as gamma=4.0")
+        object.__setattr__(self, "gamma", gamma)
+        if self.look_back is not None:
+            remedy = "Use None, or 1 or more"
+            look_back = as_int("look_back", self.look_back, EdgeTableError, remedy)
+            if look_back < 1:
+                raise EdgeTableError("look_back", look_back, "below 1", remedy)
+            object.__setattr__(self, "look_back", look_back)
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeTable:
+    """Velocity errors of every edge, with the noise schedule that they were measured on.
+
+    Both arrays are copied and made read-only. Tables compare by identity.
+
+    Args:
+        velocity_errors: float32 of shape (T, T, K): entry [i, j, k-1] is L_k(i → j), the mean
+            absolute error of the average velocity, in the units of the velocity. 0 where
+            j == i + 1, +inf where j <= i, finite and not negative elsewhere.
+        sigmas: float64 of shape (T+1,), strictly decreasing.
+
+    Raises:
+        EdgeTableError: Any of this does not hold.
+    """
+
+    velocity_errors: NDArray[np.float32]
+    sigmas: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        errors = np.array(self.velocity_errors, dtype=np.float32)
+        _check_errors(errors)
+        sigmas = as_sigmas("sigmas", self.sigmas, errors.shape[0], EdgeTableError)
+        errors.flags.writeable = False
+        sigmas.flags.writeable = False
+        object.__setattr__(self, "velocity_errors", errors)
+        object.__setattr__(self, "sigmas", sigmas)
+
+    def __reduce__(self) -> tuple[type[EdgeTable], tuple[NDArray[np.float32], NDArray[np.float64]]]:
+        # Rebuilt through the constructor: an unpickled array would be writable again.
+        return EdgeTable, (self.velocity_errors, self.sigmas)
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the runs that the table was measured on, T."""
+        return len(self.velocity_errors)
+
+    @property
+    def max_look_back(self) -> int:
+        """Largest look-back in the table, K."""
+        return int(self.velocity_errors.shape[2])
+
+    def costs(self, settings: EdgeSettings) -> NDArray[np.float64]:
+        """Return the cost of every edge, before gamma: float64 of shape (T, T), +inf for j <= i.
+
+        Raises:
+            EdgeTableError: The settings ask for a look-back that the table does not have.
+        """
+        if settings.look_back is None:
+            errors = self.velocity_errors.min(axis=2)
+        else:
+            errors = self.velocity_errors[:, :, self._require(settings.look_back) - 1]
+        return self._read(errors.astype(np.float64), settings)
+
+    def look_backs(self, computed_steps: Sequence[int], settings: EdgeSettings) -> tuple[int, ...]:
+        """Return the look-back of each segment: the best of the table, or the settings' constant.
+
+        Ties go to the smaller look-back, since more than the steps so far cannot be looked back on.
+        A segment of gap 1 has no cached step and gets 1.
+
+        Raises:
+            ScheduleError: The steps are no schedule of this table's steps.
+            EdgeTableError: The settings ask for a look-back that the table does not have.
+        """
+        schedule = Schedule(computed_steps, self.num_inference_steps)
+        if settings.look_back is not None:
+            constant = self._require(settings.look_back)
+            return tuple(constant if gap > 1 else 1 for gap in schedule.gaps)
+        best = self.velocity_errors.argmin(axis=2) + 1
+        return tuple(int(best[segment.start, segment.end]) for segment in schedule.segments)
+
+    def path_cost(self, schedule: Schedule, settings: EdgeSettings) -> float:
+        """Return the sum of cost^gamma over the segments, with the schedule's own look-backs.
+
+        Raises:
+            EdgeTableError: The schedule has another number of steps, or a segment looks further
+                back than the table.
+        """
+        if schedule.num_inference_steps != self.num_inference_steps:
+            raise EdgeTableError(
+                "schedule",
+                schedule,
+                f"not of the table's {self.num_inference_steps} steps",
+                "Use a schedule of as many steps as the table",
+            )
+        total = 0.0
+        for segment in schedule.segments:
+            if segment.gap > 1:
+                errors = self.velocity_errors[:, :, self._require(segment.look_back) - 1]
+                costs = self._read(errors.astype(np.float64), settings)
+                total += float(costs[segment.start, segment.end]) ** settings.gamma
+        return total
+
+    def _read(self, errors: NDArray[np.float64], settings: EdgeSettings) -> NDArray[np.float64]:
+        if settings.cost == "velocity":
+            return errors
+        steps = self.sigmas[:-1]
+        widths = np.abs(steps[None, :] - steps[:, None])
+        # The diagonal is 0 wide and infinitely wrong: only true edges are multiplied.
+        return np.multiply(errors, widths, out=errors, where=np.isfinite(errors))
+
+    def _require(self, look_back: int) -> int:
+        if look_back > self.max_look_back:
+            raise EdgeTableError(
+                "look_back",
+                look_back,
+                f"the table goes up to {self.max_look_back}",
+                f"Use 1 … {self.max_look_back}",
+            )
+        return look_back
+
+
+def _check_errors(errors: NDArray[np.float32]) -> None:
+    field = "velocity_errors"
+    if errors.ndim != 3 or errors.shape[0] != errors.shape[1] or 0 in errors.shape:
+        raise EdgeTableError(
+            field, errors.shape, "not of shape (T, T, K)", "Pass one table of T by T per look-back"
+        )
+    total = errors.shape[0]
+    start, end = np.indices((total, total))
+    for where, valid, problem, remedy in (
+        (end <= start, errors == np.inf, "must be +inf, there is no edge", "Set j <= i to +inf"),
+        (end == start + 1, errors == 0, "must be 0, nothing is cached", "Set gap-1 edges to 0"),
+        (end > start + 1, np.isfinite(errors) & (errors >= 0), "not finite and >= 0", "Measure it"),
+    ):
+        wrong = np.argwhere(where[:, :, None] & ~valid)
+        if len(wrong):
+            i, j, k = (int(index) for index in wrong[0])
+            name = f"{field}[{i}, {j}, {k}]"
+            raise EdgeTableError(name, float(errors[i, j, k]), problem, remedy)

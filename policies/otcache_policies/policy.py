@@ -1,0 +1,146 @@
+"""What a policy is: a way to get a schedule for a budget, and the budgets that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ._validation import as_int, as_positive
+from .errors import BudgetError
+from .schedule import Schedule
+
+__all__ = ["Budgets", "Policy", "budget_for_speedup"]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The budgets that a policy serves: a range, and always every step of the run.
+
+    Args:
+        smallest: Smallest budget.
+        largest: Largest budget of the range, inclusive.
+        num_inference_steps: Steps of the run, T. The budget T computes every step, so it needs
+            no policy and is always served.
+
+    Raises:
+        BudgetError: Not 1 <= smallest <= largest <= num_inference_steps.
+    """
+
+    smallest: int
+    largest: int
+    num_inference_steps: int
+
+    def __post_init__(self) -> None:
+        remedy = "Use 1 <= smallest <= largest <= num_inference_steps"
+        for field in ("smallest", "largest", "num_inference_steps"):
+            value = as_int(field, getattr(self, field), BudgetError, remedy)
+            object.__setattr__(self, field, value)
+        if self.smallest < 1:
+            raise BudgetError("smallest", self.smallest, "below 1", remedy)
+        if self.largest < self.smallest:
+            problem = f"below the smallest budget {self.smallest}"
+            raise BudgetError("largest", self.largest, problem, remedy)
+        if self.largest > self.num_inference_steps:
+            problem = f"above the {self.num_inference_steps} steps of the run"
+            raise BudgetError("largest", self.largest, problem, remedy)
+
+    def __contains__(self, budget: object) -> bool:
+        if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
+            return False
+        value = int(budget)
+        return self.smallest <= value <= self.largest or value == self.num_inference_steps
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through every served budget, smallest first."""
+        yield from range(self.smallest, self.largest + 1)
+        if self.largest < self.num_inference_steps:
+            yield self.num_inference_steps
+
+    def __str__(self) -> str:
+        span = f"{self.smallest} … {self.largest}"
+        if self.smallest == self.largest:
+            span = f"{self.smallest}"
+        if self.largest == self.num_inference_steps:
+            return span
+        return f"{span}, or {self.num_inference_steps}"
+
+    def require(self, budget: int, policy_name: str) -> int:
+        """Return the budget as `int` if it is served.
+
+        Raises:
+            BudgetError: It is not; the message lists what is.
+        """
+        remedy = f"Use budget={self}"
+        budget = as_int("budget", budget, BudgetError, remedy)
+        if budget in self:
+            return budget
+        if budget < self.smallest:
+            problem = f"below the smallest budget {self.smallest} of policy {policy_name!r}"
+        elif budget > self.num_inference_steps:
+            problem = f"above the {self.num_inference_steps} steps of the run"
+        else:
+            problem = f"above the largest budget {self.largest} of policy {policy_name!r}"
+        raise BudgetError("budget", budget, problem, remedy)
+
+    def clamp(self, budget: int) -> int:
+        """Return the served budget for any integer.
+
+        The range's ends catch what lies below and above it; only a budget of all the steps or more
+        becomes the full run, so a request for some speed-up never ends up with none.
+        """
+        budget = as_int("budget", budget, BudgetError, f"Use budget={self}")
+        if budget >= self.num_inference_steps:
+            return self.num_inference_steps
+        return min(max(budget, self.smallest), self.largest)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A way to get a schedule for a budget, calibrated or not.
+
+    `otcache_policies.testing.PolicyConformance` checks an implementation.
+    """
+
+    @property
+    def name(self) -> str:
+        """The policy's word in `policy=`: an identifier such as "otcache"."""
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the runs that the schedules are for."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets that `schedule` serves."""
+
+    def schedule(self, budget: int) -> Schedule:
+        """Return the schedule with exactly `budget` computed steps.
+
+        The same budget gives an equal schedule every time.
+
+        Raises:
+            BudgetError: The budget is not among `budgets`.
+        """
+
+
+def budget_for_speedup(speedup: float, num_inference_steps: int) -> int:
+    """Return the budget whose limit of the speed-up is nearest to the requested one: round(T / s).
+
+    Halves go to the even budget, as in Python: 4x of 50 steps is budget 12. A run of two steps or
+    more computes at least its first and its last.
+
+    Raises:
+        BudgetError: The speed-up is not a finite number >= 1, or there is no step.
+    """
+    remedy = "Use a speed-up of 1 or more, such as speedup=4.0"
+    ratio = as_positive("speedup", speedup, BudgetError, remedy)
+    if ratio < 1:
+        raise BudgetError("speedup", speedup, "below 1, that would be slower", remedy)
+    field = "num_inference_steps"
+    total = as_int(field, num_inference_steps, BudgetError, "Use 1 or more")
+    if total < 1:
+        raise BudgetError(field, total, "a run has at least one step", "Use 1 or more")
+    return max(round(total / ratio), min(2, total))
