@@ -14,7 +14,6 @@ from .schedule import Schedule, Segment
 from .shortest_path import budgeted_shortest_path
 from .transport import (
     geodesic_weights,
-    inherited_look_backs,
     lift,
     predict,
     project_sum,
@@ -42,7 +41,6 @@ __all__ = [
     "budget_for_speedup",
     "budgeted_shortest_path",
     "geodesic_weights",
-    "inherited_look_backs",
     "lift",
     "predict",
     "project_sum",

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ._validation import as_int, as_positive, as_sigmas
+from ._validation import as_array, as_int, as_positive, as_sigmas
 from .errors import EdgeTableError
 from .schedule import Schedule
 
@@ -75,7 +75,10 @@ class EdgeTable:
     sigmas: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        errors = np.array(self.velocity_errors, dtype=np.float32)
+        remedy = "Pass a float32 array of shape (T, T, K)"
+        numbers = as_array("velocity_errors", self.velocity_errors, EdgeTableError, remedy)
+        with np.errstate(over="ignore"):  # What is too large becomes +inf, and is refused as that.
+            errors = numbers.astype(np.float32)
         _check_errors(errors)
         sigmas = as_sigmas("sigmas", self.sigmas, errors.shape[0], EdgeTableError)
         errors.flags.writeable = False

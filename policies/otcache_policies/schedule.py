@@ -116,7 +116,8 @@ class Schedule:
     @property
     def mask(self) -> tuple[bool, ...]:
         """One entry per step, True where the step is computed."""
-        return tuple(map(set(self.computed_steps).__contains__, range(self.num_inference_steps)))
+        computed = set(self.computed_steps)
+        return tuple(step in computed for step in range(self.num_inference_steps))
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -25,6 +25,7 @@ __all__ = [
     "predict",
     "project_sum",
     "realise",
+    "require_endpoints",
     "transfer",
     "wasserstein_barycentre",
 ]
@@ -72,13 +73,15 @@ def geodesic_weights(anchor_budget: int, reference_budget: int, budget: int) -> 
     At either calibrated budget the other one's weight is small but not 0.
 
     Raises:
-        BudgetError: A calibrated budget is below 2.
+        BudgetError: A budget is not an integer, or a calibrated one is below 2.
     """
+    budget = as_int("budget", budget, BudgetError, "Use a whole number of computed steps")
     weights = []
     for field, calibrated in (
         ("anchor_budget", anchor_budget),
         ("reference_budget", reference_budget),
     ):
+        calibrated = as_int(field, calibrated, BudgetError, "Use 2 or more")
         if calibrated < 2:
             raise BudgetError(field, calibrated, "below 2, its weight is 0", "Use 2 or more")
         weights.append(math.log(calibrated) / (abs(calibrated - budget) + 1))
@@ -240,6 +243,7 @@ def transfer(
     source = as_sigmas("sigmas", sigmas, schedule.num_inference_steps, ScheduleError)
     target = as_sigmas("target_sigmas", target_sigmas, None, ScheduleError)
     total = len(target) - 1
+    budget = as_int("budget", budget, BudgetError, f"Use budget=2 … {total}")
     unchanged = source.shape == target.shape and np.allclose(source, target, rtol=0, atol=1e-6)
     if unchanged and budget == schedule.budget:
         return schedule

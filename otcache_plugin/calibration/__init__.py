@@ -1,0 +1,1 @@
+"""Calibration: from a pipeline to a policy document."""

@@ -1,0 +1,1 @@
+"""Measuring what a schedule costs: prompt-seed pairs, metrics, paired statistics."""

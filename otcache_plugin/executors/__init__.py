@@ -1,0 +1,1 @@
+"""Executors: what makes a schedule happen inside a pipeline."""

@@ -1,0 +1,64 @@
+"""The average-velocity estimator: what stands in for the transformer on a cached step.
+
+MeanCache (arXiv 2601.19961) replaces the velocity of a cached step by one extrapolated from the
+average velocity over a window of past steps. The executor calls it inside a pipeline and the edge
+table calls it on recorded trajectories: one function, so that the costs a schedule is chosen by are
+the errors that the run will make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One denoising step as it happened, computed or cached.
+
+    Attributes:
+        x_before: latents handed to ``scheduler.step``, any shape.
+        x_after: latents it returned, same shape.
+        velocity: the model output it used, same shape.
+        sigma_before: noise level before the step, a 0-dimensional float32 tensor.
+        sigma_after: noise level after the step, likewise.
+    """
+
+    x_before: torch.Tensor
+    x_after: torch.Tensor
+    velocity: torch.Tensor
+    sigma_before: torch.Tensor
+    sigma_after: torch.Tensor
+
+
+def estimate_velocity(
+    log: Sequence[LogEntry], look_back: int, sigma: torch.Tensor, sigma_next: torch.Tensor
+) -> torch.Tensor:
+    """Estimates the velocity of the step from ``sigma`` to ``sigma_next``.
+
+    With the window starting at ``r = L - min(K, L)``, L entries in the log and look-back K:
+    the average velocity over the window ``u``, its slope ``jvp = (v[r] - u) / window`` and
+    ``v[L-1] - jvp * (sigma_next - sigma)``. K = 1 is plain reuse of the last velocity, up to
+    rounding.
+
+    Args:
+        log: the steps so far, oldest first, at least one; entries older than the look-back are
+            never read, so a caller may drop them.
+        look_back: K, at least 1.
+        sigma: noise level before the step, a 0-dimensional float32 tensor.
+        sigma_next: noise level after it, likewise.
+
+    Returns:
+        The velocity, in the shape and dtype of the last one logged.
+    """
+    last = log[-1]
+    first = log[len(log) - min(look_back, len(log))]
+    window = last.sigma_after - first.sigma_before
+    average = (last.x_after.float() - first.x_before.float()) / window
+    jvp = ((first.velocity.float() - average) / window).to(last.velocity.dtype)
+    return last.velocity - jvp * (sigma_next - sigma)

@@ -1,0 +1,316 @@
+"""The velocity executor: on a cached step the transformer is not called at all.
+
+A hook on the transformer short-circuits its forward on cached steps, whatever the number of calls
+per step (guidance as two calls, as one doubled batch, or none); what the pipeline then makes of
+the stale output does not matter, because the model output that reaches ``scheduler.step`` is
+replaced by the average-velocity estimate. Everything sits on the instances of one pipeline and is
+taken off again by ``remove``.
+
+A run begins at ``scheduler.set_timesteps``: the state of any earlier run, finished or interrupted,
+is dropped there, and the schedule is resolved from the sigmas that the scheduler then has.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.hooks import HookRegistry, ModelHook
+
+from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
+from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
+from otcache_plugin.report import RunReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from otcache_plugin.plan import Plan, Resolution
+
+HOOK_NAME = "otcache_velocity"
+DENOISERS = ("transformer", "transformer_2")
+"""Attributes of a pipeline that hold a denoiser; Wan 2.2 has two."""
+
+BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers")
+
+
+class VelocityExecutor:
+    """Skips the whole transformer on cached steps and estimates the average velocity."""
+
+    name: ClassVar[str] = "velocity"
+
+    def apply(
+        self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
+    ) -> VelocityActivation:
+        """Hooks the pipeline's denoisers and scheduler.
+
+        Args:
+            pipe: the pipeline to accelerate.
+            plan: what to compute.
+            cache_dit_arguments: the remaining arguments of ``cache_dit.enable_cache``; those that
+                configure its block cache contradict this executor.
+
+        Returns:
+            The activation, which reports and removes itself.
+
+        Raises:
+            ArgumentError: a block-cache argument was given.
+            PipelineError: no denoiser, or a scheduler whose step is not the Euler step of a
+                velocity.
+        """
+        refuse_block_cache_arguments(cache_dit_arguments)
+        return VelocityActivation(plan, find_denoisers(pipe), find_euler_scheduler(pipe), pipe)
+
+
+def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None:
+    """Raises ArgumentError when cache-dit's block cache is configured beside this executor."""
+    for name in BLOCK_CACHE_ARGUMENTS:
+        if cache_dit_arguments.get(name) is not None:
+            raise ArgumentError(
+                name,
+                cache_dit_arguments[name],
+                "contradicts executor='velocity', which skips the whole transformer and leaves "
+                "nothing for cache-dit's block cache to decide",
+                "Drop it, or pass executor='blocks' to run the schedule inside cache-dit's cache",
+            )
+
+
+def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
+    """The pipeline's transformers; raises PipelineError when it has none."""
+    found = tuple(
+        module for name in DENOISERS if (module := getattr(pipe, name, None)) is not None
+    )
+    if not found:
+        raise PipelineError(
+            "transformer",
+            None,
+            f"{type(pipe).__name__} has no transformer",
+            "Pass a diffusers pipeline with a transformer denoiser (FLUX, Qwen-Image, …)",
+        )
+    return found
+
+
+def find_euler_scheduler(pipe: DiffusionPipeline) -> FlowMatchEulerDiscreteScheduler:
+    """The pipeline's scheduler; raises PipelineError unless it takes Euler steps of a velocity."""
+    scheduler = getattr(pipe, "scheduler", None)
+    if scheduler is None:
+        raise PipelineError(
+            "scheduler",
+            None,
+            f"{type(pipe).__name__} has no scheduler",
+            "Set pipe.scheduler to a FlowMatchEulerDiscreteScheduler",
+        )
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        raise PipelineError(
+            "scheduler",
+            type(scheduler).__name__,
+            "the average velocity is defined for Euler steps of a flow-matching velocity",
+            "Use a FlowMatchEulerDiscreteScheduler, or executor='blocks'",
+        )
+    if scheduler.config.get("stochastic_sampling"):
+        raise PipelineError(
+            "scheduler.stochastic_sampling",
+            True,
+            "its steps add noise, so the latents' displacement is not an average velocity",
+            "Set stochastic_sampling=False, or use executor='blocks'",
+        )
+    return scheduler
+
+
+def _in_place_of(original: Callable[..., Any], replacement: Callable[..., Any]) -> Any:
+    """The replacement with the signature of the original, which pipelines inspect."""
+    return functools.update_wrapper(functools.partial(replacement), original)
+
+
+class _Run:
+    """What one run has done so far."""
+
+    def __init__(self, resolution: Resolution, sigmas: torch.Tensor, begin: int) -> None:
+        self.schedule = resolution.schedule
+        self.transferred = resolution.transferred
+        self.sigmas = sigmas
+        self.begin = begin
+        self.step = 0
+        self.calls_in_step = 0
+        self.computed_steps: list[int] = []
+        self.transformer_calls = 0
+        self.stale_outputs: list[Any] = []
+        self.log: deque[LogEntry] = deque(maxlen=max(self.schedule.look_backs, default=1))
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.schedule.num_inference_steps
+
+    def release(self) -> None:
+        """Drops the tensors, which nothing needs once the last step is taken."""
+        self.stale_outputs.clear()
+        self.log.clear()
+
+
+class _SkipCachedSteps(ModelHook):
+    """Answers a cached step's transformer call with the output of the last computed step."""
+
+    def __init__(self, activation: VelocityActivation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        run = self.activation.run_for_forward()
+        if run is None:
+            return self.fn_ref.original_forward(*args, **kwargs)
+        call, run.calls_in_step = run.calls_in_step, run.calls_in_step + 1
+        if not run.schedule.is_computed(run.step):
+            return run.stale_outputs[min(call, len(run.stale_outputs) - 1)]
+        output = self.fn_ref.original_forward(*args, **kwargs)
+        if call == 0:
+            run.stale_outputs.clear()
+        run.stale_outputs.append(output)
+        run.transformer_calls += 1
+        return output
+
+
+class VelocityActivation:
+    """The hooks on one pipeline, and the state of its current or last run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        denoisers: tuple[torch.nn.Module, ...],
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        pipe: DiffusionPipeline,
+    ) -> None:
+        self.plan = plan
+        self._pipe = pipe
+        self._denoisers = denoisers
+        self._scheduler = scheduler
+        self._run: _Run | None = None
+        self._run_pending = False
+        for denoiser in denoisers:
+            registry = HookRegistry.check_if_exists_or_initialize(denoiser)
+            registry.register_hook(_SkipCachedSteps(self), HOOK_NAME)
+        self._original_set_timesteps = scheduler.set_timesteps
+        self._original_step = scheduler.step
+        scheduler.set_timesteps = _in_place_of(scheduler.set_timesteps, self._set_timesteps)
+        scheduler.step = _in_place_of(scheduler.step, self._step)
+
+    def remove(self) -> None:
+        """Takes every hook off; the pipeline is then as it was."""
+        for denoiser in self._denoisers:
+            registry = HookRegistry.check_if_exists_or_initialize(denoiser)
+            registry.remove_hook(HOOK_NAME, recurse=False)
+        del self._scheduler.set_timesteps, self._scheduler.step
+        self._run, self._run_pending = None, False
+
+    def report(self) -> RunReport:
+        """The current or last run."""
+        origin = self.plan.origin
+        source = (
+            {"document": origin.source, "model": origin.model, "revision": origin.revision}
+            if origin
+            else {}
+        )
+        run = self._run
+        if run is None:
+            return RunReport(self.plan.policy_name, VelocityExecutor.name, **source)
+        return RunReport(
+            self.plan.policy_name,
+            VelocityExecutor.name,
+            **source,
+            num_inference_steps=run.schedule.num_inference_steps,
+            planned_steps=run.schedule.computed_steps,
+            look_backs=run.schedule.look_backs,
+            computed_steps=tuple(run.computed_steps),
+            finished_steps=run.step,
+            transformer_calls=run.transformer_calls,
+            transferred=run.transferred,
+        )
+
+    def run_for_forward(self) -> _Run | None:
+        """The run that a transformer call belongs to; None outside of any (a direct call)."""
+        if self._pipe.scheduler is not self._scheduler:
+            raise ExecutionError(
+                "the pipeline's scheduler was replaced after enable_cache, so its steps cannot be "
+                "followed. Call cache_dit.enable_cache(pipe, policy=…) again."
+            )
+        if self._run_pending:
+            self._begin(self._scheduler.begin_index or 0)
+        if self._run is None or self._run.finished:
+            return None
+        return self._run
+
+    def _begin(self, begin: int) -> None:
+        sigmas = self._scheduler.sigmas[begin:].float()
+        resolution = self.plan.resolve(sigmas.double().cpu().numpy().astype(np.float64))
+        self._run = _Run(resolution, sigmas, begin)
+        self._run_pending = False
+
+    def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        self._run, self._run_pending = None, True
+        self._original_set_timesteps(*args, **kwargs)
+
+    def _step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        run = self._run
+        if run is None or run.finished:
+            raise ExecutionError(
+                "scheduler.step was called without the transformer: the module that the pipeline "
+                "calls is not the one that was hooked (was it replaced or compiled after "
+                "enable_cache?). Call cache_dit.enable_cache(pipe, policy=…) again."
+            )
+        if kwargs.get("per_token_timesteps") is not None:
+            raise ExecutionError(
+                "this pipeline denoises tokens at different noise levels (per_token_timesteps), "
+                "which the velocity executor cannot follow. Use executor='blocks'."
+            )
+        run = self._align(run, timestep)
+        velocity = self._velocity(run, model_output)
+        result = self._original_step(velocity, timestep, sample, *args, **kwargs)
+        sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
+        run.log.append(LogEntry(sample, result[0], velocity, sigma, sigma_next))
+        run.step, run.calls_in_step = run.step + 1, 0
+        if run.finished:
+            run.release()
+        return result
+
+    def _align(self, run: _Run, timestep: float | torch.Tensor) -> _Run:
+        """Begins the run anew when its first step is not the scheduler's first.
+
+        Image-to-image pipelines skip the first timesteps; some say so by ``set_begin_index``,
+        others only by the timestep of the first step, when step 0 has been computed already.
+        """
+        if run.step > 0 or self._scheduler.begin_index is not None:
+            return run
+        begin = self._scheduler.index_for_timestep(timestep)
+        if begin == run.begin:
+            return run
+        self._begin(begin)
+        fresh = self._run
+        assert fresh is not None
+        fresh.stale_outputs, fresh.transformer_calls = run.stale_outputs, run.transformer_calls
+        fresh.calls_in_step = run.calls_in_step
+        return fresh
+
+    def _velocity(self, run: _Run, model_output: torch.Tensor) -> torch.Tensor:
+        if not run.schedule.is_computed(run.step):
+            look_back = run.schedule.look_back_at(run.step)
+            sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
+            return estimate_velocity(run.log, look_back, sigma, sigma_next)
+        if run.calls_in_step == 0:
+            raise ExecutionError(
+                f"step {run.step} is to be computed, but the pipeline did not call the hooked "
+                "transformer (was it replaced or compiled after enable_cache?). "
+                "Call cache_dit.enable_cache(pipe, policy=…) again."
+            )
+        run.computed_steps.append(run.step)
+        return model_output

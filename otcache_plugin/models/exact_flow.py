@@ -1,0 +1,218 @@
+"""The exact-flow test-bed: a pipeline whose velocity is known in closed form.
+
+The flow of a finite data set smoothed by a Gaussian kernel of width h needs no training: at noise
+level sigma, with ``a = 1 - sigma`` and ``s2 = sigma^2 + a^2 h^2``, the data items have posterior
+weights ``w_k`` proportional to ``exp(-|x - a x_k|^2 / (2 s2))`` among those that match the prompt,
+and with ``m = sum_k w_k x_k``
+
+    E[x0 | x] = m + (a h^2 / s2) (x - a m),      v = (x - E[x0 | x]) / sigma.
+
+It has no roughness in sigma, so schedules can be told apart on it, and real decisions to make
+(which of the matching scenes to draw), so they matter. Claims about schedules are settled here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import (
+    ConfigMixin,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    ImagePipelineOutput,
+    ModelMixin,
+)
+from diffusers.configuration_utils import register_to_config
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils.torch_utils import randn_tensor
+
+from otcache_plugin.errors import ArgumentError
+from otcache_plugin.models import scenes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODEL_ID = "exact-flow"
+
+
+@dataclass(frozen=True)
+class ExactFlowSettings:
+    """What an exact flow is determined by.
+
+    Attributes:
+        scenes: number of data items.
+        kernel_width: h, in standard deviations of the data.
+        shift: of the scheduler's sigmas.
+        seed: of the scenes.
+    """
+
+    scenes: int = 4000
+    kernel_width: float = 0.3
+    shift: float = 2.2
+    seed: int = 0
+
+    @property
+    def revision(self) -> str:
+        """Names this flow in policy documents."""
+        return "scenes{}-width{}-shift{}-seed{}".format(*astuple(self))
+
+
+class ExactFlowTransformer(ModelMixin, ConfigMixin):
+    """The closed-form velocity in the place of a transformer."""
+
+    @register_to_config
+    def __init__(self, scenes: int, kernel_width: float, seed: int) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        data = _render(scenes, rng)
+        pictures = torch.from_numpy(data.pictures).permute(0, 3, 1, 2).flatten(1)
+        self.mean = pictures.mean().item()
+        self.std = pictures.std().item()
+        self.register_buffer("points", (pictures - self.mean) / self.std)
+        self.register_buffer("square_norms", self.points.square().sum(1))
+        self.register_buffer("object_colours", torch.from_numpy(data.object_colours))
+        names = scenes_backgrounds()
+        backgrounds = [names.index(caption.background) for caption in data.captions]
+        self.register_buffer("backgrounds", torch.tensor(backgrounds))
+
+    def matches(self, prompt: str) -> torch.Tensor:
+        """``(N,)`` bool: the items with the prompt's background and an object of its colour."""
+        colour, background = parse_prompt(prompt)
+        of_colour = self.object_colours[:, list(scenes.COLOURS).index(colour)]
+        return of_colour & (self.backgrounds == scenes_backgrounds().index(background))
+
+    def forward(
+        self, hidden_states: torch.Tensor, timestep: torch.Tensor, matches: torch.Tensor
+    ) -> torch.Tensor:
+        """The velocity at ``(B, 3, 32, 32)`` latents.
+
+        Args:
+            hidden_states: x.
+            timestep: sigma, a 0-dimensional tensor in (0, 1].
+            matches: ``(B, N)`` bool, the items each sample may become.
+        """
+        x = hidden_states.flatten(1)
+        sigma = timestep.to(x.dtype)
+        a, width2 = 1 - sigma, self.config.kernel_width**2
+        s2 = sigma**2 + a**2 * width2
+        logits = (a * (x @ self.points.T) - 0.5 * a**2 * self.square_norms) / s2
+        weights = logits.masked_fill(~matches, -torch.inf).softmax(dim=1)
+        mean = weights @ self.points
+        denoised = mean + (a * width2 / s2) * (x - a * mean)
+        return ((x - denoised) / sigma).reshape(hidden_states.shape)
+
+
+class ExactFlowPipeline(DiffusionPipeline):
+    """Draws procedural scenes for prompts such as ``"red on navy"`` along the exact flow."""
+
+    def __init__(
+        self, transformer: ExactFlowTransformer, scheduler: FlowMatchEulerDiscreteScheduler
+    ) -> None:
+        super().__init__()
+        self.register_modules(transformer=transformer, scheduler=scheduler)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_normalize=False)
+
+    @property
+    def otcache_model(self) -> tuple[str, str]:
+        """Model id and revision that policy documents for this flow are keyed by."""
+        config = self.transformer.config
+        settings = ExactFlowSettings(
+            config.scenes, config.kernel_width, self.scheduler.config.shift, config.seed
+        )
+        return MODEL_ID, settings.revision
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_inference_steps: int = 50,
+        sigmas: Sequence[float] | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+    ) -> ImagePipelineOutput:
+        """Generates one 32 × 32 picture per prompt.
+
+        Args:
+            prompt: "COLOUR on BACKGROUND", one or several.
+            num_inference_steps: denoising steps.
+            sigmas: custom noise levels before the scheduler's shift.
+            generator: for the noise, one for all or one per prompt.
+            latents: ``(B, 3, 32, 32)`` noise to start from instead.
+            output_type: "pil", "np", "pt" or "latent".
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        matches = torch.stack([self.transformer.matches(text) for text in prompts])
+        if latents is None:
+            shape = (len(prompts), 3, scenes.SIZE, scenes.SIZE)
+            latents = randn_tensor(shape, generator=generator, device=self.device)
+        if sigmas is None:
+            sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
+        self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
+        self.scheduler.set_begin_index(0)
+        for timestep in self.progress_bar(self.scheduler.timesteps):
+            velocity = self.transformer(latents, timestep / 1000, matches)
+            latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        if output_type == "latent":
+            return ImagePipelineOutput(images=latents)
+        pictures = (latents * self.transformer.std + self.transformer.mean).clamp(0, 1)
+        return ImagePipelineOutput(
+            images=self.image_processor.postprocess(pictures, output_type=output_type)
+        )
+
+
+def load_exact_flow_pipeline(settings: ExactFlowSettings | None = None) -> ExactFlowPipeline:
+    """Builds the exact-flow test-bed, in about a second.
+
+    Args:
+        settings: the data set, kernel width and sigma shift; None for the defaults.
+
+    Returns:
+        The pipeline on the CPU in float32, its progress bar off.
+    """
+    settings = settings or ExactFlowSettings()
+    pipeline = ExactFlowPipeline(
+        ExactFlowTransformer(settings.scenes, settings.kernel_width, settings.seed),
+        FlowMatchEulerDiscreteScheduler(shift=settings.shift),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def scenes_backgrounds() -> tuple[str, ...]:
+    """The backgrounds a prompt may name, in the order of the transformer's indices."""
+    return tuple(scenes.BACKGROUNDS)
+
+
+def all_prompts() -> tuple[str, ...]:
+    """Every prompt, in a fixed order."""
+    return tuple(
+        f"{colour} on {background}"
+        for colour in scenes.COLOURS
+        for background in scenes_backgrounds()
+    )
+
+
+def parse_prompt(prompt: str) -> tuple[str, str]:
+    """Colour and background of a prompt.
+
+    Raises:
+        ArgumentError: it is not of the form "COLOUR on BACKGROUND".
+    """
+    colour, separator, background = prompt.partition(" on ")
+    if not separator or colour not in scenes.COLOURS or background not in scenes.BACKGROUNDS:
+        raise ArgumentError(
+            "prompt",
+            prompt,
+            "the exact flow knows prompts of the form 'COLOUR on BACKGROUND' only",
+            f"Colours: {', '.join(scenes.COLOURS)}; backgrounds: {', '.join(scenes.BACKGROUNDS)}",
+        )
+    return colour, background
+
+
+def _render(count: int, rng: np.random.Generator) -> scenes.Scenes:
+    return scenes.render(scenes.sample_captions(scenes.all_captions(), count, rng), rng)

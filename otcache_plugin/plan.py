@@ -1,0 +1,161 @@
+"""What ``enable_cache`` was asked for, resolved to a schedule at every run.
+
+The number of steps and the sigmas are known only when a run begins, so nothing before that
+produces a schedule: a plan holds the request and answers with one when it is shown the sigmas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from otcache_policies import (
+    BudgetError,
+    Schedule,
+    ScheduleError,
+    budget_for_speedup,
+    transfer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from otcache_policies import Policy
+
+SAME_SIGMAS = 1e-4
+"""Largest difference of two noise schedules that count as the same one."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A schedule for one run, and whether it was carried over from another noise schedule."""
+
+    schedule: Schedule
+    transferred: bool = False
+
+
+@dataclass(frozen=True)
+class DocumentOrigin:
+    """Where a calibrated policy came from, for reports."""
+
+    source: str
+    model: str
+    revision: str
+
+
+class Plan(Protocol):
+    """A request that can be resolved once the sigmas of a run are known."""
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name."""
+        ...
+
+    @property
+    def origin(self) -> DocumentOrigin | None:
+        """The policy document it rests on, if any."""
+        ...
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """The schedule of a run with these ``(T + 1,)`` sigmas.
+
+        Raises:
+            ScheduleError, BudgetError: there is none.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """An explicit schedule: it fits the run's number of steps, or the run is refused."""
+
+    schedule: Schedule
+    policy_name: str = "schedule"
+    origin: None = None
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """See ``Plan.resolve``."""
+        steps = len(sigmas) - 1
+        if steps != self.schedule.num_inference_steps:
+            raise ScheduleError(
+                "num_inference_steps",
+                steps,
+                f"the schedule is for {self.schedule.num_inference_steps} steps",
+                f"Call the pipeline with num_inference_steps={self.schedule.num_inference_steps}, "
+                f"or pass a policy by name, which adapts to the run",
+            )
+        return Resolution(self.schedule)
+
+
+@dataclass(frozen=True)
+class Request:
+    """How many steps to compute: a budget, a speed-up, or neither for the default."""
+
+    budget: int | None = None
+    speedup: float | None = None
+
+    def budget_for(self, num_inference_steps: int, default_ratio: float) -> int:
+        """The budget of a run; a speed-up and the default scale with the number of steps."""
+        if self.budget is not None:
+            return self.budget
+        if self.speedup is not None:
+            return budget_for_speedup(self.speedup, num_inference_steps)
+        return min(max(round(default_ratio * num_inference_steps), 2), num_inference_steps)
+
+
+@dataclass(frozen=True)
+class UncalibratedPlan:
+    """A policy that exists for any number of steps, made anew for each run."""
+
+    policy_name: str
+    make_policy: Callable[[int], Policy]
+    request: Request
+    default_ratio: float
+    origin: None = None
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """See ``Plan.resolve``."""
+        steps = len(sigmas) - 1
+        policy = self.make_policy(steps)
+        return Resolution(_schedule(policy, self.request.budget_for(steps, self.default_ratio)))
+
+
+@dataclass(frozen=True)
+class CalibratedPlan:
+    """A policy calibrated on one noise schedule, carried over when the run has another."""
+
+    policy: Policy
+    sigmas: NDArray[np.float64]
+    default_budget: int
+    request: Request
+    origin: DocumentOrigin
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name."""
+        return self.policy.name
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """See ``Plan.resolve``.
+
+        On other steps or sigmas than the calibrated ones the schedule of the same share of
+        computed steps is carried over (``otcache_policies.transfer``).
+        """
+        steps, calibrated_steps = len(sigmas) - 1, self.policy.num_inference_steps
+        budget = self.request.budget_for(steps, self.default_budget / calibrated_steps)
+        if steps == calibrated_steps and np.allclose(sigmas, self.sigmas, rtol=0, atol=SAME_SIGMAS):
+            return Resolution(_schedule(self.policy, budget))
+        if budget == steps:
+            return Resolution(Schedule.full(steps))
+        if not 2 <= budget < steps:
+            raise BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
+        calibrated_budget = round(budget * calibrated_steps / steps)
+        schedule = _schedule(self.policy, calibrated_budget)
+        return Resolution(transfer(schedule, self.sigmas, sigmas, budget), transferred=True)
+
+
+def _schedule(policy: Policy, budget: int) -> Schedule:
+    policy.budgets.require(budget, policy.name)
+    return policy.schedule(budget)
