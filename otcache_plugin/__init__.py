@@ -1,0 +1,65 @@
+"""otcache-plugin: optimal-transport cache schedules for diffusion pipelines, inside cache-dit.
+
+Importing it installs ``policy=`` into cache-dit, at once or the moment cache-dit is imported, and
+nothing heavy: every name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from otcache_plugin.activation import install, install_when_imported, is_installed, uninstall
+
+if TYPE_CHECKING:
+    from otcache_policies import Schedule
+
+    from otcache_plugin.enabling import disable_cache, enable_cache, summary
+    from otcache_plugin.hookspecs import hookimpl
+    from otcache_plugin.models.embedded import load_embedded_pipeline
+    from otcache_plugin.models.exact_flow import load_exact_flow_pipeline
+    from otcache_plugin.report import RunReport
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RunReport",
+    "Schedule",
+    "disable_cache",
+    "enable_cache",
+    "hookimpl",
+    "install",
+    "is_installed",
+    "load_embedded_pipeline",
+    "load_exact_flow_pipeline",
+    "summary",
+    "uninstall",
+]
+
+_LAZY = {
+    "RunReport": "otcache_plugin.report",
+    "Schedule": "otcache_policies",
+    "disable_cache": "otcache_plugin.enabling",
+    "enable_cache": "otcache_plugin.enabling",
+    "hookimpl": "otcache_plugin.hookspecs",
+    "load_embedded_pipeline": "otcache_plugin.models.embedded",
+    "load_exact_flow_pipeline": "otcache_plugin.models.exact_flow",
+    "summary": "otcache_plugin.enabling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})
+
+
+install_when_imported()

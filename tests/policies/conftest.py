@@ -1,4 +1,4 @@
-"""Fixtures of the policy tests: published schedules, and small random edge tables."""
+"""Fixtures of the policy tests: published schedules, random schedules and random edge tables."""
 
 from __future__ import annotations
 
@@ -43,3 +43,14 @@ def make_table() -> Callable[..., EdgeTable]:
         return EdgeTable(errors, np.append(np.sort(rng.uniform(0.1, 1, total))[::-1], 0.0))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def random_schedule() -> Callable[[np.random.Generator, int, int], Schedule]:
+    """Return a function that draws a schedule of a given budget and number of steps."""
+
+    def draw(rng: np.random.Generator, budget: int, total: int) -> Schedule:
+        inner = rng.choice(np.arange(1, total - 1), budget - 2, replace=False) if budget > 2 else []
+        return Schedule([0, *sorted(inner), total - 1], total, rng.integers(1, 7, budget - 1))
+
+    return draw

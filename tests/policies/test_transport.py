@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from otcache_policies import (
     BudgetError,
@@ -16,23 +18,12 @@ from otcache_policies import (
     predict,
     project_sum,
     realise,
-    transfer,
     wasserstein_barycentre,
 )
-from otcache_policies.transport import inherited_look_backs
+
+RandomSchedule = Callable[[np.random.Generator, int, int], Schedule]
 
 EVERY_RUN = [(budget, total) for total in range(2, 101) for budget in range(2, total + 1)]
-
-
-def random_schedule(rng: np.random.Generator, budget: int, total: int) -> Schedule:
-    inner = rng.choice(np.arange(1, total - 1), budget - 2, replace=False) if budget > 2 else []
-    return Schedule([0, *sorted(inner), total - 1], total, rng.integers(1, 7, budget - 1))
-
-
-def shifted_sigmas(total: int, shift: float) -> np.ndarray:
-    """A flow-matching noise schedule of total + 1 sigmas, shifted towards noise."""
-    sigmas = np.linspace(1, 0, total + 1)
-    return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
 # Lifting
@@ -50,7 +41,7 @@ def test_lift_goes_through_the_steps() -> None:
     np.testing.assert_allclose(mu[::2], [0, 0.1, 0.2, 0.5, 1], atol=1e-12)
 
 
-def test_lift_rises_from_0_to_1_for_every_run() -> None:
+def test_lift_rises_from_0_to_1_for_every_run(random_schedule: RandomSchedule) -> None:
     rng = np.random.default_rng(0)
     for budget, total in EVERY_RUN[::3]:
         mu = lift(random_schedule(rng, budget, total))
@@ -66,7 +57,9 @@ def test_lift_needs_two_steps_and_two_samples() -> None:
         lift(Schedule.full(5), resolution=1)
 
 
-def test_realising_a_lift_gives_the_schedule_back_for_every_run() -> None:
+def test_realising_a_lift_gives_the_schedule_back_for_every_run(
+    random_schedule: RandomSchedule,
+) -> None:
     rng = np.random.default_rng(1)
     for budget, total in EVERY_RUN:
         schedule = random_schedule(rng, budget, total)
@@ -148,7 +141,7 @@ def test_the_last_bits_of_a_half_do_not_matter(noise: float) -> None:
     assert project_sum([0, 2.5 + noise, 5]) == (0, 2, 5)
 
 
-def test_projection_of_a_schedule_is_the_schedule() -> None:
+def test_projection_of_a_schedule_is_the_schedule(random_schedule: RandomSchedule) -> None:
     rng = np.random.default_rng(2)
     for budget, total in EVERY_RUN:
         schedule = random_schedule(rng, budget, total)
@@ -261,7 +254,9 @@ def test_calibrated_budgets_give_the_calibrated_steps() -> None:
 
 
 @pytest.mark.parametrize("rho", [1.0, 1.3])
-def test_predictions_are_schedules_for_every_run(rho: float) -> None:
+def test_predictions_are_schedules_for_every_run(
+    random_schedule: RandomSchedule, rho: float
+) -> None:
     rng = np.random.default_rng(4)
     for budget, total in EVERY_RUN[::2]:
         if 2 < budget < total:
@@ -318,7 +313,7 @@ def test_barycentre_of_one_schedule_is_the_schedule() -> None:
     assert wasserstein_barycentre([schedule] * 3, 10) == schedule.computed_steps
 
 
-def test_barycentre_does_not_depend_on_the_order() -> None:
+def test_barycentre_does_not_depend_on_the_order(random_schedule: RandomSchedule) -> None:
     rng = np.random.default_rng(5)
     pool = [random_schedule(rng, 8, 50) for _ in range(5)]
     assert wasserstein_barycentre(pool, 8) == wasserstein_barycentre(pool[::-1], 8)
@@ -329,97 +324,6 @@ def test_barycentre_needs_schedules_of_one_run() -> None:
         wasserstein_barycentre([], 4)
     with pytest.raises(ScheduleError, match="2 different numbers of steps"):
         wasserstein_barycentre([Schedule.full(5), Schedule.full(6)], 4)
-
-
-# Transfer
-
-
-def test_transfer_to_the_same_run_returns_the_very_schedule() -> None:
-    schedule, sigmas = Schedule([0, 1, 3, 8], 9, [1, 2, 5]), shifted_sigmas(9, 3.0)
-    assert transfer(schedule, sigmas, sigmas, 4) is schedule
-    assert transfer(schedule, sigmas, sigmas + 1e-8, 4) is schedule
-    assert transfer(schedule, sigmas, sigmas, 5) is not schedule
-
-
-def test_transfer_by_hand_to_fewer_steps() -> None:
-    # Both noise schedules are even, so steps scale: 28 steps' worth of curve become 8.
-    schedule = Schedule([0, 7, 14, 21, 28], 29, [2, 3, 4, 5])
-    found = transfer(schedule, np.linspace(1, 0, 30), np.linspace(1, 0, 10), 5)
-    assert found == Schedule([0, 2, 4, 6, 8], 9, [2, 3, 4, 5])
-
-
-def test_transfer_by_hand_to_other_sigmas() -> None:
-    """Computed at sigma 1.0, 0.5 and 0.1; the target has these at steps 0, 1 and 8.
-
-    Its sigmas fall by 0.5 at once and then slowly, so the middle step moves from 5 to 1, and the
-    look-back of the second segment goes with it. Gap 1 leaves nothing to look back from.
-    """
-    schedule = Schedule([0, 5, 9], 10, [2, 3])
-    sigmas = np.linspace(1, 0, 11)
-    target = np.array([1.0, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.0])
-    assert transfer(schedule, sigmas, target, 3) == Schedule([0, 1, 8], 9, [1, 3])
-
-
-def test_transfer_keeps_the_noise_levels() -> None:
-    schedule = Schedule([0, 1, 3, 7, 14, 21, 28, 35, 42, 49], 50)
-    sigmas, target = shifted_sigmas(50, 1.5), shifted_sigmas(50, 5.0)
-    # The last step is the last step, whatever its sigma.
-    before = list(schedule.computed_steps[:-1])
-    after = list(transfer(schedule, sigmas, target, 10).computed_steps[:-1])
-    assert np.abs(target[after] - sigmas[before]).max() < 0.02
-    assert np.abs(target[before] - sigmas[before]).max() > 0.25
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    total=st.integers(2, 60),
-    target_total=st.integers(2, 60),
-    shifts=st.tuples(st.floats(0.3, 8), st.floats(0.3, 8)),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_transfer_gives_a_schedule_with_known_look_backs(
-    total: int, target_total: int, shifts: tuple[float, float], seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    schedule = random_schedule(rng, int(rng.integers(2, total + 1)), total)
-    budget = int(rng.integers(2, target_total + 1))
-    found = transfer(
-        schedule,
-        shifted_sigmas(total, shifts[0]),
-        shifted_sigmas(target_total, shifts[1]),
-        budget,
-    )
-    assert (found.budget, found.num_inference_steps) == (budget, target_total)
-    assert set(found.look_backs) <= {1, *schedule.look_backs}
-
-
-@pytest.mark.parametrize(
-    ("sigmas", "target", "field"),
-    [
-        (np.linspace(1, 0, 9), np.linspace(1, 0, 10), "sigmas"),
-        (np.linspace(0, 1, 10), np.linspace(1, 0, 10), "sigmas"),
-        (np.linspace(1, 0, 10), np.linspace(0, 1, 10), "target_sigmas"),
-        (np.linspace(1, 0, 10), [1.0], "target_sigmas"),
-        (np.linspace(1, 0, 10), np.linspace(9, 8, 10), "target_sigmas"),
-    ],
-)
-def test_transfer_refuses_other_sigmas(sigmas: object, target: object, field: str) -> None:
-    with pytest.raises(ScheduleError) as caught:
-        transfer(Schedule([0, 4, 8], 9), sigmas, target, 3)
-    assert caught.value.field == field
-
-
-def test_transfer_refuses_other_budgets() -> None:
-    sigmas = np.linspace(1, 0, 10)
-    for budget in (1, 10, 3.0, True):
-        with pytest.raises(BudgetError, match=r"budget=.*Use budget=2 … 9\."):
-            transfer(Schedule([0, 4, 8], 9), sigmas, sigmas, budget)
-
-
-def test_inherited_look_backs_by_hand() -> None:
-    origin = Schedule([0, 4, 8], 9, [2, 5])
-    # Midpoints 1, 4, 7 and 7.5: the first half, the second from its first step on, and a gap of 1.
-    assert inherited_look_backs([0, 2, 6, 7, 8], origin, [1, 4, 6.5, 7.5]) == (2, 5, 1, 1)
 
 
 def test_results_are_plain_python() -> None:

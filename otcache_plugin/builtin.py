@@ -1,0 +1,55 @@
+"""The built-in policies and executors, registered through the same hooks as anyone else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otcache_policies import UniformPolicy
+
+from otcache_plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from otcache_plugin.registries import Executor, ExecutorRegistry, PolicyRegistry
+
+
+@hookimpl
+def otcache_register_policies(registry: PolicyRegistry) -> None:
+    """Registers otcache, meancache and uniform."""
+    registry.register_calibrated(
+        "otcache",
+        lambda stored: stored.otcache_policy(),
+        "transport between a searched anchor and a graph reference (arXiv 2606.31026)",
+    )
+    registry.register_calibrated(
+        "meancache",
+        lambda stored: stored.meancache_policy(),
+        "budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
+    )
+    registry.register_uncalibrated(
+        "uniform",
+        lambda num_inference_steps: UniformPolicy(num_inference_steps, look_back=2),
+        "evenly spaced steps, look-back 2; needs no calibration",
+    )
+
+
+@hookimpl
+def otcache_register_executors(registry: ExecutorRegistry) -> None:
+    """Registers velocity and blocks."""
+    registry.register(
+        "velocity", _velocity, "skips the whole transformer, estimates the average velocity"
+    )
+    registry.register(
+        "blocks", _blocks, "the schedule as cache-dit's own steps_computation_mask"
+    )
+
+
+def _velocity() -> Executor:
+    from otcache_plugin.executors.velocity import VelocityExecutor
+
+    return VelocityExecutor()
+
+
+def _blocks() -> Executor:
+    from otcache_plugin.executors.blocks import BlocksExecutor
+
+    return BlocksExecutor()

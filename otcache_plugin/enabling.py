@@ -1,0 +1,293 @@
+"""``enable_cache`` with a policy: arguments to a plan, the plan to an executor on the pipeline."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffusers import DiffusionPipeline
+from otcache_policies import BudgetError, Schedule, budget_for_speedup
+from otcache_registry import StoredPolicy, find_bundled, read_policy
+
+from otcache_plugin import activation
+from otcache_plugin.errors import (
+    ArgumentError,
+    DocumentNotFoundError,
+    PipelineError,
+    UnknownNameError,
+)
+from otcache_plugin.manager import PluginHost, plugin_host
+from otcache_plugin.origin import find_origin
+from otcache_plugin.plan import (
+    CalibratedPlan,
+    DocumentOrigin,
+    Plan,
+    Request,
+    SchedulePlan,
+    UncalibratedPlan,
+)
+from otcache_plugin.registries import CalibratedPolicy, UncalibratedPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_plugin.registries import Activation
+    from otcache_plugin.report import RunReport
+
+DEFAULT_RATIO = 15 / 50
+"""Share of computed steps when neither budget nor speed-up is asked for and no document says."""
+
+ATTRIBUTE = "_otcache_activation"
+
+
+def enable_cache(
+    pipe_or_adapter: Any = None,
+    *args: Any,
+    policy: str | Path | Schedule | None = None,
+    budget: int | None = None,
+    speedup: float | None = None,
+    executor: str = "velocity",
+    model: str | None = None,
+    revision: str | None = None,
+    **cache_dit_arguments: Any,
+) -> Any:
+    """Accelerates a pipeline by a policy; needs no patch of cache-dit.
+
+    Args:
+        pipe_or_adapter: a diffusers pipeline with a transformer and a scheduler.
+        *args: further positional arguments of ``cache_dit.enable_cache``.
+        policy: a registered name, the folder or policy.json of a document, or a Schedule.
+        budget: steps to compute, the NFE; without it and ``speedup`` the document's default.
+        speedup: ratio of all steps to computed ones, instead of ``budget``.
+        executor: "velocity" or "blocks", or one that a plugin registered.
+        model: the model's id, when the pipeline's origin is unknown.
+        revision: the model's revision, with ``model``.
+        **cache_dit_arguments: everything else that ``cache_dit.enable_cache`` takes.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ArgumentError: a keyword is unknown or contradicts another.
+        UnknownNameError: no policy or executor of that name.
+        BudgetError: the budget or speed-up is outside the policy's range.
+        DocumentNotFoundError: no calibrated document for this model revision.
+        PipelineError: the pipeline cannot be accelerated.
+    """
+    arguments = _bind(pipe_or_adapter, args, cache_dit_arguments)
+    _check_together(policy, budget, speedup)
+    host = plugin_host()
+    chosen_executor = _find_executor(host, executor)
+    if not isinstance(pipe_or_adapter, DiffusionPipeline):
+        raise PipelineError(
+            "pipe_or_adapter",
+            type(pipe_or_adapter).__name__,
+            "a policy follows a pipeline's scheduler, so it needs the whole pipeline",
+            "Pass the diffusers pipeline",
+        )
+    _check_parts(pipe_or_adapter)
+    request = Request(budget, speedup)
+    plan = _make_plan(host, pipe_or_adapter, policy, request, model, revision)
+    disable_policy(pipe_or_adapter)
+    applied = chosen_executor.apply(pipe_or_adapter, plan, arguments)
+    setattr(pipe_or_adapter, ATTRIBUTE, applied)
+    return pipe_or_adapter
+
+
+def disable_policy(pipe: Any) -> bool:
+    """Takes a policy off a pipeline; False when none was on it."""
+    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
+    if applied is None:
+        return False
+    delattr(pipe, ATTRIBUTE)
+    applied.remove()
+    return True
+
+
+def disable_cache(pipe: Any) -> None:
+    """Takes a policy off a pipeline, whose outputs are then bit-identical to the untouched one's.
+
+    Raises:
+        PipelineError: no policy is enabled on it.
+    """
+    if not disable_policy(pipe):
+        raise _not_enabled(pipe)
+
+
+def summary(pipe: Any) -> RunReport:
+    """What the current or last run of an accelerated pipeline was planned to do and did.
+
+    Raises:
+        PipelineError: no policy is enabled on it.
+    """
+    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
+    if applied is None:
+        raise _not_enabled(pipe)
+    return applied.report()
+
+
+def _not_enabled(pipe: Any) -> PipelineError:
+    return PipelineError(
+        "pipe",
+        type(pipe).__name__,
+        "no policy is enabled on it",
+        "Call cache_dit.enable_cache(pipe, policy='otcache') first",
+    )
+
+
+def summarise_policy(pipe: Any, stats: list[Any], *, logging: bool) -> list[Any]:
+    """cache-dit's statistics with the run of a policy put first, printed when asked to."""
+    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
+    if applied is None:
+        return stats
+    from cache_dit.summary import CacheStats
+
+    report = applied.report()
+    if logging:
+        print(report)
+    computed = set(report.computed_steps)
+    own = CacheStats(
+        cache_options={"policy": report.policy, "executor": report.executor},
+        cached_steps=[step for step in range(report.finished_steps) if step not in computed],
+        accumulated_executed_steps=report.finished_steps,
+        accumulated_transformer_executed_steps=len(computed),
+    )
+    return [own, *(each for each in stats if each != CacheStats())]
+
+
+def _bind(pipe: Any, args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """The arguments meant for cache-dit by name; unknown ones are refused, not passed over."""
+    signature = inspect.signature(activation.original("enable_cache"))
+    known = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    for name in keywords:
+        if name not in known:
+            allowed = ", ".join([*activation.POLICY_PARAMETERS, *known[1:]])
+            raise ArgumentError(name, keywords[name], "unknown keyword", f"Known: {allowed}")
+    bound = signature.bind(pipe, *args, **keywords).arguments
+    return {name: value for name, value in bound.items() if name != known[0]}
+
+
+def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
+    if policy is None:
+        raise ArgumentError(
+            "policy",
+            None,
+            "budget, speedup, executor, model and revision belong to a policy",
+            "Pass policy='otcache', or drop them",
+        )
+    if budget is not None and speedup is not None:
+        raise ArgumentError(
+            "budget",
+            budget,
+            f"given together with speedup={speedup!r}",
+            "Pass one of them: the speed-up determines the budget",
+        )
+    if isinstance(policy, Schedule) and (budget is not None or speedup is not None):
+        raise ArgumentError(
+            "budget" if speedup is None else "speedup",
+            budget if speedup is None else speedup,
+            f"the schedule already computes {policy.budget} of {policy.num_inference_steps} steps",
+            "Drop it",
+        )
+
+
+def _check_parts(pipe: DiffusionPipeline) -> None:
+    for part in ("transformer", "scheduler"):
+        if getattr(pipe, part, None) is None:
+            raise PipelineError(
+                part,
+                None,
+                f"{type(pipe).__name__} has no {part}",
+                f"Pass a pipeline with a {part}",
+            )
+
+
+def _find_executor(host: PluginHost, name: str) -> Any:
+    try:
+        return host.executors.get(name).make()
+    except UnknownNameError as error:
+        raise _mention_broken(error, host) from None
+
+
+def _mention_broken(error: UnknownNameError, host: PluginHost) -> UnknownNameError:
+    """A plugin that failed to load may be what would have registered the name."""
+    broken = "; ".join(f"{each.distribution}: {each.error}" for each in host.broken())
+    if not broken:
+        return error
+    problem = f"{error.problem} (plugins that failed to load: {broken})"
+    return UnknownNameError(error.field, error.value, problem, error.remedy)
+
+
+def _make_plan(
+    host: PluginHost,
+    pipe: DiffusionPipeline,
+    policy: str | Path | Schedule,
+    request: Request,
+    model: str | None,
+    revision: str | None,
+) -> Plan:
+    if isinstance(policy, Schedule):
+        return SchedulePlan(policy)
+    if not isinstance(policy, str | Path):
+        raise ArgumentError(
+            "policy",
+            policy,
+            "neither a name, a path nor a Schedule",
+            f"Use one of {', '.join(host.policies)}, a document's folder, or a Schedule",
+        )
+    if isinstance(policy, Path) or _looks_like_path(policy):
+        stored = read_policy(Path(policy))
+        entry = host.policies.get(stored.document.policy)
+        assert isinstance(entry, CalibratedPolicy)
+        return _calibrated_plan(entry, stored, request)
+    try:
+        entry = host.policies.get(policy)
+    except UnknownNameError as error:
+        raise _mention_broken(error, host) from None
+    if isinstance(entry, UncalibratedPolicy):
+        _check_request(request)
+        return UncalibratedPlan(policy, entry.make, request, DEFAULT_RATIO)
+    return _calibrated_plan(entry, _find_document(pipe, model, revision), request)
+
+
+def _looks_like_path(policy: str) -> bool:
+    return not policy.isidentifier()
+
+
+def _find_document(pipe: DiffusionPipeline, model: str | None, revision: str | None) -> StoredPolicy:
+    origin = find_origin(pipe, model, revision)
+    try:
+        return find_bundled(origin.model, origin.revision)
+    except LookupError as error:
+        raise DocumentNotFoundError(
+            "model",
+            origin.model,
+            f"no calibrated policy for revision {origin.revision} ({error})",
+            "Calibrate one: "
+            f"otcache calibrate {origin.model} --revision {origin.revision} --output DIR, "
+            "then pass policy='DIR'",
+        ) from error
+
+
+def _calibrated_plan(entry: CalibratedPolicy, stored: StoredPolicy, request: Request) -> Plan:
+    document = stored.document
+    policy = entry.make(stored)
+    if request.budget is not None:
+        policy.budgets.require(request.budget, policy.name)
+    _check_request(request)
+    origin = DocumentOrigin(stored.source, document.model.id, document.model.revision)
+    return CalibratedPlan(policy, stored.edges.sigmas, document.default_budget, request, origin)
+
+
+def _check_request(request: Request) -> None:
+    """Refuses at once what no run could serve; the policy's range is checked at the run."""
+    budget = request.budget
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 2):
+        raise BudgetError("budget", budget, "not a number of steps", "Use an integer from 2 on")
+    if request.speedup is not None:
+        budget_for_speedup(request.speedup, 50)

@@ -1,0 +1,25 @@
+"""The hooks that a plugin may implement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from otcache_plugin.registries import ExecutorRegistry, PolicyRegistry
+
+PROJECT = "otcache"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def otcache_register_policies(registry: PolicyRegistry) -> None:
+    """Registers policies: ways to get a schedule for a budget."""
+
+
+@hookspec
+def otcache_register_executors(registry: ExecutorRegistry) -> None:
+    """Registers executors: what makes a schedule happen inside a pipeline."""

@@ -1,0 +1,153 @@
+"""What plugins register: policies and executors, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from otcache_plugin.errors import PluginError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from otcache_policies import Policy
+    from otcache_registry import StoredPolicy
+
+    from otcache_plugin.plan import Plan
+    from otcache_plugin.report import RunReport
+
+
+class Activation(Protocol):
+    """An executor at work on one pipeline."""
+
+    def remove(self) -> None:
+        """Gives the pipeline back as it was."""
+        ...
+
+    def report(self) -> RunReport:
+        """The current or last run."""
+        ...
+
+
+class Executor(Protocol):
+    """Makes a schedule happen inside a pipeline."""
+
+    def apply(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> Activation:
+        """Hooks one pipeline; raises PipelineError or ArgumentError when it cannot."""
+        ...
+
+
+@dataclass(frozen=True)
+class UncalibratedPolicy:
+    """A policy that needs nothing but the number of steps.
+
+    Attributes:
+        make: from the number of inference steps of a run to its policy.
+        description: one line for ``otcache plugins``.
+    """
+
+    make: Callable[[int], Policy]
+    description: str
+
+
+@dataclass(frozen=True)
+class CalibratedPolicy:
+    """A policy that is read from a policy document.
+
+    Attributes:
+        make: from the document and its edge table to the policy.
+        description: one line for ``otcache plugins``.
+    """
+
+    make: Callable[[StoredPolicy], Policy]
+    description: str
+
+
+@dataclass(frozen=True)
+class RegisteredExecutor:
+    """An executor, made when it is first asked for.
+
+    Attributes:
+        make: gives the executor; imports torch only when called.
+        description: one line for ``otcache plugins``.
+    """
+
+    make: Callable[[], Executor]
+    description: str
+
+
+Entry = TypeVar("Entry")
+
+
+class _Registry(Generic[Entry]):
+    """Entries by name; a name is taken once.
+
+    Args:
+        kind: what the entries are, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, tuple[Entry, str]] = {}
+        self.distribution = ""
+
+    def _add(self, name: str, entry: Entry) -> None:
+        if not name.isidentifier():
+            raise PluginError(
+                f"{self.distribution} registers the {self.kind} {name!r}: a name is an identifier, "
+                "so that it cannot be mistaken for a path. Rename it."
+            )
+        if name in self._entries:
+            raise PluginError(
+                f"{self.kind} {name!r} is registered by both {self._entries[name][1]} and "
+                f"{self.distribution}. Uninstall one, or leave one out of OTCACHE_PLUGINS."
+            )
+        self._entries[name] = (entry, self.distribution)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def distribution_of(self, name: str) -> str:
+        """The distribution that registered the name."""
+        return self._entries[name][1]
+
+    def get(self, name: str) -> Entry:
+        """The entry of that name; raises UnknownNameError listing those there are."""
+        if name not in self._entries:
+            raise UnknownNameError(
+                self.kind, name, f"no such {self.kind}", f"Use one of {', '.join(self)}"
+            )
+        return self._entries[name][0]
+
+
+class PolicyRegistry(_Registry["UncalibratedPolicy | CalibratedPolicy"]):
+    """The policies that ``policy=`` knows by name."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+
+    def register_uncalibrated(
+        self, name: str, make: Callable[[int], Policy], description: str
+    ) -> None:
+        """Registers a policy made from the number of inference steps of a run."""
+        self._add(name, UncalibratedPolicy(make, description))
+
+    def register_calibrated(
+        self, name: str, make: Callable[[StoredPolicy], Policy], description: str
+    ) -> None:
+        """Registers a policy made from a policy document."""
+        self._add(name, CalibratedPolicy(make, description))
+
+
+class ExecutorRegistry(_Registry[RegisteredExecutor]):
+    """The executors that ``executor=`` knows by name."""
+
+    def __init__(self) -> None:
+        super().__init__("executor")
+
+    def register(self, name: str, make: Callable[[], Executor], description: str) -> None:
+        """Registers an executor; ``make`` is called when it is first used."""
+        self._add(name, RegisteredExecutor(make, description))
