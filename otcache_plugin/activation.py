@@ -164,11 +164,13 @@ def _wrap_enable_cache(enable_cache: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(enable_cache)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if not any(name in kwargs for name in POLICY_PARAMETERS):
-            return enable_cache(*args, **kwargs)
-        from otcache_plugin.enabling import enable_cache as enable_policy
+        from otcache_plugin import enabling
 
-        return enable_policy(*args, **kwargs)
+        if any(name in kwargs for name in POLICY_PARAMETERS):
+            return enabling.enable_cache(*args, **kwargs)
+        if args:
+            enabling.disable_policy(args[0])  # enabling replaces, a policy too
+        return enable_cache(*args, **kwargs)
 
     wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*own[:at], *added, *own[at:]]

@@ -17,6 +17,7 @@ from otcache_plugin.errors import (
     PipelineError,
     UnknownNameError,
 )
+from otcache_plugin.executors.parts import find_denoisers, find_scheduler
 from otcache_plugin.manager import PluginHost, plugin_host
 from otcache_plugin.origin import find_origin
 from otcache_plugin.plan import (
@@ -86,13 +87,20 @@ def enable_cache(
             "a policy follows a pipeline's scheduler, so it needs the whole pipeline",
             "Pass the diffusers pipeline",
         )
-    _check_parts(pipe_or_adapter)
+    find_denoisers(pipe_or_adapter)
+    find_scheduler(pipe_or_adapter)
     request = Request(budget, speedup)
     plan = _make_plan(host, pipe_or_adapter, policy, request, model, revision)
-    disable_policy(pipe_or_adapter)
+    _disable_any(pipe_or_adapter)
     applied = chosen_executor.apply(pipe_or_adapter, plan, arguments)
     setattr(pipe_or_adapter, ATTRIBUTE, applied)
     return pipe_or_adapter
+
+
+def _disable_any(pipe: DiffusionPipeline) -> None:
+    """Enabling replaces: an earlier policy, or cache-dit's own cache, comes off first."""
+    if not disable_policy(pipe) and getattr(pipe.transformer, "_is_cached", False):
+        activation.original("disable_cache")(pipe)
 
 
 def disable_policy(pipe: Any) -> bool:
@@ -194,17 +202,6 @@ def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
             f"the schedule already computes {policy.budget} of {policy.num_inference_steps} steps",
             "Drop it",
         )
-
-
-def _check_parts(pipe: DiffusionPipeline) -> None:
-    for part in ("transformer", "scheduler"):
-        if getattr(pipe, part, None) is None:
-            raise PipelineError(
-                part,
-                None,
-                f"{type(pipe).__name__} has no {part}",
-                f"Pass a pipeline with a {part}",
-            )
 
 
 def _find_executor(host: PluginHost, name: str) -> Any:

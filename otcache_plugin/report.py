@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otcache_plugin.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class RunReport:
         look_backs: one per segment of the schedule.
         computed_steps: the steps in which the transformer was really called.
         finished_steps: denoising steps taken, fewer than ``num_inference_steps`` when interrupted.
-        transformer_calls: calls of the transformer, every guidance branch counted.
+        transformer_calls: calls of the transformer that ran, wholly or (executor "blocks") in
+            part; every guidance branch counts.
         transferred: whether the schedule was carried over to other steps or sigmas than those
             it was calibrated on.
     """
@@ -69,3 +73,11 @@ class RunReport:
                 f"NOT AS PLANNED: finished {self.finished_steps} steps; planned to compute {planned}"
             )
         return "\n".join(lines)
+
+
+def planned_report(plan: Plan, executor: str) -> RunReport:
+    """The report of a plan before any run."""
+    if plan.origin is None:
+        return RunReport(plan.policy_name, executor)
+    origin = plan.origin
+    return RunReport(plan.policy_name, executor, origin.source, origin.model, origin.revision)

@@ -16,7 +16,7 @@ import torch
 from otcache_policies import EdgeTable
 
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
-from otcache_plugin.executors.velocity import find_euler_scheduler
+from otcache_plugin.executors.parts import find_euler_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

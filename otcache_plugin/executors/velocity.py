@@ -12,30 +12,32 @@ is dropped there, and the schedule is resolved from the sigmas that the schedule
 
 from __future__ import annotations
 
-import functools
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.hooks import HookRegistry, ModelHook
 
-from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
+from otcache_plugin.errors import ArgumentError, ExecutionError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
-from otcache_plugin.report import RunReport
+from otcache_plugin.executors.parts import (
+    find_denoisers,
+    find_euler_scheduler,
+    require_same_scheduler,
+)
+from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
+from otcache_plugin.report import planned_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
     from otcache_plugin.plan import Plan, Resolution
+    from otcache_plugin.report import RunReport
 
 HOOK_NAME = "otcache_velocity"
-DENOISERS = ("transformer", "transformer_2")
-"""Attributes of a pipeline that hold a denoiser; Wan 2.2 has two."""
-
 BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers")
 
 
@@ -78,53 +80,6 @@ def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None
                 "nothing for cache-dit's block cache to decide",
                 "Drop it, or pass executor='blocks' to run the schedule inside cache-dit's cache",
             )
-
-
-def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
-    """The pipeline's transformers; raises PipelineError when it has none."""
-    found = tuple(
-        module for name in DENOISERS if (module := getattr(pipe, name, None)) is not None
-    )
-    if not found:
-        raise PipelineError(
-            "transformer",
-            None,
-            f"{type(pipe).__name__} has no transformer",
-            "Pass a diffusers pipeline with a transformer denoiser (FLUX, Qwen-Image, …)",
-        )
-    return found
-
-
-def find_euler_scheduler(pipe: DiffusionPipeline) -> FlowMatchEulerDiscreteScheduler:
-    """The pipeline's scheduler; raises PipelineError unless it takes Euler steps of a velocity."""
-    scheduler = getattr(pipe, "scheduler", None)
-    if scheduler is None:
-        raise PipelineError(
-            "scheduler",
-            None,
-            f"{type(pipe).__name__} has no scheduler",
-            "Set pipe.scheduler to a FlowMatchEulerDiscreteScheduler",
-        )
-    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        raise PipelineError(
-            "scheduler",
-            type(scheduler).__name__,
-            "the average velocity is defined for Euler steps of a flow-matching velocity",
-            "Use a FlowMatchEulerDiscreteScheduler, or executor='blocks'",
-        )
-    if scheduler.config.get("stochastic_sampling"):
-        raise PipelineError(
-            "scheduler.stochastic_sampling",
-            True,
-            "its steps add noise, so the latents' displacement is not an average velocity",
-            "Set stochastic_sampling=False, or use executor='blocks'",
-        )
-    return scheduler
-
-
-def _in_place_of(original: Callable[..., Any], replacement: Callable[..., Any]) -> Any:
-    """The replacement with the signature of the original, which pipelines inspect."""
-    return functools.update_wrapper(functools.partial(replacement), original)
 
 
 class _Run:
@@ -193,34 +148,24 @@ class VelocityActivation:
         for denoiser in denoisers:
             registry = HookRegistry.check_if_exists_or_initialize(denoiser)
             registry.register_hook(_SkipCachedSteps(self), HOOK_NAME)
-        self._original_set_timesteps = scheduler.set_timesteps
-        self._original_step = scheduler.step
-        scheduler.set_timesteps = _in_place_of(scheduler.set_timesteps, self._set_timesteps)
-        scheduler.step = _in_place_of(scheduler.step, self._step)
+        self._scheduler_hooks = SchedulerHooks(scheduler, self._set_timesteps, self._step)
 
     def remove(self) -> None:
         """Takes every hook off; the pipeline is then as it was."""
         for denoiser in self._denoisers:
             registry = HookRegistry.check_if_exists_or_initialize(denoiser)
             registry.remove_hook(HOOK_NAME, recurse=False)
-        del self._scheduler.set_timesteps, self._scheduler.step
+        self._scheduler_hooks.remove()
         self._run, self._run_pending = None, False
 
     def report(self) -> RunReport:
         """The current or last run."""
-        origin = self.plan.origin
-        source = (
-            {"document": origin.source, "model": origin.model, "revision": origin.revision}
-            if origin
-            else {}
-        )
+        planned = planned_report(self.plan, VelocityExecutor.name)
         run = self._run
         if run is None:
-            return RunReport(self.plan.policy_name, VelocityExecutor.name, **source)
-        return RunReport(
-            self.plan.policy_name,
-            VelocityExecutor.name,
-            **source,
+            return planned
+        return replace(
+            planned,
             num_inference_steps=run.schedule.num_inference_steps,
             planned_steps=run.schedule.computed_steps,
             look_backs=run.schedule.look_backs,
@@ -232,11 +177,7 @@ class VelocityActivation:
 
     def run_for_forward(self) -> _Run | None:
         """The run that a transformer call belongs to; None outside of any (a direct call)."""
-        if self._pipe.scheduler is not self._scheduler:
-            raise ExecutionError(
-                "the pipeline's scheduler was replaced after enable_cache, so its steps cannot be "
-                "followed. Call cache_dit.enable_cache(pipe, policy=…) again."
-            )
+        require_same_scheduler(self._pipe, self._scheduler)
         if self._run_pending:
             self._begin(self._scheduler.begin_index or 0)
         if self._run is None or self._run.finished:
@@ -245,13 +186,13 @@ class VelocityActivation:
 
     def _begin(self, begin: int) -> None:
         sigmas = self._scheduler.sigmas[begin:].float()
-        resolution = self.plan.resolve(sigmas.double().cpu().numpy().astype(np.float64))
+        resolution = self.plan.resolve(sigmas.double().cpu().numpy())
         self._run = _Run(resolution, sigmas, begin)
         self._run_pending = False
 
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         self._run, self._run_pending = None, True
-        self._original_set_timesteps(*args, **kwargs)
+        self._scheduler_hooks.original_set_timesteps(*args, **kwargs)
 
     def _step(
         self,
@@ -275,7 +216,7 @@ class VelocityActivation:
             )
         run = self._align(run, timestep)
         velocity = self._velocity(run, model_output)
-        result = self._original_step(velocity, timestep, sample, *args, **kwargs)
+        result = self._scheduler_hooks.original_step(velocity, timestep, sample, *args, **kwargs)
         sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
         run.log.append(LogEntry(sample, result[0], velocity, sigma, sigma_next))
         run.step, run.calls_in_step = run.step + 1, 0

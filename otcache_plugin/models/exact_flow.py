@@ -60,6 +60,14 @@ class ExactFlowSettings:
         return "scenes{}-width{}-shift{}-seed{}".format(*astuple(self))
 
 
+@dataclass(frozen=True)
+class Targets:
+    """The data items that match a prompt: ``(M, 3072)`` points and their ``(M,)`` squared norms."""
+
+    points: torch.Tensor
+    square_norms: torch.Tensor
+
+
 class ExactFlowTransformer(ModelMixin, ConfigMixin):
     """The closed-form velocity in the place of a transformer."""
 
@@ -72,37 +80,43 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
         self.mean = pictures.mean().item()
         self.std = pictures.std().item()
         self.register_buffer("points", (pictures - self.mean) / self.std)
-        self.register_buffer("square_norms", self.points.square().sum(1))
         self.register_buffer("object_colours", torch.from_numpy(data.object_colours))
         names = scenes_backgrounds()
         backgrounds = [names.index(caption.background) for caption in data.captions]
         self.register_buffer("backgrounds", torch.tensor(backgrounds))
 
-    def matches(self, prompt: str) -> torch.Tensor:
-        """``(N,)`` bool: the items with the prompt's background and an object of its colour."""
+    def condition(self, prompt: str) -> Targets:
+        """The items that a sample may become: the prompt's background, an object of its colour."""
         colour, background = parse_prompt(prompt)
         of_colour = self.object_colours[:, list(scenes.COLOURS).index(colour)]
-        return of_colour & (self.backgrounds == scenes_backgrounds().index(background))
+        matches = of_colour & (self.backgrounds == scenes_backgrounds().index(background))
+        points = self.points[matches]
+        return Targets(points, points.square().sum(1))
 
     def forward(
-        self, hidden_states: torch.Tensor, timestep: torch.Tensor, matches: torch.Tensor
+        self, hidden_states: torch.Tensor, timestep: torch.Tensor, conditions: Sequence[Targets]
     ) -> torch.Tensor:
         """The velocity at ``(B, 3, 32, 32)`` latents.
 
         Args:
             hidden_states: x.
             timestep: sigma, a 0-dimensional tensor in (0, 1].
-            matches: ``(B, N)`` bool, the items each sample may become.
+            conditions: B of them, what each sample may become.
         """
         x = hidden_states.flatten(1)
         sigma = timestep.to(x.dtype)
         a, width2 = 1 - sigma, self.config.kernel_width**2
         s2 = sigma**2 + a**2 * width2
-        logits = (a * (x @ self.points.T) - 0.5 * a**2 * self.square_norms) / s2
-        weights = logits.masked_fill(~matches, -torch.inf).softmax(dim=1)
-        mean = weights @ self.points
+        mean = torch.stack([_posterior_mean(*each, a, s2) for each in zip(x, conditions, strict=True)])
         denoised = mean + (a * width2 / s2) * (x - a * mean)
         return ((x - denoised) / sigma).reshape(hidden_states.shape)
+
+
+def _posterior_mean(
+    x: torch.Tensor, targets: Targets, a: torch.Tensor, s2: torch.Tensor
+) -> torch.Tensor:
+    logits = (a * (targets.points @ x) - 0.5 * a**2 * targets.square_norms) / s2
+    return logits.softmax(dim=0) @ targets.points
 
 
 class ExactFlowPipeline(DiffusionPipeline):
@@ -146,7 +160,7 @@ class ExactFlowPipeline(DiffusionPipeline):
             output_type: "pil", "np", "pt" or "latent".
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        matches = torch.stack([self.transformer.matches(text) for text in prompts])
+        conditions = {text: self.transformer.condition(text) for text in dict.fromkeys(prompts)}
         if latents is None:
             shape = (len(prompts), 3, scenes.SIZE, scenes.SIZE)
             latents = randn_tensor(shape, generator=generator, device=self.device)
@@ -155,7 +169,9 @@ class ExactFlowPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
         self.scheduler.set_begin_index(0)
         for timestep in self.progress_bar(self.scheduler.timesteps):
-            velocity = self.transformer(latents, timestep / 1000, matches)
+            velocity = self.transformer(
+                latents, timestep / 1000, [conditions[text] for text in prompts]
+            )
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         if output_type == "latent":
             return ImagePipelineOutput(images=latents)

@@ -1,0 +1,183 @@
+"""The blocks executor: the schedule as cache-dit's own ``steps_computation_mask``.
+
+cache-dit then decides nothing about *when*: on computed steps every block runs, on cached steps
+the first ``Fn_compute_blocks`` run and the rest is reused or, with a calibrator, extrapolated.
+Slower than the velocity executor, and at home wherever cache-dit is: its calibrators, context and
+tensor parallelism, any scheduler. The mask is set at every run, from that run's steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diffusers.hooks import HookRegistry, ModelHook
+
+from otcache_plugin import activation
+from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
+from otcache_plugin.executors.parts import (
+    find_denoisers,
+    find_scheduler,
+    require_same_scheduler,
+)
+from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
+from otcache_plugin.report import planned_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from otcache_plugin.plan import Plan, Resolution
+    from otcache_plugin.report import RunReport
+
+HOOK_NAME = "otcache_blocks"
+
+
+class BlocksExecutor:
+    """Runs a schedule inside cache-dit's block cache."""
+
+    name: ClassVar[str] = "blocks"
+
+    def apply(
+        self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
+    ) -> BlocksActivation:
+        """Enables cache-dit's cache on the pipeline, its mask following the plan.
+
+        Args:
+            pipe: a pipeline that cache-dit supports.
+            plan: what to compute.
+            cache_dit_arguments: the remaining arguments of ``cache_dit.enable_cache``.
+
+        Returns:
+            The activation, which reports and removes itself.
+
+        Raises:
+            ArgumentError: the ``cache_config`` says itself which steps to compute.
+            PipelineError: the scheduler has no sigmas to resolve a schedule from.
+        """
+        scheduler = find_scheduler(pipe)
+        if not hasattr(scheduler, "sigmas"):
+            raise PipelineError(
+                "scheduler",
+                type(scheduler).__name__,
+                "it has no sigmas to resolve a schedule from",
+                "Use a scheduler of the flow-matching, Euler or UniPC families",
+            )
+        arguments = dict(cache_dit_arguments)
+        arguments["cache_config"] = _cache_config(arguments.get("cache_config"))
+        activation.original("enable_cache")(pipe, **arguments)
+        return BlocksActivation(pipe, plan, scheduler)
+
+
+def _cache_config(given: Any) -> Any:
+    from cache_dit import DBCacheConfig
+
+    if given is None:
+        return DBCacheConfig(Fn_compute_blocks=1, steps_computation_policy="static")
+    for name in ("steps_computation_mask", "num_inference_steps"):
+        if getattr(given, name) is not None:
+            raise ArgumentError(
+                f"cache_config.{name}",
+                getattr(given, name),
+                "contradicts policy=, which decides at every run which steps are computed",
+                "Drop it from the cache_config, or drop policy=",
+            )
+    return replace(copy.deepcopy(given), steps_computation_policy="static")
+
+
+class _CountCalls(ModelHook):
+    """Sets the mask at a run's first transformer call, and counts the calls."""
+
+    def __init__(self, activation: BlocksActivation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.activation.before_call()
+        return args, kwargs
+
+
+class BlocksActivation:
+    """cache-dit's cache on one pipeline, and what its current or last run did."""
+
+    def __init__(self, pipe: DiffusionPipeline, plan: Plan, scheduler: Any) -> None:
+        self.plan = plan
+        self._pipe = pipe
+        self._scheduler = scheduler
+        self._resolution: Resolution | None = None
+        self._run_pending = False
+        self._step = 0
+        self._calls = 0
+        self._calls_in_step = 0
+        self._scheduler_hooks = SchedulerHooks(scheduler, self._set_timesteps, self._count_step)
+        for denoiser in find_denoisers(pipe):
+            registry = HookRegistry.check_if_exists_or_initialize(denoiser)
+            registry.register_hook(_CountCalls(self), HOOK_NAME)
+
+    def remove(self) -> None:
+        """Takes cache-dit's cache and the hooks off; the pipeline is then as it was."""
+        for denoiser in find_denoisers(self._pipe):
+            registry = HookRegistry.check_if_exists_or_initialize(denoiser)
+            registry.remove_hook(HOOK_NAME, recurse=False)
+        self._scheduler_hooks.remove()
+        activation.original("disable_cache")(self._pipe)
+
+    def report(self) -> RunReport:
+        """The current or last run."""
+        planned = planned_report(self.plan, BlocksExecutor.name)
+        if self._resolution is None:
+            return planned
+        schedule = self._resolution.schedule
+        cached = {step for context in self._contexts() for step in context.cached_steps}
+        return replace(
+            planned,
+            num_inference_steps=schedule.num_inference_steps,
+            planned_steps=schedule.computed_steps,
+            look_backs=schedule.look_backs,
+            computed_steps=tuple(step for step in range(self._step) if step not in cached),
+            finished_steps=self._step,
+            transformer_calls=self._calls,
+            transferred=self._resolution.transferred,
+        )
+
+    def before_call(self) -> None:
+        """Called before every transformer call."""
+        require_same_scheduler(self._pipe, self._scheduler)
+        if self._run_pending:
+            self._begin()
+        self._calls += 1
+        self._calls_in_step += 1
+        separate = all(context.cache_config.enable_separate_cfg for context in self._contexts())
+        if self._calls_in_step > 1 and not separate:
+            raise ExecutionError(
+                "the pipeline calls its transformer more than once per step, which cache-dit would "
+                "count as further steps. Pass cache_config=DBCacheConfig(Fn_compute_blocks=1, "
+                "enable_separate_cfg=True)."
+            )
+
+    def _contexts(self) -> list[Any]:
+        # cache-dit has no public way to its contexts; they are made anew at every run.
+        return list(self._pipe._context_manager._cached_context_manager.values())
+
+    def _begin(self) -> None:
+        begin = self._scheduler.begin_index or 0
+        sigmas = self._scheduler.sigmas[begin:].double().cpu().numpy()
+        self._resolution = self.plan.resolve(sigmas)
+        self._run_pending = False
+        self._step = self._calls = self._calls_in_step = 0
+        mask = [int(computed) for computed in self._resolution.schedule.mask]
+        for context in self._contexts():
+            context.cache_config.steps_computation_mask = mask
+
+    def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        self._resolution, self._run_pending = None, True
+        self._scheduler_hooks.original_set_timesteps(*args, **kwargs)
+
+    def _count_step(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._scheduler_hooks.original_step(*args, **kwargs)
+        self._step += 1
+        self._calls_in_step = 0
+        return result

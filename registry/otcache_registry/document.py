@@ -1,0 +1,378 @@
+"""The policy document: everything about a calibrated policy except its edge table.
+
+One document holds for one model revision, one number of steps and one sampling set-up. Every part
+is frozen and strict: no unknown field, no conversion, no NaN. Built in Python from wrong values, a
+part raises pydantic's `ValidationError`; read from JSON, it raises `DocumentError`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from otcache_policies import EdgeSettings, Schedule, ScheduleError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from . import strict_json
+from .errors import DocumentError
+from .refusals import document_error
+
+__all__ = [
+    "POLICY_SCHEMA",
+    "Calibration",
+    "EvidenceRow",
+    "GraphSettings",
+    "ModelReference",
+    "PolicyDocument",
+    "Sampling",
+    "ScheduleRecord",
+    "json_schema",
+]
+
+POLICY_SCHEMA: Final = "otcache.policy/v1"
+"""Name of the one schema that this version reads and writes."""
+
+MAX_INFERENCE_STEPS = 10_000
+
+
+Value = TypeVar("Value")
+
+
+def _by_key(mapping: dict[str, Value]) -> dict[str, Value]:
+    # Equal documents are written as equal bytes.
+    return dict(sorted(mapping.items()))
+
+
+# Documents come from strangers and are shown in terminals and cards: one line, no control codes.
+Text = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"),
+]
+Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Pixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Budget = Annotated[int, Field(ge=2, le=MAX_INFERENCE_STEPS)]
+LookBack = Annotated[int, Field(ge=1, le=MAX_INFERENCE_STEPS)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelReference(_Part):
+    """The weights that a policy was calibrated on.
+
+    Attributes:
+        id: Repository on the Hub, such as "org/name", or another name that the model goes by.
+        revision: Commit of the weights, or what else identifies them exactly.
+    """
+
+    id: Text
+    revision: Text
+
+
+class Sampling(_Part):
+    """The sampling set-up of the calibration runs.
+
+    Attributes:
+        pipeline: Class name of the pipeline.
+        scheduler: Class name of the scheduler.
+        num_inference_steps: Steps of the runs, T, 2 … 10000.
+        sigmas: Noise schedule as the pipeline set it: T+1 numbers, strictly decreasing to 0 or
+            more.
+        height: Height in pixels, None where the pipeline's default holds.
+        width: Width in pixels, likewise.
+        guidance: Guidance arguments of the call, such as {"true_cfg_scale": 4.0}.
+    """
+
+    pipeline: Text
+    scheduler: Text
+    num_inference_steps: Budget
+    sigmas: Annotated[tuple[float, ...], Field(min_length=3, max_length=MAX_INFERENCE_STEPS + 1)]
+    height: Pixels | None
+    width: Pixels | None
+    guidance: Annotated[dict[Text, float], AfterValidator(_by_key)]
+
+    @model_validator(mode="after")
+    def _check_sigmas(self) -> Self:
+        count, expected = len(self.sigmas), self.num_inference_steps + 1
+        remedy = f"Use {expected} numbers, strictly decreasing to 0 or more"
+        if count != expected:
+            problem = f"{count} entries for {self.num_inference_steps} steps"
+            raise DocumentError("sigmas", self.sigmas, problem, remedy)
+        for index, (sigma, following) in enumerate(pairwise(self.sigmas)):
+            if following >= sigma:
+                problem = f"entry {index + 1} is not below the one before"
+                raise DocumentError("sigmas", self.sigmas, problem, remedy)
+        if self.sigmas[-1] < 0:
+            raise DocumentError("sigmas", self.sigmas, "the last entry is below 0", remedy)
+        return self
+
+
+class ScheduleRecord(_Part):
+    """A schedule, for the number of steps that the document's sampling set-up names.
+
+    Attributes:
+        computed_steps: Strictly increasing steps from 0 to T-1, both included.
+        look_backs: One look-back >= 1 per segment.
+    """
+
+    computed_steps: Annotated[tuple[Count, ...], Field(max_length=MAX_INFERENCE_STEPS)]
+    look_backs: Annotated[tuple[LookBack, ...], Field(max_length=MAX_INFERENCE_STEPS)]
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> Self:
+        """Return the record of a schedule."""
+        return cls(computed_steps=schedule.computed_steps, look_backs=schedule.look_backs)
+
+    @property
+    def budget(self) -> int:
+        """Number of computed steps."""
+        return len(self.computed_steps)
+
+    def schedule(self, num_inference_steps: int) -> Schedule:
+        """Return the schedule.
+
+        Raises:
+            ScheduleError: It is none for this number of steps.
+        """
+        return Schedule(self.computed_steps, num_inference_steps, self.look_backs)
+
+
+class GraphSettings(_Part):
+    """How the document's edge table is read; `otcache_policies.EdgeSettings` as a record."""
+
+    cost: Literal["velocity", "displacement"]
+    gamma: Positive
+    look_back: LookBack | None
+
+    @classmethod
+    def of(cls, settings: EdgeSettings) -> Self:
+        """Return the record of settings."""
+        return cls(cost=settings.cost, gamma=settings.gamma, look_back=settings.look_back)
+
+    def edge_settings(self) -> EdgeSettings:
+        """Return the settings."""
+        return EdgeSettings(self.cost, self.gamma, self.look_back)
+
+
+class Calibration(_Part):
+    """How the policy was found, what that cost, and with which software.
+
+    Attributes:
+        pairs: Prompt-seed pairs that the schedules were judged on.
+        seed: Seed of the search and of the pairs.
+        prompts_digest: SHA-256 of the prompts, 64 hexadecimal digits.
+        metric: What the anchor search minimised, such as "lpips".
+        reference_budget: Budget of the reference.
+        anchor_budget: Budget of the anchor.
+        trials: Candidates that the search was allowed.
+        evaluations: Schedules that were really run.
+        transformer_calls: Calls of the transformer altogether.
+        seconds: Wall-clock time altogether.
+        libraries: Version by name of library.
+        device: What it ran on.
+        created: ISO 8601 date and time with time zone.
+    """
+
+    pairs: Annotated[Count, Field(ge=1)]
+    seed: Count
+    prompts_digest: Digest
+    metric: Text
+    reference_budget: Budget
+    anchor_budget: Budget
+    trials: Count
+    evaluations: Count
+    transformer_calls: Count
+    seconds: NotNegative
+    libraries: Annotated[dict[Text, Text], AfterValidator(_by_key)]
+    device: Text
+    created: Text
+
+    @model_validator(mode="after")
+    def _check_created(self) -> Self:
+        remedy = "Use a date and time with time zone, such as 2026-01-31T12:00:00+00:00"
+        try:
+            moment = datetime.fromisoformat(self.created)
+        except ValueError:
+            raise DocumentError("created", self.created, "not in ISO 8601", remedy) from None
+        if moment.tzinfo is None:
+            raise DocumentError("created", self.created, "without time zone", remedy)
+        return self
+
+
+class EvidenceRow(_Part):
+    """One held-out figure: a policy at a budget, alone or compared on the same pairs.
+
+    Attributes:
+        policy: Name of the policy that was measured.
+        budget: Its computed steps.
+        metric: What was measured, such as "lpips" or "psnr".
+        mean: Mean over the pairs.
+        standard_error: Of that mean.
+        pairs: Prompt-seed pairs, at least 2, none of them used in the calibration.
+        compared_to: Name of the policy that the differences are to, at the same budget.
+        difference_mean: Mean over the pairs of this policy's value minus the other's.
+        difference_low: Lower end of that mean's 95 % confidence interval.
+        difference_high: Upper end.
+        win_rate: Share of the pairs on which this policy is the better one, ties counting half.
+    """
+
+    policy: Text
+    budget: Budget
+    metric: Text
+    mean: float
+    standard_error: NotNegative
+    pairs: Annotated[Count, Field(ge=2)]
+    compared_to: Text | None = None
+    difference_mean: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    win_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_comparison(self) -> Self:
+        names = "compared_to", "difference_mean", "difference_low", "difference_high", "win_rate"
+        absent = [name for name in names if getattr(self, name) is None]
+        if absent and len(absent) < len(names):
+            remedy = f"Give all of {', '.join(names)}, or none"
+            raise DocumentError(absent[0], None, "a comparison lacks this field", remedy)
+        low, high = self.difference_low, self.difference_high
+        if low is not None and high is not None and low > high:
+            problem = f"above difference_high={high!r}"
+            raise DocumentError("difference_low", low, problem, "Give the lower end first")
+        return self
+
+
+class PolicyDocument(_Part):
+    """A calibrated policy for one model revision and sampling set-up.
+
+    Attributes:
+        schema_: Name of the schema, `POLICY_SCHEMA`; the argument and the key are called "schema".
+        name: Name of the policy that the document is made for, such as "otcache".
+        model: The weights.
+        sampling: The sampling set-up; its number of steps, T, is that of both schedules.
+        default_budget: Budget of a run that asks for none, from the anchor's to T.
+        anchor: The searched schedule at the smallest budget.
+        reference: The graph policy's schedule at a larger budget.
+        rho: Exponent of the warp between them, above 0.
+        graph: How to read the edge table.
+        calibration: How all this was found.
+        evidence: Held-out figures.
+        edges_sha256: SHA-256 of the edge table's file, 64 hexadecimal digits.
+    """
+
+    schema_: Literal["otcache.policy/v1"] = Field(alias="schema")
+    name: Name
+    model: ModelReference
+    sampling: Sampling
+    default_budget: Budget
+    anchor: ScheduleRecord
+    reference: ScheduleRecord
+    rho: Positive
+    graph: GraphSettings
+    calibration: Calibration
+    evidence: Annotated[tuple[EvidenceRow, ...], Field(max_length=10_000)] = ()
+    edges_sha256: Digest
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the calibrated runs, T."""
+        return self.sampling.num_inference_steps
+
+    @property
+    def anchor_schedule(self) -> Schedule:
+        """The anchor, of T steps."""
+        return self.anchor.schedule(self.num_inference_steps)
+
+    @property
+    def reference_schedule(self) -> Schedule:
+        """The reference, of T steps."""
+        return self.reference.schedule(self.num_inference_steps)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a document.
+
+        Raises:
+            DocumentError: It is not JSON, of another schema, or not valid; the error names the
+                first fields that are refused.
+        """
+        data = strict_json.parse(text)
+        if not isinstance(data, dict):
+            problem, remedy = "not a JSON object", "Pass the text of a policy.json"
+            raise DocumentError("document", strict_json.excerpt(text), problem, remedy)
+        # Ahead of the rest: under another schema every other complaint would be beside the point.
+        schema = data.get("schema", POLICY_SCHEMA)
+        if schema != POLICY_SCHEMA:
+            remedy = f"This version reads {POLICY_SCHEMA}; a newer one may know the other"
+            raise DocumentError("schema", schema, "unknown schema", remedy)
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise document_error(error) from None
+
+    def to_json(self) -> str:
+        """Return indented JSON, ending in a newline; equal documents give equal bytes."""
+        return strict_json.dump(self.model_dump(mode="json", by_alias=True)) + "\n"
+
+    @model_validator(mode="after")
+    def _check_schedules(self) -> Self:
+        for field, record in (("anchor", self.anchor), ("reference", self.reference)):
+            try:
+                record.schedule(self.num_inference_steps)
+            except ScheduleError as error:
+                path = f"{field}.{error.field}"
+                raise DocumentError(path, error.value, error.problem, error.remedy) from None
+        if self.anchor.budget >= self.reference.budget:
+            problem = f"{self.anchor.budget} steps, not fewer than the reference's"
+            remedy = f"Use fewer than {self.reference.budget}"
+            raise DocumentError(
+                "anchor.computed_steps", self.anchor.computed_steps, problem, remedy
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_budgets(self) -> Self:
+        anchor, reference, total = (
+            self.anchor.budget,
+            self.reference.budget,
+            self.num_inference_steps,
+        )
+        if not anchor <= self.default_budget <= total:
+            problem = "below the anchor's budget or above the number of steps"
+            remedy = f"Use {anchor} … {total}"
+            raise DocumentError("default_budget", self.default_budget, problem, remedy)
+        for field, stated, actual in (
+            ("anchor_budget", self.calibration.anchor_budget, anchor),
+            ("reference_budget", self.calibration.reference_budget, reference),
+        ):
+            if stated != actual:
+                problem = "not the budget of the schedule in the document"
+                raise DocumentError(f"calibration.{field}", stated, problem, f"Use {actual}")
+        for index, row in enumerate(self.evidence):
+            if row.budget > total:
+                path, problem = f"evidence.{index}.budget", "above the number of steps"
+                raise DocumentError(path, row.budget, problem, f"Use 2 … {total}")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of policy.json as JSON Schema (2020-12).
+
+    It says all that JSON Schema can; how fields must fit each other only `from_json` checks.
+    """
+    schema = PolicyDocument.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
