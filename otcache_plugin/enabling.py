@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import DiffusionPipeline
 from otcache_policies import BudgetError, Schedule, budget_for_speedup
-from otcache_registry import StoredPolicy, find_bundled, read_policy
+from otcache_registry import DocumentNotFoundError, StoredPolicy, find_bundled, read_policy
 
 from otcache_plugin import activation
 from otcache_plugin.errors import (
     ArgumentError,
-    DocumentNotFoundError,
     PipelineError,
     UnknownNameError,
 )
@@ -239,7 +238,7 @@ def _make_plan(
         )
     if isinstance(policy, Path) or _looks_like_path(policy):
         stored = read_policy(Path(policy))
-        entry = host.policies.get(stored.document.policy)
+        entry = host.policies.get(stored.document.name)
         assert isinstance(entry, CalibratedPolicy)
         return _calibrated_plan(entry, stored, request)
     try:
@@ -260,7 +259,7 @@ def _find_document(pipe: DiffusionPipeline, model: str | None, revision: str | N
     origin = find_origin(pipe, model, revision)
     try:
         return find_bundled(origin.model, origin.revision)
-    except LookupError as error:
+    except DocumentNotFoundError as error:
         raise DocumentNotFoundError(
             "model",
             origin.model,

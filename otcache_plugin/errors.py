@@ -17,10 +17,6 @@ class PipelineError(FieldError):
     """A pipeline that cannot be accelerated as asked."""
 
 
-class DocumentNotFoundError(FieldError, LookupError):
-    """No calibrated policy document for this model, revision or path."""
-
-
 class PluginError(OTCacheError):
     """A plugin that cannot be loaded, or two that register the same name."""
 

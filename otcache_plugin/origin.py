@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otcache_plugin.errors import ArgumentError, DocumentNotFoundError
+from otcache_registry import DocumentNotFoundError
+
+from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

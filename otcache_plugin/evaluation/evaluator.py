@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otcache_policies import Schedule
-
 from otcache_plugin.evaluation.pairs import Pair, generate
 from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.plan import SchedulePlan
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from numpy.typing import NDArray
+    from otcache_policies import Schedule
 
     from otcache_plugin.evaluation.metrics import Metric
 
@@ -29,6 +28,7 @@ class Evaluator:
         pairs: what to generate.
         call_arguments: further arguments of every pipeline call.
         batch_size: pairs per call.
+        reference: the full runs' ``(N, 3, H, W)`` pictures, generated when not at hand.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Evaluator:
         pairs: Sequence[Pair],
         call_arguments: Mapping[str, Any],
         batch_size: int = 64,
+        reference: torch.Tensor | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
         self._pipe = pipe
@@ -44,7 +45,7 @@ class Evaluator:
         self._batch_size = batch_size
         self._executor = VelocityExecutor()
         self._values: dict[tuple[Schedule, str], NDArray[np.float64]] = {}
-        self.reference = self._generate()
+        self.reference = self._generate() if reference is None else reference
         self.evaluations = 0
 
     def _generate(self) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,31 @@ from diffusers import FluxPipeline
 SEQUENCE_LENGTH = 8
 """Text tokens of a caption, start and end included."""
 
+TRUE_CFG_SCALE = 4.0
+"""Default guidance, as two transformer calls per step."""
+
+MODEL_ID = "embedded"
 FOLDER = Path(__file__).parent / "embedded"
 
 
 class FluxScenesPipeline(FluxPipeline):
     """A FluxPipeline whose call defaults fit 32 × 32 scenes: size, text length, true guidance."""
 
+    @property
+    def otcache_model(self) -> tuple[str, str] | None:
+        """Model id and revision that policy documents are keyed by; None for other weights."""
+        loaded_from = str(self.transformer.config.get("_name_or_path") or "")
+        if Path(loaded_from).parent != FOLDER:
+            return None
+        weights = FOLDER / "transformer" / "diffusion_pytorch_model.safetensors"
+        return MODEL_ID, hashlib.sha256(weights.read_bytes()).hexdigest()
+
     def __call__(
         self,
         prompt: str | list[str] | None = None,
         *,
         negative_prompt: str | list[str] | None = "",
-        true_cfg_scale: float = 4.0,
+        true_cfg_scale: float = TRUE_CFG_SCALE,
         height: int = 32,
         width: int = 32,
         num_inference_steps: int = 50,

@@ -39,7 +39,7 @@ def _introduction(document: PolicyDocument) -> str:
     sampling = document.sampling
     size = ""
     if sampling.height is not None and sampling.width is not None:
-        size = f", {sampling.width} × {sampling.height} pixels"
+        size = f", {sampling.width} by {sampling.height} pixels"
     guidance = "".join(
         f", {_escape(name)} = {value:g}" for name, value in sampling.guidance.items()
     )
@@ -92,8 +92,8 @@ def _evidence(document: PolicyDocument) -> str:
 Held-out prompt-seed pairs, none of them used in the calibration. Differences are on the same \
 pairs, with the 95 % confidence interval of their mean.
 
-| Policy | Budget | Metric | Mean | Standard error | Pairs | Compared to | Difference | 95 % interval \
-| Better on |
+| Policy | Budget | Metric | Mean | Standard error | Pairs | Compared to | Difference \
+| 95 % interval | Better on |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}"""
 
@@ -108,7 +108,7 @@ def _evidence_row(row: EvidenceRow) -> str:
         str(row.pairs),
     ]
     if row.compared_to is None:
-        cells += ["–"] * 4
+        cells += [""] * 4
     else:
         cells += [
             _escape(row.compared_to),

@@ -337,20 +337,15 @@ class PolicyDocument(_Part):
                 path = f"{field}.{error.field}"
                 raise DocumentError(path, error.value, error.problem, error.remedy) from None
         if self.anchor.budget >= self.reference.budget:
-            problem = f"{self.anchor.budget} steps, not fewer than the reference's"
-            remedy = f"Use fewer than {self.reference.budget}"
-            raise DocumentError(
-                "anchor.computed_steps", self.anchor.computed_steps, problem, remedy
-            )
+            steps, remedy = self.anchor.computed_steps, f"Use fewer than {self.reference.budget}"
+            problem = f"{len(steps)} steps, not fewer than the reference's"
+            raise DocumentError("anchor.computed_steps", steps, problem, remedy)
         return self
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:
-        anchor, reference, total = (
-            self.anchor.budget,
-            self.reference.budget,
-            self.num_inference_steps,
-        )
+        anchor, reference = self.anchor.budget, self.reference.budget
+        total = self.num_inference_steps
         if not anchor <= self.default_budget <= total:
             problem = "below the anchor's budget or above the number of steps"
             remedy = f"Use {anchor} … {total}"

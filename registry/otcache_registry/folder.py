@@ -48,6 +48,7 @@ SAME_SIGMAS = 1e-6
 """Largest difference between the document's sigmas and those beside the edge table."""
 
 _DTYPES = {"sigmas": np.dtype(np.float64), "velocity_errors": np.dtype(np.float32)}
+_RESTORE = "Fetch the policy again, or calibrate anew"
 _NO_FIGURES: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -177,17 +178,17 @@ def write_policy(
     _replace(target, contents)
 
 
-_RESTORE = "Fetch the policy again, or calibrate anew"
-
-
 def _folder_of(path: str | Path) -> Path:
     path = Path(path)
-    folder = path.parent if path.name == DOCUMENT_FILE and not path.is_dir() else path
-    if not (folder / DOCUMENT_FILE).is_file():
-        problem = f"no {DOCUMENT_FILE} there"
-        remedy = f"Give a folder with {DOCUMENT_FILE} and {EDGES_FILE}, or its {DOCUMENT_FILE}"
-        raise DocumentNotFoundError("path", str(path), problem, remedy)
-    return folder
+    problem = f"no {DOCUMENT_FILE} there"
+    try:
+        folder = path.parent if path.name == DOCUMENT_FILE and not path.is_dir() else path
+        if (folder / DOCUMENT_FILE).is_file():
+            return folder
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    remedy = f"Give a folder with {DOCUMENT_FILE} and {EDGES_FILE}, or its {DOCUMENT_FILE}"
+    raise DocumentNotFoundError("path", str(path), problem, remedy)
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -250,9 +251,8 @@ def _require_replaceable(target: Path) -> None:
         raise DocumentError("folder", str(target), "not a folder", remedy)
     entries = {entry.name for entry in target.iterdir()}
     if entries and DOCUMENT_FILE not in entries:
-        raise DocumentError(
-            "folder", str(target), f"not empty, and no {DOCUMENT_FILE} in it", remedy
-        )
+        problem = f"not empty, and no {DOCUMENT_FILE} in it"
+        raise DocumentError("folder", str(target), problem, remedy)
     foreign = sorted(entries - {DOCUMENT_FILE, EDGES_FILE, CARD_FILE, FIGURES_FOLDER})
     if foreign:
         problem = f"replacing it would delete {', '.join(foreign[:3])}"

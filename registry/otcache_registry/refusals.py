@@ -1,4 +1,4 @@
-"""From pydantic's validation errors to one error that names the first fields and what is allowed."""
+"""From pydantic's validation error to one that names the first fields and what is allowed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""``otcache calibrate``: from a model to a policy document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from otcache_plugin.cli.output import Quiet, StageProgress
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="embedded or exact-flow.")],
+    output: Annotated[Path, typer.Option(help="Folder of the document.")],
+    steps: Annotated[int, typer.Option(help="Inference steps, T.")] = 50,
+    budget_reference: Annotated[int, typer.Option(help="Budget of the reference.")] = 20,
+    budget_anchor: Annotated[int, typer.Option(help="Budget of the anchor.")] = 8,
+    trials: Annotated[int, typer.Option(help="Candidates of the anchor search.")] = 200,
+    patience: Annotated[int, typer.Option(help="Trials without improvement.")] = 50,
+    metric: Annotated[str, typer.Option(help="psnr, ssim, mse or lpips.")] = "psnr",
+    pairs: Annotated[int, typer.Option(help="Calibration prompt-seed pairs.")] = 96,
+    seed: Annotated[int, typer.Option(help="Seed of pairs and search.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Calibrate a policy for a model that ships with the package."""
+    from otcache_registry import render_card, write_policy
+
+    from otcache_plugin.calibration.anchor import AnchorSettings
+    from otcache_plugin.calibration.calibrate import CalibrationSettings
+    from otcache_plugin.calibration.calibrate import calibrate as run
+    from otcache_plugin.evaluation.metrics import metric_named
+    from otcache_plugin.models.setups import load_setup
+
+    metric_named(metric)
+    settings = CalibrationSettings(
+        num_inference_steps=steps,
+        budget_reference=budget_reference,
+        budget_anchor=budget_anchor,
+        metric=metric,
+        pairs=pairs,
+        seed=seed,
+        anchor=AnchorSettings(trials=trials, patience=patience, seed=seed),
+    )
+    setup = load_setup(model)
+    with StageProgress(quiet) as progress:
+        result = run(setup, settings, progress)
+    write_policy(output, result.document, result.edges, render_card(result.document))
+    Console().print(f"wrote {output}", highlight=False)

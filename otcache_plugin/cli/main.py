@@ -1,0 +1,59 @@
+"""The ``otcache`` command: its subcommands, and what every one of them does on an error.
+
+Nothing here imports torch; each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from otcache_policies import OTCacheError
+
+from otcache_plugin import __version__
+from otcache_plugin.cli import calibrate, demo, doctor, plugins
+from otcache_plugin.cli.output import print_error
+
+FAILURE, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="otcache",
+    help="Cache schedules for diffusion pipelines, by optimal transport.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("calibrate")(calibrate.calibrate)
+app.command("plugins")(plugins.plugins)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command; a refused value is wrong usage (2), any other error a failure (1)."""
+    try:
+        app()
+    except OTCacheError as error:
+        print_error(str(error))
+        sys.exit(WRONG_USAGE if isinstance(error, ValueError) else FAILURE)
+    except KeyboardInterrupt:
+        print_error("interrupted; nothing was half-written, start the same command again.")
+        sys.exit(INTERRUPTED)

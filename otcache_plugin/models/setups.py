@@ -1,0 +1,109 @@
+"""Everything a command needs of a model that ships with the package, by name.
+
+A set-up brings the pipeline, the arguments of its calls, and prompts in two disjoint sets: one to
+calibrate on, one held out for evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from otcache_plugin.errors import UnknownNameError
+from otcache_plugin.evaluation.pairs import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from diffusers import DiffusionPipeline
+
+HELD_OUT_SEEDS = 1_000_000
+"""Seeds of held-out pairs start here; calibration pairs stay below."""
+
+
+@dataclass(frozen=True)
+class ModelSetup:
+    """A pipeline and how it is calibrated and evaluated.
+
+    Attributes:
+        name: what commands call it.
+        pipe: the pipeline, without any cache.
+        call_arguments: arguments of every call besides prompt and steps.
+        guidance: the call's guidance arguments, for the document.
+        calibration_prompts: to calibrate on.
+        held_out_prompts: disjoint from them, for evidence.
+    """
+
+    name: str
+    pipe: DiffusionPipeline
+    call_arguments: Mapping[str, Any]
+    guidance: Mapping[str, float]
+    calibration_prompts: tuple[str, ...]
+    held_out_prompts: tuple[str, ...]
+
+    def calibration_pairs(self, count: int, seed: int = 0) -> list[Pair]:
+        """``count`` pairs to calibrate on, spread over the prompts."""
+        return _pairs(self.calibration_prompts, count, seed * 10_000)
+
+    def held_out_pairs(self, count: int) -> list[Pair]:
+        """``count`` pairs that no calibration sees, spread over the held-out prompts."""
+        return _pairs(self.held_out_prompts, count, HELD_OUT_SEEDS)
+
+    @property
+    def prompts_digest(self) -> str:
+        """SHA-256 of the calibration prompts."""
+        return hashlib.sha256("\n".join(self.calibration_prompts).encode()).hexdigest()
+
+
+def _pairs(prompts: Sequence[str], count: int, first_seed: int) -> list[Pair]:
+    return [Pair(prompts[i % len(prompts)], first_seed + i) for i in range(count)]
+
+
+def _shuffled(prompts: Sequence[Any]) -> tuple[str, ...]:
+    """A fixed order in which any first few prompts are a mixed sample."""
+    texts = [str(prompt) for prompt in prompts]
+    return tuple(sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest()))
+
+
+def _embedded() -> ModelSetup:
+    from otcache_plugin.models import scenes
+    from otcache_plugin.models.embedded import TRUE_CFG_SCALE, load_embedded_pipeline
+
+    return ModelSetup(
+        "embedded",
+        load_embedded_pipeline(),
+        {},
+        {"true_cfg_scale": TRUE_CFG_SCALE},
+        _shuffled(scenes.training_captions()),
+        _shuffled(scenes.held_out_captions()),
+    )
+
+
+def _exact_flow() -> ModelSetup:
+    from otcache_plugin.models.exact_flow import all_prompts, load_exact_flow_pipeline
+
+    prompts = _shuffled(all_prompts())
+    held_out = len(prompts) // 3
+    return ModelSetup(
+        "exact-flow", load_exact_flow_pipeline(), {}, {}, prompts[held_out:], prompts[:held_out]
+    )
+
+
+SETUPS: dict[str, Callable[[], ModelSetup]] = {"embedded": _embedded, "exact-flow": _exact_flow}
+
+
+def load_setup(name: str) -> ModelSetup:
+    """Loads a model that ships with the package.
+
+    Raises:
+        UnknownNameError: there is none of that name; the message lists those there are.
+    """
+    if name not in SETUPS:
+        raise UnknownNameError(
+            "model",
+            name,
+            "no such model ships with the package",
+            f"Use {' or '.join(SETUPS)}",
+        )
+    return SETUPS[name]()

@@ -1,0 +1,108 @@
+"""Bundled documents are listed by name and found by model revision; having none is fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from otcache_policies import EdgeTable
+from otcache_registry import (
+    DocumentError,
+    DocumentNotFoundError,
+    ModelReference,
+    PolicyDocument,
+    bundled,
+    bundled_policies,
+    find_bundled,
+    write_policy,
+)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of the package's, empty and not even there."""
+    folder = tmp_path / "bundled"
+    monkeypatch.setattr(bundled, "BUNDLED_FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+def filled(
+    shelf: Path,
+    make_edges: Callable[[int], EdgeTable],
+    make_document: Callable[..., PolicyDocument],
+) -> Path:
+    """Model a at revisions 1 (two numbers of steps) and 2, model b at revision 1."""
+    for name, model, revision, total in (
+        ("z-first", "org/a", "rev1", 12),
+        ("a-last", "org/b", "rev1", 12),
+        ("m-longer", "org/a", "rev1", 20),
+        ("n-second", "org/a", "rev2", 12),
+    ):
+        edges = make_edges(total)
+        document = make_document(edges, model=ModelReference(id=model, revision=revision))
+        write_policy(shelf / name, document, edges, "card")
+    (shelf / "not-a-policy").mkdir()
+    return shelf
+
+
+def test_whatever_ships_is_readable() -> None:
+    for entry in bundled_policies():
+        stored = entry.load()
+        assert stored.document == entry.document
+        assert stored.source == f"bundled:{entry.name}"
+
+
+def test_nothing_bundled(shelf: Path) -> None:
+    assert bundled_policies() == ()
+    with pytest.raises(DocumentNotFoundError, match="Nothing is bundled"):
+        find_bundled("org/a", "rev1")
+
+
+def test_listing_is_sorted_and_needs_no_edge_tables(filled: Path) -> None:
+    for path in filled.glob("*/edges.safetensors"):
+        path.unlink()
+    assert [entry.name for entry in bundled_policies()] == [
+        "a-last",
+        "m-longer",
+        "n-second",
+        "z-first",
+    ]
+
+
+def test_found_by_model_and_revision(filled: Path) -> None:
+    stored = find_bundled("org/a", "rev2")
+    assert stored.source == "bundled:n-second"
+    assert stored.document.model == ModelReference(id="org/a", revision="rev2")
+    assert stored.edges.num_inference_steps == 12
+
+
+def test_steps_choose_among_several(filled: Path) -> None:
+    assert find_bundled("org/a", "rev1", 12).source == "bundled:z-first"
+    assert find_bundled("org/a", "rev1", 20).source == "bundled:m-longer"
+    assert find_bundled("org/a", "rev1").source == "bundled:m-longer"
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "steps", "field", "words"),
+    [
+        ("org/c", "rev1", None, "model", "org/b at rev1 (12 steps); org/a at rev1 (20 steps)"),
+        ("org/b", "rev9", None, "revision", "the bundled policy of org/b is for revision rev1."),
+        ("org/a", "rev9", 12, "revision", "is for revision rev1, rev2."),
+        ("org/a", "rev1", 50, "num_inference_steps", "(20 steps); org/a at rev1 (12 steps)"),
+    ],
+)
+def test_not_found_says_what_there_is(
+    filled: Path, model: str, revision: str, steps: int | None, field: str, words: str
+) -> None:
+    with pytest.raises(DocumentNotFoundError) as caught:
+        find_bundled(model, revision, steps)
+    assert caught.value.field == field
+    assert words in str(caught.value)
+
+
+def test_damage_is_not_passed_over(filled: Path) -> None:
+    (filled / "n-second" / "policy.json").write_text("{}")
+    with pytest.raises(DocumentError, match="schema"):
+        bundled_policies()

@@ -1,0 +1,156 @@
+"""Documents survive the way to JSON and back, byte for byte, and mean the same afterwards."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from otcache_policies import EdgeSettings, EdgeTable, Schedule
+from otcache_registry import (
+    POLICY_SCHEMA,
+    Calibration,
+    EvidenceRow,
+    GraphSettings,
+    ModelReference,
+    PolicyDocument,
+    Sampling,
+    ScheduleRecord,
+    json_schema,
+)
+from pydantic import BaseModel, ValidationError
+
+
+def test_round_trip_is_equal_and_byte_stable(valid_document: PolicyDocument) -> None:
+    text = valid_document.to_json()
+    again = PolicyDocument.from_json(text)
+    assert again == valid_document
+    assert again.to_json() == text
+
+
+def test_text_is_json_with_a_newline_and_arrays_of_numbers_on_one_line(
+    valid_document: PolicyDocument,
+) -> None:
+    text = valid_document.to_json()
+    lines = text.splitlines()
+    assert text.endswith("}\n")
+    assert lines[1] == f'  "schema": "{POLICY_SCHEMA}",'
+    steps = list(valid_document.anchor.computed_steps)
+    assert f'    "computed_steps": {json.dumps(steps)},' in lines
+    assert json.loads(text) == valid_document.model_dump(mode="json", by_alias=True)
+
+
+def test_order_of_keys_makes_no_difference(content: dict[str, Any]) -> None:
+    def reversed_keys(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reversed_keys(value[key]) for key in reversed(value)}
+        return value
+
+    content["sampling"]["guidance"] = {"b": 1.0, "a": 2.0}
+    one = PolicyDocument.from_json(json.dumps(content))
+    other = PolicyDocument.from_json(json.dumps(reversed_keys(content)))
+    assert one.to_json() == other.to_json()
+    assert list(one.sampling.guidance) == ["a", "b"]
+
+
+def test_whole_numbers_become_floats(content: dict[str, Any]) -> None:
+    content["rho"] = 2
+    assert '"rho": 2.0,' in PolicyDocument.from_json(json.dumps(content)).to_json()
+
+
+@given(st.floats(min_value=0, exclude_min=True, allow_infinity=False))
+def test_floats_keep_every_bit(valid_document: PolicyDocument, rho: float) -> None:
+    document = valid_document.model_copy(update={"rho": rho})
+    assert PolicyDocument.from_json(document.to_json()).rho == rho
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_seeds_keep_every_bit(valid_document: PolicyDocument, seed: int) -> None:
+    calibration = valid_document.calibration.model_copy(update={"seed": seed})
+    document = valid_document.model_copy(update={"calibration": calibration})
+    assert PolicyDocument.from_json(document.to_json()).calibration.seed == seed
+
+
+def test_text_other_than_ascii_survives(content: dict[str, Any]) -> None:
+    content["calibration"]["device"] = "Gerät № 1"
+    document = PolicyDocument.from_json(json.dumps(content))
+    assert '"device": "Gerät № 1"' in document.to_json()
+    assert PolicyDocument.from_json(document.to_json()) == document
+
+
+def test_evidence_may_be_left_out(content: dict[str, Any]) -> None:
+    del content["evidence"]
+    assert PolicyDocument.from_json(json.dumps(content)).evidence == ()
+
+
+def test_schedule_record() -> None:
+    schedule = Schedule([0, 1, 4, 6], 7, [1, 3, 2])
+    record = ScheduleRecord.of(schedule)
+    assert record.budget == 4
+    assert record.schedule(7) == schedule
+
+
+def test_document_gives_its_schedules(valid_document: PolicyDocument) -> None:
+    assert valid_document.num_inference_steps == 12
+    assert valid_document.anchor_schedule.budget == 4
+    assert valid_document.reference_schedule.budget == 8
+
+
+@pytest.mark.parametrize(
+    "settings", [EdgeSettings(), EdgeSettings("velocity", 4.0, 2)], ids=["default", "other"]
+)
+def test_graph_settings_mirror_edge_settings(settings: EdgeSettings) -> None:
+    assert GraphSettings.of(settings).edge_settings() == settings
+
+
+def test_documents_are_frozen(valid_document: PolicyDocument) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        valid_document.rho = 1.0
+
+
+def test_python_values_are_checked_too(valid_edges: EdgeTable) -> None:
+    with pytest.raises(ValidationError, match="entry 2 is not below the one before"):
+        Sampling(
+            pipeline="P",
+            scheduler="S",
+            num_inference_steps=2,
+            sigmas=(1.0, 0.5, 0.5),
+            height=None,
+            width=None,
+            guidance={},
+        )
+    with pytest.raises(ValidationError, match="finite number"):
+        GraphSettings(cost="velocity", gamma=math.nan, look_back=None)
+
+
+def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, Any]) -> None:
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert set(schema["properties"]) == set(content)
+    assert schema["properties"]["schema"]["const"] == POLICY_SCHEMA
+    assert set(schema["required"]) == set(content) - {"evidence"}
+    for part in (schema, *schema["$defs"].values()):
+        assert part["additionalProperties"] is False
+    json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Calibration,
+        EvidenceRow,
+        GraphSettings,
+        ModelReference,
+        PolicyDocument,
+        Sampling,
+        ScheduleRecord,
+    ],
+)
+def test_every_part_is_strict(part: type[BaseModel]) -> None:
+    assert part.model_config["frozen"]
+    assert part.model_config["strict"]
+    assert part.model_config["extra"] == "forbid"
+    assert part.model_config["allow_inf_nan"] is False
