@@ -30,8 +30,7 @@ def render_card(document: PolicyDocument) -> str:
 def _front_matter(document: PolicyDocument) -> str:
     lines = ["---", "library_name: cache-dit", "tags:", "- otcache-policy"]
     if _HUB_ID.fullmatch(document.model.id):
-        # A JSON string is a YAML string; bare, an id such as 1/2 or a/null could be read otherwise.
-        lines.append(f"base_model: {json.dumps(document.model.id)}")
+        lines.append(f"base_model: {document.model.id}")
     return "\n".join([*lines, "---"])
 
 

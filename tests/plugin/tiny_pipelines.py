@@ -22,6 +22,8 @@ from diffusers import (
     FluxTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    WanPipeline,
+    WanTransformer3DModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -63,6 +65,8 @@ def make_flux(
         guidance_embeds=guidance_embeds,
         axes_dims_rope=(2, 2, 4),
     )
+    if dtype != torch.float32:
+        transformer = transformer.to(dtype)
     pipe = pipeline(
         scheduler=scheduler or euler_scheduler(),
         vae=vae,
@@ -70,7 +74,7 @@ def make_flux(
         tokenizer=None,
         text_encoder_2=None,
         tokenizer_2=None,
-        transformer=transformer.to(dtype).eval(),
+        transformer=transformer.eval(),
     )
     return quiet(pipe)
 
@@ -147,6 +151,38 @@ def make_z_image() -> Any:
     return quiet(pipe)
 
 
+def make_wan() -> Any:
+    """A Wan 2.2 pipeline of two one-block transformers, the second one below noise level 0.9."""
+    torch.manual_seed(0)
+    transformers = [
+        WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=4,
+            out_channels=4,
+            text_dim=TEXT_WIDTH,
+            freq_dim=16,
+            ffn_dim=32,
+            num_layers=1,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            rope_max_seq_len=32,
+        ).eval()
+        for _ in range(2)
+    ]
+    pipe = WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=None,
+        scheduler=euler_scheduler(),
+        transformer=transformers[0],
+        transformer_2=transformers[1],
+        boundary_ratio=0.9,
+    )
+    return quiet(pipe)
+
+
 def quiet(pipe: Any) -> Any:
     """The pipeline without its progress bar."""
     pipe.set_progress_bar_config(disable=True)
@@ -207,6 +243,18 @@ def z_image_arguments(batch: int = 1) -> dict[str, Any]:
     }
 
 
+def wan_arguments(batch: int = 1) -> dict[str, Any]:
+    """What a WanPipeline needs besides steps and noise: five frames."""
+    return {
+        "prompt_embeds": _text(batch, 1, torch.float32),
+        "negative_prompt_embeds": _text(batch, 3, torch.float32),
+        "guidance_scale": 4.0,
+        "height": SIZE,
+        "width": SIZE,
+        "num_frames": 5,
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """A kind of pipeline to test on.
@@ -240,7 +288,8 @@ class Case:
             **self.arguments(batch, **self.options),
             **overrides,
         }
-        return pipe(**arguments).images
+        output = pipe(**arguments)
+        return output.frames if hasattr(output, "frames") else output.images
 
 
 FLUX = Case("flux", make_flux, flux_arguments, 1, "x_embedder")
@@ -252,6 +301,7 @@ FLUX_GUIDED = Case(
 )
 QWEN = Case("qwen-image", make_qwen, qwen_arguments, 2, "img_in")
 Z_IMAGE = Case("z-image", make_z_image, z_image_arguments, 1, "all_x_embedder.2-1")
+WAN = Case("wan-2.2", make_wan, wan_arguments, 2, "patch_embedding")
 CASES = (FLUX, FLUX_DISTILLED, FLUX_GUIDED, QWEN, Z_IMAGE)
 
 

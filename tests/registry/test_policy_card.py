@@ -62,11 +62,6 @@ def test_what_is_no_hub_id_is_no_base_model(
     assert "base_model" not in front_matter(render_card(document))
 
 
-def test_hub_ids_stay_texts_in_yaml(make_document: Make, valid_edges: EdgeTable) -> None:
-    document = make_document(valid_edges, model=ModelReference(id="1/2", revision="1"))
-    assert front_matter(render_card(document))["base_model"] == "1/2"
-
-
 def test_use_and_schedules(valid_document: PolicyDocument) -> None:
     card = render_card(valid_document)
     assert (
