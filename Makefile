@@ -23,7 +23,7 @@ check: $(STAMP) ## Check style, types and the imports' direction
 	@$(BIN)/lint-imports --no-logo
 
 docs: $(STAMP) ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## Delete the environment and everything that was built
 	rm -rf .venv build dist site otcache-demo *.egg-info

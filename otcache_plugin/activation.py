@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import wrapt
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from otcache_plugin.errors import IncompatibleCacheDitError
 
@@ -80,10 +80,10 @@ def install() -> None:
     Raises:
         IncompatibleCacheDitError: cache-dit is too old, or its ``enable_cache`` has changed.
     """
+    import cache_dit  # for the first time, it installs: see install_when_imported
+
     if is_installed():
         return
-    import cache_dit
-
     check_compatible(cache_dit)
     _installation.wanted = True
     originals = {
@@ -123,8 +123,8 @@ def check_compatible(cache_dit: ModuleType) -> None:
         f"Install another one (pip install 'cache-dit>={OLDEST_CACHE_DIT}'), or set {DISABLE}=1 "
         "to leave cache-dit alone and call otcache_plugin.enable_cache instead."
     )
-    version = Version(cache_dit.__version__)
-    if version < Version(OLDEST_CACHE_DIT):
+    version = cache_dit.__version__
+    if _is_older(version, OLDEST_CACHE_DIT):
         raise IncompatibleCacheDitError(
             f"cache-dit {version} is older than {OLDEST_CACHE_DIT}. {remedy}"
         )
@@ -136,6 +136,13 @@ def check_compatible(cache_dit: ModuleType) -> None:
             f"cache-dit {version}: enable_cache lacks {missing or 'nothing'} and already has "
             f"{clashing or 'nothing'} of what is to be added. {remedy}"
         )
+
+
+def _is_older(version: str, oldest: str) -> bool:
+    try:
+        return Version(version) < Version(oldest)
+    except InvalidVersion:  # a source tree says "unknown version"; its signature will tell
+        return False
 
 
 def _cache_dit_modules() -> Iterator[ModuleType]:
@@ -166,11 +173,13 @@ def _wrap_enable_cache(enable_cache: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         from otcache_plugin import enabling
 
-        if any(name in kwargs for name in POLICY_PARAMETERS):
+        given = {name: kwargs[name] for name in POLICY_PARAMETERS if name in kwargs}
+        if any(value != POLICY_PARAMETERS[name] for name, value in given.items()):
             return enabling.enable_cache(*args, **kwargs)
-        if args:
-            enabling.disable_policy(args[0])  # enabling replaces, a policy too
-        return enable_cache(*args, **kwargs)
+        plain = {name: value for name, value in kwargs.items() if name not in given}
+        # Enabling replaces, a policy too.
+        enabling.disable_policy(signature.bind(*args, **plain).arguments.get(own[0].name))
+        return enable_cache(*args, **plain)
 
     wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*own[:at], *added, *own[at:]]
@@ -191,11 +200,14 @@ def _wrap_disable_cache(disable_cache: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _wrap_summary(summary: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(summary)
+
     @functools.wraps(summary)
     def wrapper(adapter_or_others: Any, *args: Any, **kwargs: Any) -> Any:
         from otcache_plugin.enabling import summarise_policy
 
         stats = summary(adapter_or_others, *args, **kwargs)
-        return summarise_policy(adapter_or_others, stats, logging=kwargs.get("logging", True))
+        logging = signature.bind(adapter_or_others, *args, **kwargs).arguments.get("logging", True)
+        return summarise_policy(adapter_or_others, stats, logging=logging)
 
     return wrapper

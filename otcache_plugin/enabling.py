@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusers import DiffusionPipeline
 from otcache_policies import BudgetError, Schedule, budget_for_speedup
-from otcache_registry import DocumentNotFoundError, StoredPolicy, find_bundled, read_policy
+from otcache_registry import (
+    DocumentError,
+    DocumentNotFoundError,
+    StoredPolicy,
+    find_bundled,
+    read_policy,
+)
 
 from otcache_plugin import activation
 from otcache_plugin.errors import (
@@ -77,6 +84,7 @@ def enable_cache(
     """
     arguments = _bind(pipe_or_adapter, args, cache_dit_arguments)
     _check_together(policy, budget, speedup)
+    _refuse_ray(arguments)
     host = plugin_host()
     chosen_executor = _find_executor(host, executor)
     if not isinstance(pipe_or_adapter, DiffusionPipeline):
@@ -203,6 +211,25 @@ def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
         )
 
 
+def _refuse_ray(arguments: dict[str, Any]) -> None:
+    if getattr(arguments.get("parallelism_config"), "use_ray", False):
+        raise ArgumentError(
+            "parallelism_config.use_ray",
+            True,
+            "it runs the whole pipeline in worker processes, which the hooks of a policy do not "
+            "reach",
+            "Enable Ray for the transformer, cache_dit.enable_cache(pipe.transformer, "
+            "parallelism_config=…), then the policy on the pipeline with executor='velocity'",
+        )
+
+
+def _find_policy(host: PluginHost, name: str) -> UncalibratedPolicy | CalibratedPolicy:
+    try:
+        return host.policies.get(name)
+    except UnknownNameError as error:
+        raise _mention_broken(error, host) from None
+
+
 def _find_executor(host: PluginHost, name: str) -> Any:
     try:
         return host.executors.get(name).make()
@@ -238,13 +265,16 @@ def _make_plan(
         )
     if isinstance(policy, Path) or _looks_like_path(policy):
         stored = read_policy(Path(policy))
-        entry = host.policies.get(stored.document.name)
-        assert isinstance(entry, CalibratedPolicy)
+        entry = _find_policy(host, stored.document.name)
+        if not isinstance(entry, CalibratedPolicy):
+            raise DocumentError(
+                "name",
+                stored.document.name,
+                "a policy that needs no document",
+                f"Pass policy={stored.document.name!r}",
+            )
         return _calibrated_plan(entry, stored, request)
-    try:
-        entry = host.policies.get(policy)
-    except UnknownNameError as error:
-        raise _mention_broken(error, host) from None
+    entry = _find_policy(host, policy)
     if isinstance(entry, UncalibratedPolicy):
         _check_request(request)
         return UncalibratedPlan(policy, entry.make, request, DEFAULT_RATIO)
@@ -283,7 +313,9 @@ def _calibrated_plan(entry: CalibratedPolicy, stored: StoredPolicy, request: Req
 def _check_request(request: Request) -> None:
     """Refuses at once what no run could serve; the policy's range is checked at the run."""
     budget = request.budget
-    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 2):
+    if budget is not None and (
+        isinstance(budget, bool) or not isinstance(budget, Integral) or budget < 2
+    ):
         raise BudgetError("budget", budget, "not a number of steps", "Use an integer from 2 on")
     if request.speedup is not None:
         budget_for_speedup(request.speedup, 50)

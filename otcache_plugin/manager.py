@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from otcache_plugin import builtin, hookspecs
-from otcache_plugin.errors import PluginError
 from otcache_plugin.registries import ExecutorRegistry, PolicyRegistry
 
 if TYPE_CHECKING:
@@ -71,23 +70,29 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
     Raises:
         PluginError: two plugins register the same name.
     """
-    host = PluginHost(PolicyRegistry(), ExecutorRegistry(), ())
-    plugins = [_register(host, "builtin", OWN_DISTRIBUTION, builtin)]
+    policies, executors = PolicyRegistry(OWN_DISTRIBUTION), ExecutorRegistry(OWN_DISTRIBUTION)
+    _call_hooks(builtin, policies, executors)
+    plugins = [LoadedPlugin("builtin", OWN_DISTRIBUTION, tuple(policies), tuple(executors))]
     allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
     for entry_point in sorted(found, key=lambda each: (each.name, each.value)):
         distribution = _distribution(entry_point)
         if allowed is not None and entry_point.name not in allowed:
             plugins.append(LoadedPlugin(entry_point.name, distribution, skipped=True))
             continue
+        # Into registries of its own first: a plugin that breaks half-way registers nothing.
+        own = PolicyRegistry(distribution), ExecutorRegistry(distribution)
         try:
-            plugin = _register(host, entry_point.name, distribution, entry_point.load())
-        except PluginError:
-            raise
+            _call_hooks(entry_point.load(), *own)
         except Exception as error:  # whatever a stranger's module raises must not end the program
             reason = f"{type(error).__name__}: {error}"
-            plugin = LoadedPlugin(entry_point.name, distribution, error=reason)
-        plugins.append(plugin)
-    return PluginHost(host.policies, host.executors, tuple(plugins))
+            plugins.append(LoadedPlugin(entry_point.name, distribution, error=reason))
+            continue
+        policies.take_over(own[0])
+        executors.take_over(own[1])
+        plugins.append(
+            LoadedPlugin(entry_point.name, distribution, tuple(own[0]), tuple(own[1]))
+        )
+    return PluginHost(policies, executors, tuple(plugins))
 
 
 def _distribution(entry_point: EntryPoint) -> str:
@@ -96,19 +101,11 @@ def _distribution(entry_point: EntryPoint) -> str:
     return f"{entry_point.dist.name} {entry_point.dist.version}"
 
 
-def _register(host: PluginHost, name: str, distribution: str, plugin: object) -> LoadedPlugin:
-    """Calls one plugin's hooks; a manager of its own keeps its names and errors apart."""
+def _call_hooks(plugin: object, policies: PolicyRegistry, executors: ExecutorRegistry) -> None:
+    """Calls one plugin's hooks; a manager of its own keeps its errors apart."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    before = set(host.policies), set(host.executors)
-    host.policies.distribution = host.executors.distribution = distribution
-    manager.register(plugin, name)
+    manager.register(plugin)
     manager.check_pending()
-    manager.hook.otcache_register_policies(registry=host.policies)
-    manager.hook.otcache_register_executors(registry=host.executors)
-    return LoadedPlugin(
-        name,
-        distribution,
-        tuple(sorted(set(host.policies) - before[0])),
-        tuple(sorted(set(host.executors) - before[1])),
-    )
+    manager.hook.otcache_register_policies(registry=policies)
+    manager.hook.otcache_register_executors(registry=executors)

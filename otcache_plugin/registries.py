@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from otcache_plugin.errors import PluginError, UnknownNameError
 
@@ -84,12 +84,13 @@ class _Registry(Generic[Entry]):
 
     Args:
         kind: what the entries are, for messages.
+        distribution: what registers them.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, distribution: str) -> None:
         self.kind = kind
+        self.distribution = distribution
         self._entries: dict[str, tuple[Entry, str]] = {}
-        self.distribution = ""
 
     def _add(self, name: str, entry: Entry) -> None:
         if not name.isidentifier():
@@ -97,12 +98,20 @@ class _Registry(Generic[Entry]):
                 f"{self.distribution} registers the {self.kind} {name!r}: a name is an identifier, "
                 "so that it cannot be mistaken for a path. Rename it."
             )
+        self._insert(name, entry, self.distribution)
+
+    def take_over(self, other: Self) -> None:
+        """Adds all of another registry; raises PluginError at a name that is taken."""
+        for name, (entry, distribution) in other._entries.items():
+            self._insert(name, entry, distribution)
+
+    def _insert(self, name: str, entry: Entry, distribution: str) -> None:
         if name in self._entries:
             raise PluginError(
                 f"{self.kind} {name!r} is registered by both {self._entries[name][1]} and "
-                f"{self.distribution}. Uninstall one, or leave one out of OTCACHE_PLUGINS."
+                f"{distribution}. Uninstall one, or leave one out of OTCACHE_PLUGINS."
             )
-        self._entries[name] = (entry, self.distribution)
+        self._entries[name] = (entry, distribution)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -126,8 +135,8 @@ class _Registry(Generic[Entry]):
 class PolicyRegistry(_Registry["UncalibratedPolicy | CalibratedPolicy"]):
     """The policies that ``policy=`` knows by name."""
 
-    def __init__(self) -> None:
-        super().__init__("policy")
+    def __init__(self, distribution: str) -> None:
+        super().__init__("policy", distribution)
 
     def register_uncalibrated(
         self, name: str, make: Callable[[int], Policy], description: str
@@ -145,8 +154,8 @@ class PolicyRegistry(_Registry["UncalibratedPolicy | CalibratedPolicy"]):
 class ExecutorRegistry(_Registry[RegisteredExecutor]):
     """The executors that ``executor=`` knows by name."""
 
-    def __init__(self) -> None:
-        super().__init__("executor")
+    def __init__(self, distribution: str) -> None:
+        super().__init__("executor", distribution)
 
     def register(self, name: str, make: Callable[[], Executor], description: str) -> None:
         """Registers an executor; ``make`` is called when it is first used."""

@@ -15,6 +15,8 @@ import numpy as np
 import optuna
 from otcache_policies import Schedule, project_sum
 
+from otcache_plugin.errors import ArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,6 +42,16 @@ class AnchorSettings:
     patience: int = 50
     ranges: tuple[float, ...] = (9.0, 4.5, 2.25)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(0, "trials", self.trials)
+        require_at_least(1, "patience", self.patience)
+
+
+def require_at_least(smallest: int, field: str, value: int) -> None:
+    """Raises ArgumentError when a setting is below its smallest value."""
+    if value < smallest:
+        raise ArgumentError(field, value, f"below {smallest}", f"Use {smallest} or more")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from otcache_registry import (
     edges_digest,
 )
 
-from otcache_plugin.calibration.anchor import AnchorSettings, search_anchor
+from otcache_plugin.calibration.anchor import AnchorSettings, require_at_least, search_anchor
 from otcache_plugin.calibration.evidence import PEERS, gather_evidence
 from otcache_plugin.calibration.recording import EdgeAccumulator, record
 from otcache_plugin.calibration.tuning import (
@@ -33,11 +33,13 @@ from otcache_plugin.calibration.tuning import (
     tune_graph,
     tuning_budgets,
 )
+from otcache_plugin.enabling import DEFAULT_RATIO
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import generate
 from otcache_plugin.executors.parts import find_denoisers
 from otcache_plugin.origin import find_origin
+from otcache_plugin.plan import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
 COUNTER_HOOK = "otcache_call_counter"
-POOL_SIZE = 8
+POOL_SIZE = 12
 """Candidates of the anchor search whose predictions are scored."""
 
 
@@ -63,10 +65,10 @@ class CalibrationSettings:
         num_inference_steps: T.
         budget_reference: budget of the reference.
         budget_anchor: budget of the anchor.
-        default_budget: of a run that asks for none.
+        default_budget: of a run that asks for none; None for 15 of 50, scaled to T.
         metric: end-to-end metric that everything is tuned on.
         pairs: calibration pairs.
-        held_out_pairs: pairs for the evidence.
+        held_out_pairs: pairs for the evidence, at least 2.
         seed: of the pairs and the search.
         batch_size: pairs per pipeline call.
         anchor: the search.
@@ -75,7 +77,7 @@ class CalibrationSettings:
     num_inference_steps: int = 50
     budget_reference: int = 20
     budget_anchor: int = 8
-    default_budget: int = 15
+    default_budget: int | None = None
     metric: str = "psnr"
     pairs: int = 96
     held_out_pairs: int = 64
@@ -84,18 +86,24 @@ class CalibrationSettings:
     anchor: AnchorSettings = field(default_factory=AnchorSettings)
 
     def __post_init__(self) -> None:
-        anchor, reference, steps = (
-            self.budget_anchor,
-            self.budget_reference,
+        steps, reference, anchor = (
             self.num_inference_steps,
+            self.budget_reference,
+            self.budget_anchor,
         )
-        if not 2 <= anchor < reference < steps:
-            raise BudgetError(
-                "budget_anchor",
-                anchor,
-                f"not from 2 to below the reference's {reference} of {steps} steps",
-                f"Use 2 <= budget_anchor < budget_reference < {steps}",
-            )
+        remedy = "Use 2 <= budget_anchor < budget_reference < num_inference_steps"
+        if not 3 <= reference < steps:
+            problem = f"not from 3 to below the {steps} steps"
+            raise BudgetError("budget_reference", reference, problem, remedy)
+        if not 2 <= anchor < reference:
+            problem = f"not from 2 to below the reference's {reference}"
+            raise BudgetError("budget_anchor", anchor, problem, remedy)
+        default = self.default_budget
+        if default is not None and not anchor <= default <= steps:
+            problem = "below the anchor's budget or above the number of steps"
+            raise BudgetError("default_budget", default, problem, f"Use {anchor} … {steps}")
+        for name, smallest in (("pairs", 1), ("held_out_pairs", 2), ("batch_size", 1)):
+            require_at_least(smallest, name, getattr(self, name))
 
 
 class CalibrationProgress(Protocol):
@@ -176,11 +184,11 @@ def _find_policy(
         progress.advance,
     )
     pool = search.best(POOL_SIZE)
-    progress.start("choosing anchor and rho", len(pool) * len(RHOS))
+    progress.start("choosing anchor and rho", 2 * len(RHOS) + len(pool))
     reference = graph.schedule(settings.budget_reference)
     policy = choose_anchor(pool, graph, reference, budgets, loss, progress.advance)
 
-    budgets = (*budgets, settings.budget_reference)
+    budgets = tuple(sorted({*budgets, settings.budget_reference}))
     progress.start("evidence on held-out pairs", len(PEERS) * len(budgets))
     held_out_pairs = setup.held_out_pairs(settings.held_out_pairs)
     held_out = Evaluator(setup.pipe, held_out_pairs, call_arguments, settings.batch_size)
@@ -213,7 +221,7 @@ def _document(
             width=found.size[1],
             guidance=dict(setup.guidance),
         ),
-        default_budget=settings.default_budget,
+        default_budget=_default_budget(settings),
         anchor=ScheduleRecord.of(policy.anchor),
         reference=ScheduleRecord.of(policy.reference),
         rho=policy.rho,
@@ -236,6 +244,13 @@ def _document(
         evidence=found.evidence,
         edges_sha256=edges_digest(edges),
     )
+
+
+def _default_budget(settings: CalibrationSettings) -> int:
+    if settings.default_budget is not None:
+        return settings.default_budget
+    scaled = Request().budget_for(settings.num_inference_steps, DEFAULT_RATIO)
+    return max(scaled, settings.budget_anchor)
 
 
 def record_pairs(

@@ -17,6 +17,7 @@ from otcache_policies import EdgeTable
 
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.parts import find_euler_scheduler
+from otcache_plugin.executors.scheduler_hooks import MethodHook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,10 +51,9 @@ def record(pipe: DiffusionPipeline) -> Iterator[Trajectory]:
     """
     scheduler = find_euler_scheduler(pipe)
     trajectory = Trajectory()
-    original_step = scheduler.step
 
     def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, **kw: Any) -> Any:
-        result = original_step(model_output, timestep, sample, **kw)
+        result = hook.original(model_output, timestep, sample, **kw)
         if not trajectory.x:
             trajectory.x.append(sample)
             trajectory.sigmas = scheduler.sigmas[scheduler.begin_index or 0 :].float().cpu()
@@ -61,11 +61,11 @@ def record(pipe: DiffusionPipeline) -> Iterator[Trajectory]:
         trajectory.x.append(result[0])
         return result
 
-    scheduler.step = step
+    hook = MethodHook(scheduler, "step", step)
     try:
         yield trajectory
     finally:
-        del scheduler.step
+        hook.remove()
 
 
 def velocity_errors(

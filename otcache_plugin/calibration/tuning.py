@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_BACK_RULES = (None, 1, 2, 3)
 GAMMAS = (1.0, 2.0, 4.0)
-RHOS = (0.9, 1.0, 1.1, 1.2, 1.3)
+RHOS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
 
 EDGE_SETTINGS = tuple(
     EdgeSettings(cost, gamma, look_back)
@@ -65,7 +65,8 @@ def choose_anchor(
     """The anchor of the pool, and the rho, whose predictions have the lowest mean loss.
 
     An anchor is searched for one budget and used for all up to the reference's. The best few of a
-    search differ little there and much in what they predict, so the whole family is scored.
+    search differ little there and much in what they predict, so the whole family is scored: rho
+    for the best anchor, the anchor for that rho, and rho once more for that anchor.
     """
 
     def mean_loss(policy: OTCachePolicy) -> float:
@@ -73,11 +74,16 @@ def choose_anchor(
         on_tried()
         return mean
 
-    family = (
-        OTCachePolicy(trial.schedule, reference, rho, graph.edges, graph.settings)
-        for trial, rho in product(pool, RHOS)
-    )
-    return min(family, key=mean_loss)
+    def best_of(anchors: Sequence[Schedule], rhos: Sequence[float]) -> OTCachePolicy:
+        family = (
+            OTCachePolicy(anchor, reference, rho, graph.edges, graph.settings)
+            for anchor, rho in product(anchors, rhos)
+        )
+        return min(family, key=mean_loss)
+
+    first = best_of([pool[0].schedule], RHOS)
+    second = best_of([trial.schedule for trial in pool], [first.rho])
+    return best_of([second.anchor], RHOS)
 
 
 def _mean_loss(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from otcache_plugin.cli.output import Quiet, StageProgress
 
@@ -25,7 +24,9 @@ def calibrate(
     quiet: Quiet = False,
 ) -> None:
     """Calibrate a policy for a model that ships with the package."""
-    from otcache_registry import render_card, write_policy
+    from otcache_registry import check_writable, render_card, write_policy
+
+    check_writable(output)
 
     from otcache_plugin.calibration.anchor import AnchorSettings
     from otcache_plugin.calibration.calibrate import CalibrationSettings
@@ -47,4 +48,4 @@ def calibrate(
     with StageProgress(quiet) as progress:
         result = run(setup, settings, progress)
     write_policy(output, result.document, result.edges, render_card(result.document))
-    Console().print(f"wrote {output}", highlight=False)
+    typer.echo(f"wrote {output}")

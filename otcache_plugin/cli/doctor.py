@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from otcache_plugin.cli.output import Json, print_json
@@ -44,7 +45,7 @@ def doctor(json: Json = False) -> None:
         table = Table(box=None, show_header=False, pad_edge=False)
         for check in checks:
             mark = "[green]ok[/]" if check.ok else "[bold red]no[/]"
-            table.add_row(mark, check.subject, check.finding)
+            table.add_row(mark, check.subject, escape(check.finding))
         Console().print(table)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)

@@ -6,10 +6,11 @@ Nothing here imports torch; each command imports what it needs when it runs.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from otcache_policies import OTCacheError
+from typer.core import TyperGroup
 
 from otcache_plugin import __version__
 from otcache_plugin.cli import calibrate, demo, doctor, plugins
@@ -17,8 +18,21 @@ from otcache_plugin.cli.output import print_error
 
 FAILURE, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
+
+class _Commands(TyperGroup):
+    """Says what an interruption leaves behind, before typer ends the program without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_error("interrupted; nothing was half-written, start the same command again.")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="otcache",
+    cls=_Commands,
     help="Cache schedules for diffusion pipelines, by optimal transport.",
     no_args_is_help=True,
     add_completion=False,
@@ -54,6 +68,3 @@ def main() -> None:
     except OTCacheError as error:
         print_error(str(error))
         sys.exit(WRONG_USAGE if isinstance(error, ValueError) else FAILURE)
-    except KeyboardInterrupt:
-        print_error("interrupted; nothing was half-written, start the same command again.")
-        sys.exit(INTERRUPTED)

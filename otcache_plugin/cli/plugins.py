@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from otcache_plugin.cli.output import Json, print_json
@@ -34,7 +35,7 @@ def _names(host: PluginHost) -> Table:
     table = Table("kind", "name", "what it is", "from", box=None, pad_edge=False)
     for registry in (host.policies, host.executors):
         for name in registry:
-            description = registry.get(name).description
+            description = escape(registry.get(name).description)
             table.add_row(registry.kind, name, description, registry.distribution_of(name))
     return table
 
@@ -43,5 +44,5 @@ def _plugins(loaded: tuple[LoadedPlugin, ...]) -> Table:
     table = Table("plugin", "distribution", "state", box=None, pad_edge=False)
     for plugin in loaded:
         state = "not in OTCACHE_PLUGINS" if plugin.skipped else "loaded"
-        table.add_row(plugin.name, plugin.distribution, plugin.error or state)
+        table.add_row(plugin.name, plugin.distribution, escape(plugin.error or state))
     return table

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+from otcache_policies import OTCacheError
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from otcache_plugin.errors import UnknownNameError
@@ -61,7 +62,14 @@ def _ssim(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 def _lpips_network(backbone: str) -> torch.nn.Module:
     import lpips
 
-    return lpips.LPIPS(net=backbone, verbose=False).eval()
+    try:
+        return lpips.LPIPS(net=backbone, verbose=False).eval()
+    except OSError as error:
+        raise OTCacheError(
+            f"lpips needs the pretrained weights of {backbone}, which torchvision downloads when "
+            f"they are first used, and could not ({error}). Connect once, or use another metric: "
+            "psnr, ssim or mse."
+        ) from error
 
 
 def _lpips(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,9 @@ from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
 from otcache_plugin.executors.parts import (
     find_denoisers,
     find_scheduler,
+    remove_hook,
     require_same_scheduler,
+    transformer_not_called,
 )
 from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
 from otcache_plugin.report import planned_report
@@ -56,8 +58,10 @@ class BlocksExecutor:
 
         Raises:
             ArgumentError: the ``cache_config`` says itself which steps to compute.
-            PipelineError: the scheduler has no sigmas to resolve a schedule from.
+            PipelineError: cache-dit does not support the pipeline, it has two transformers, or
+                its scheduler has no sigmas to resolve a schedule from.
         """
+        _require_one_supported_denoiser(pipe)
         scheduler = find_scheduler(pipe)
         if not hasattr(scheduler, "sigmas"):
             raise PipelineError(
@@ -68,8 +72,32 @@ class BlocksExecutor:
             )
         arguments = dict(cache_dit_arguments)
         arguments["cache_config"] = _cache_config(arguments.get("cache_config"))
-        activation.original("enable_cache")(pipe, **arguments)
-        return BlocksActivation(pipe, plan, scheduler)
+        original_class = type(pipe)
+        pipe.__class__ = _own_class(original_class)
+        try:
+            activation.original("enable_cache")(pipe, **arguments)
+            return BlocksActivation(pipe, plan, scheduler, original_class)
+        except BaseException:
+            pipe.__class__ = original_class
+            raise
+
+
+def _require_one_supported_denoiser(pipe: DiffusionPipeline) -> None:
+    from cache_dit.caching.block_adapters import BlockAdapterRegister
+
+    remedy = "Use executor='velocity'"
+    if not BlockAdapterRegister.is_supported(pipe):
+        problem = "cache-dit knows no blocks of this pipeline"
+        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, remedy)
+    if len(find_denoisers(pipe)) > 1:
+        problem = "cache-dit counts the steps of each of its transformers on its own"
+        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, remedy)
+
+
+def _own_class(original: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
+    """A class for one pipeline: cache-dit patches ``__call__`` on the class, for all of it."""
+    names = {name: getattr(original, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(original.__name__, (original,), names)
 
 
 def _cache_config(given: Any) -> Any:
@@ -103,10 +131,17 @@ class _CountCalls(ModelHook):
 class BlocksActivation:
     """cache-dit's cache on one pipeline, and what its current or last run did."""
 
-    def __init__(self, pipe: DiffusionPipeline, plan: Plan, scheduler: Any) -> None:
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        plan: Plan,
+        scheduler: Any,
+        original_class: type[DiffusionPipeline],
+    ) -> None:
         self.plan = plan
         self._pipe = pipe
         self._scheduler = scheduler
+        self._original_class = original_class
         self._resolution: Resolution | None = None
         self._run_pending = False
         self._step = 0
@@ -120,10 +155,10 @@ class BlocksActivation:
     def remove(self) -> None:
         """Takes cache-dit's cache and the hooks off; the pipeline is then as it was."""
         for denoiser in find_denoisers(self._pipe):
-            registry = HookRegistry.check_if_exists_or_initialize(denoiser)
-            registry.remove_hook(HOOK_NAME, recurse=False)
+            remove_hook(denoiser, HOOK_NAME)
         self._scheduler_hooks.remove()
         activation.original("disable_cache")(self._pipe)
+        self._pipe.__class__ = self._original_class
 
     def report(self) -> RunReport:
         """The current or last run."""
@@ -131,7 +166,11 @@ class BlocksActivation:
         if self._resolution is None:
             return planned
         schedule = self._resolution.schedule
-        cached = {step for context in self._contexts() for step in context.cached_steps}
+        cached = {
+            step
+            for context in self._contexts()
+            for step in (*context.cached_steps, *context.cfg_cached_steps)
+        }
         return replace(
             planned,
             num_inference_steps=schedule.num_inference_steps,
@@ -150,13 +189,13 @@ class BlocksActivation:
             self._begin()
         self._calls += 1
         self._calls_in_step += 1
+        if self._calls_in_step > self._expected_calls():
+            raise _wrong_number_of_calls(self._calls_in_step, self._expected_calls())
+
+    def _expected_calls(self) -> int:
+        """Transformer calls that cache-dit takes for one step."""
         separate = all(context.cache_config.enable_separate_cfg for context in self._contexts())
-        if self._calls_in_step > 1 and not separate:
-            raise ExecutionError(
-                "the pipeline calls its transformer more than once per step, which cache-dit would "
-                "count as further steps. Pass cache_config=DBCacheConfig(Fn_compute_blocks=1, "
-                "enable_separate_cfg=True)."
-            )
+        return 2 if separate else 1
 
     def _contexts(self) -> list[Any]:
         # cache-dit has no public way to its contexts; they are made anew at every run.
@@ -177,7 +216,24 @@ class BlocksActivation:
         self._scheduler_hooks.original_set_timesteps(*args, **kwargs)
 
     def _count_step(self, *args: Any, **kwargs: Any) -> Any:
+        if self._calls_in_step == 0:
+            raise transformer_not_called()
+        if self._calls_in_step != self._expected_calls():
+            raise _wrong_number_of_calls(self._calls_in_step, self._expected_calls())
         result = self._scheduler_hooks.original_step(*args, **kwargs)
         self._step += 1
         self._calls_in_step = 0
         return result
+
+
+def _wrong_number_of_calls(calls: int, expected: int) -> ExecutionError:
+    separate = expected == 1
+    remedy = (
+        f"cache_config=DBCacheConfig(Fn_compute_blocks=1, enable_separate_cfg={separate})"
+        if calls <= 2
+        else "executor='velocity'"
+    )
+    return ExecutionError(
+        f"calls of the transformer in this step: {calls}, but cache-dit counts on {expected}, so "
+        f"its steps are not those of the run. Pass {remedy}."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.hooks import HookRegistry
 
 from otcache_plugin.errors import ExecutionError, PipelineError
 
@@ -62,6 +63,24 @@ def find_euler_scheduler(pipe: DiffusionPipeline) -> FlowMatchEulerDiscreteSched
             "Set stochastic_sampling=False, or use executor='blocks'",
         )
     return scheduler
+
+
+def remove_hook(denoiser: torch.nn.Module, name: str) -> None:
+    """Takes a hook off; when it was the last one, ``forward`` is the class's again."""
+    HookRegistry.check_if_exists_or_initialize(denoiser).remove_hook(name, recurse=False)
+    # diffusers leaves the method bound in the instance, where it would hide a later patch.
+    forward = vars(denoiser).get("forward")
+    if getattr(forward, "__func__", None) is type(denoiser).forward:
+        del denoiser.forward
+
+
+def transformer_not_called() -> ExecutionError:
+    """The error of a step that was taken without calling the hooked transformer."""
+    return ExecutionError(
+        "scheduler.step was called without the transformer: the module that the pipeline calls is "
+        "not the one that was hooked (was it replaced or compiled after enable_cache?). "
+        "Call cache_dit.enable_cache(pipe, policy=…) again."
+    )
 
 
 def require_same_scheduler(pipe: DiffusionPipeline, hooked: Any) -> None:

@@ -9,6 +9,46 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class MethodHook:
+    """Stands in for one method of one instance until removed.
+
+    Hooks on the same method lie on top of each other and may be removed in any order: one that is
+    removed while others lie on it only passes calls on, and comes off together with the last.
+
+    Args:
+        instance: its class is not touched.
+        method: name of the method.
+        replacement: called in its place.
+
+    Attributes:
+        original: what the replacement stands in for, for it to call.
+    """
+
+    def __init__(self, instance: Any, method: str, replacement: Callable[..., Any]) -> None:
+        self.original: Callable[..., Any] = getattr(instance, method)
+        self._instance, self._method = instance, method
+        self._replacement = replacement
+        self._beneath = vars(instance).get(method)
+        # Pipelines inspect the signature, so it stays the original's.
+        functools.update_wrapper(self, self.original, updated=())
+        setattr(instance, method, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the replacement, or what it stood in for once removed."""
+        return self._replacement(*args, **kwargs)
+
+    def remove(self) -> None:
+        """Gives the instance back what it had, as soon as nothing lies on top any more."""
+        self._replacement = self.original
+        top = vars(self._instance).get(self._method)
+        while isinstance(top, MethodHook) and top._replacement is top.original:
+            top = top._beneath
+        if top is None:
+            vars(self._instance).pop(self._method, None)
+        else:
+            setattr(self._instance, self._method, top)
+
+
 class SchedulerHooks:
     """Replaces ``set_timesteps`` and ``step`` of one scheduler instance until removed.
 
@@ -25,17 +65,13 @@ class SchedulerHooks:
     def __init__(
         self, scheduler: Any, set_timesteps: Callable[..., Any], step: Callable[..., Any]
     ) -> None:
-        self._scheduler = scheduler
-        self.original_set_timesteps = scheduler.set_timesteps
-        self.original_step = scheduler.step
-        scheduler.set_timesteps = _in_place_of(scheduler.set_timesteps, set_timesteps)
-        scheduler.step = _in_place_of(scheduler.step, step)
+        self._hooks = (
+            MethodHook(scheduler, "set_timesteps", set_timesteps),
+            MethodHook(scheduler, "step", step),
+        )
+        self.original_set_timesteps, self.original_step = (hook.original for hook in self._hooks)
 
     def remove(self) -> None:
         """Gives the scheduler its own methods back."""
-        del self._scheduler.set_timesteps, self._scheduler.step
-
-
-def _in_place_of(original: Callable[..., Any], replacement: Callable[..., Any]) -> Any:
-    """The replacement with the signature of the original, which pipelines inspect."""
-    return functools.update_wrapper(functools.partial(replacement), original)
+        for hook in self._hooks:
+            hook.remove()

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffusers.hooks import HookRegistry, ModelHook
 
+from otcache_plugin import activation
 from otcache_plugin.errors import ArgumentError, ExecutionError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.parts import (
     find_denoisers,
     find_euler_scheduler,
+    remove_hook,
     require_same_scheduler,
+    transformer_not_called,
 )
 from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
 from otcache_plugin.report import planned_report
@@ -55,7 +58,7 @@ class VelocityExecutor:
             pipe: the pipeline to accelerate.
             plan: what to compute.
             cache_dit_arguments: the remaining arguments of ``cache_dit.enable_cache``; those that
-                configure its block cache contradict this executor.
+                configure its block cache contradict this executor, the others go to cache-dit.
 
         Returns:
             The activation, which reports and removes itself.
@@ -66,7 +69,12 @@ class VelocityExecutor:
                 velocity.
         """
         refuse_block_cache_arguments(cache_dit_arguments)
-        return VelocityActivation(plan, find_denoisers(pipe), find_euler_scheduler(pipe), pipe)
+        scheduler = find_euler_scheduler(pipe)
+        others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
+        if others:
+            # Without a cache_config, cache-dit sets these up and leaves its own cache off.
+            activation.original("enable_cache")(pipe, **others)
+        return VelocityActivation(plan, find_denoisers(pipe), scheduler, pipe)
 
 
 def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None:
@@ -153,8 +161,7 @@ class VelocityActivation:
     def remove(self) -> None:
         """Takes every hook off; the pipeline is then as it was."""
         for denoiser in self._denoisers:
-            registry = HookRegistry.check_if_exists_or_initialize(denoiser)
-            registry.remove_hook(HOOK_NAME, recurse=False)
+            remove_hook(denoiser, HOOK_NAME)
         self._scheduler_hooks.remove()
         self._run, self._run_pending = None, False
 
@@ -204,11 +211,7 @@ class VelocityActivation:
     ) -> Any:
         run = self._run
         if run is None or run.finished:
-            raise ExecutionError(
-                "scheduler.step was called without the transformer: the module that the pipeline "
-                "calls is not the one that was hooked (was it replaced or compiled after "
-                "enable_cache?). Call cache_dit.enable_cache(pipe, policy=…) again."
-            )
+            raise transformer_not_called()
         if kwargs.get("per_token_timesteps") is not None:
             raise ExecutionError(
                 "this pipeline denoises tokens at different noise levels (per_token_timesteps), "

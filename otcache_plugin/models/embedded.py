@@ -65,6 +65,13 @@ def load_embedded_pipeline(torch_dtype: torch.dtype = torch.float32) -> FluxScen
     Returns:
         The pipeline on the CPU, its progress bar off.
     """
-    pipeline = FluxScenesPipeline.from_pretrained(FOLDER, torch_dtype=torch_dtype)
+    pipeline: FluxScenesPipeline = FluxScenesPipeline.from_pretrained(
+        FOLDER, low_cpu_mem_usage=False
+    )
+    for module in pipeline.components.values():
+        if isinstance(module, torch.nn.Module):
+            # Not while loading, for diffusers has renamed that argument; and not by its own `to`,
+            # which warns of modules to be kept in float32 even when there are none.
+            torch.nn.Module.to(module, torch_dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -2,13 +2,13 @@
 
 The flow of a finite data set smoothed by a Gaussian kernel of width h needs no training: at noise
 level sigma, with ``a = 1 - sigma`` and ``s2 = sigma^2 + a^2 h^2``, the data items have posterior
-weights ``w_k`` proportional to ``exp(-|x - a x_k|^2 / (2 s2))`` among those that match the prompt,
+weights ``w_k`` proportional to ``exp(-|x - a x_k|^2 / (2 s2))`` among those that have the caption,
 and with ``m = sum_k w_k x_k``
 
     E[x0 | x] = m + (a h^2 / s2) (x - a m),      v = (x - E[x0 | x]) / sigma.
 
 It has no roughness in sigma, so schedules can be told apart on it, and real decisions to make
-(which of the matching scenes to draw), so they matter. Claims about schedules are settled here.
+(which of a caption's scenes to draw), so they matter. Claims about schedules are settled here.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ExactFlowSettings:
 
 @dataclass(frozen=True)
 class Targets:
-    """The data items that match a prompt: ``(M, 3072)`` points and their ``(M,)`` squared norms."""
+    """The data items that have a caption: ``(M, 3072)`` points and their ``(M,)`` squared norms."""
 
     points: torch.Tensor
     square_norms: torch.Tensor
@@ -80,16 +80,24 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
         self.mean = pictures.mean().item()
         self.std = pictures.std().item()
         self.register_buffer("points", (pictures - self.mean) / self.std)
-        self.register_buffer("object_colours", torch.from_numpy(data.object_colours))
-        names = scenes_backgrounds()
-        backgrounds = [names.index(caption.background) for caption in data.captions]
-        self.register_buffer("backgrounds", torch.tensor(backgrounds))
+        self.captions = tuple(str(caption) for caption in data.captions)
 
     def condition(self, prompt: str) -> Targets:
-        """The items that a sample may become: the prompt's background, an object of its colour."""
-        colour, background = parse_prompt(prompt)
-        of_colour = self.object_colours[:, list(scenes.COLOURS).index(colour)]
-        matches = of_colour & (self.backgrounds == scenes_backgrounds().index(background))
+        """The items that a sample may become: the scenes of that caption.
+
+        Raises:
+            ArgumentError: no scene has it.
+        """
+        matches = [index for index, caption in enumerate(self.captions) if caption == prompt]
+        if not matches:
+            raise ArgumentError(
+                "prompt",
+                prompt,
+                "none of the flow's scenes has that caption",
+                "Use 'COLOUR SHAPE POSITION on BACKGROUND' with colours "
+                f"{', '.join(scenes.COLOURS)}; shapes {', '.join(scenes.SHAPES)}; positions "
+                f"{', '.join(scenes.POSITIONS)}; backgrounds {', '.join(scenes.BACKGROUNDS)}",
+            )
         points = self.points[matches]
         return Targets(points, points.square().sum(1))
 
@@ -120,7 +128,7 @@ def _posterior_mean(
 
 
 class ExactFlowPipeline(DiffusionPipeline):
-    """Draws procedural scenes for prompts such as ``"red on navy"`` along the exact flow."""
+    """Draws procedural scenes for captions such as ``"red circle left on navy"``."""
 
     def __init__(
         self, transformer: ExactFlowTransformer, scheduler: FlowMatchEulerDiscreteScheduler
@@ -152,7 +160,7 @@ class ExactFlowPipeline(DiffusionPipeline):
         """Generates one 32 × 32 picture per prompt.
 
         Args:
-            prompt: "COLOUR on BACKGROUND", one or several.
+            prompt: "COLOUR SHAPE POSITION on BACKGROUND", one or several.
             num_inference_steps: denoising steps.
             sigmas: custom noise levels before the scheduler's shift.
             generator: for the noise, one for all or one per prompt.
@@ -197,37 +205,6 @@ def load_exact_flow_pipeline(settings: ExactFlowSettings | None = None) -> Exact
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def scenes_backgrounds() -> tuple[str, ...]:
-    """The backgrounds a prompt may name, in the order of the transformer's indices."""
-    return tuple(scenes.BACKGROUNDS)
-
-
-def all_prompts() -> tuple[str, ...]:
-    """Every prompt, in a fixed order."""
-    return tuple(
-        f"{colour} on {background}"
-        for colour in scenes.COLOURS
-        for background in scenes_backgrounds()
-    )
-
-
-def parse_prompt(prompt: str) -> tuple[str, str]:
-    """Colour and background of a prompt.
-
-    Raises:
-        ArgumentError: it is not of the form "COLOUR on BACKGROUND".
-    """
-    colour, separator, background = prompt.partition(" on ")
-    if not separator or colour not in scenes.COLOURS or background not in scenes.BACKGROUNDS:
-        raise ArgumentError(
-            "prompt",
-            prompt,
-            "the exact flow knows prompts of the form 'COLOUR on BACKGROUND' only",
-            f"Colours: {', '.join(scenes.COLOURS)}; backgrounds: {', '.join(scenes.BACKGROUNDS)}",
-        )
-    return colour, background
 
 
 def _render(count: int, rng: np.random.Generator) -> scenes.Scenes:

@@ -49,7 +49,6 @@ BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "olive": (0.40, 0.43, 0.16),
 }
 
-_COLOUR_NAMES = tuple(COLOURS)
 _PALETTE = np.array(list(COLOURS.values()), dtype=np.float32)
 _HELD_OUT_SHARE = 0.15
 
@@ -74,17 +73,15 @@ class Scenes:
     Attributes:
         pictures: ``(N, 32, 32, 3)`` float32 in [0, 1].
         captions: the N captions.
-        object_colours: ``(N, 8)`` bool, which colours any object of the scene has.
     """
 
     pictures: NDArray[np.float32]
     captions: tuple[Caption, ...]
-    object_colours: NDArray[np.bool_]
 
 
 def all_captions() -> tuple[Caption, ...]:
     """Every caption, in a fixed order."""
-    fields = itertools.product(_COLOUR_NAMES, SHAPES, POSITIONS, BACKGROUNDS)
+    fields = itertools.product(COLOURS, SHAPES, POSITIONS, BACKGROUNDS)
     return tuple(Caption(*values) for values in fields)
 
 
@@ -117,28 +114,25 @@ def render(captions: Sequence[Caption], rng: np.random.Generator) -> Scenes:
     """Renders one scene per caption, everything the caption leaves open drawn from ``rng``."""
     count = len(captions)
     pictures = np.empty((count, SIZE, SIZE, 3), dtype=np.float32)
-    object_colours = np.zeros((count, len(_COLOUR_NAMES)), dtype=np.bool_)
     for index, caption in enumerate(captions):
         background = np.array(BACKGROUNDS[caption.background], dtype=np.float32)
         picture = np.broadcast_to(background * rng.uniform(0.9, 1.1), (SIZE, SIZE, 3)).copy()
         centre = np.array(POSITIONS[caption.position]) + rng.uniform(-1.0, 1.0, 2)
         radius = rng.uniform(6.0, 7.5)
         placed = [(centre, radius)]
-        colour = _COLOUR_NAMES.index(caption.colour)
-        _draw(picture, caption.shape, centre, radius, _PALETTE[colour])
-        object_colours[index, colour] = True
+        colour = np.array(COLOURS[caption.colour], dtype=np.float32)
+        _draw(picture, caption.shape, centre, radius, colour)
         for _ in range(rng.integers(1, 4)):
             small_radius = rng.uniform(2.6, 4.0)
             small_centre = _free_place(placed, small_radius, rng)
             if small_centre is None:
                 continue
             placed.append((small_centre, small_radius))
-            colour = int(rng.integers(len(_COLOUR_NAMES)))
+            colour = _PALETTE[rng.integers(len(_PALETTE))]
             shape = SHAPES[rng.integers(len(SHAPES))]
-            _draw(picture, shape, small_centre, small_radius, _PALETTE[colour])
-            object_colours[index, colour] = True
+            _draw(picture, shape, small_centre, small_radius, colour)
         pictures[index] = np.clip(picture, 0.0, 1.0)
-    return Scenes(pictures, tuple(captions), object_colours)
+    return Scenes(pictures, tuple(captions))
 
 
 def _free_place(

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otcache_plugin.errors import UnknownNameError
+from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.pairs import Pair
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 HELD_OUT_SEEDS = 1_000_000
 """Seeds of held-out pairs start here; calibration pairs stay below."""
+
+SEEDS_PER_CALIBRATION = 10_000
+"""How far apart the pairs of one calibration seed and of the next begin."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,21 @@ class ModelSetup:
     held_out_prompts: tuple[str, ...]
 
     def calibration_pairs(self, count: int, seed: int = 0) -> list[Pair]:
-        """``count`` pairs to calibrate on, spread over the prompts."""
-        return _pairs(self.calibration_prompts, count, seed * 10_000)
+        """``count`` pairs to calibrate on, spread over the prompts.
+
+        Raises:
+            ArgumentError: their seeds would be negative, or among those of held-out pairs.
+        """
+        largest = (HELD_OUT_SEEDS - count) // SEEDS_PER_CALIBRATION
+        if not 0 <= seed <= largest:
+            raise ArgumentError(
+                "seed",
+                seed,
+                f"the seeds of its {count} pairs are not from 0 to below {HELD_OUT_SEEDS}, where "
+                "those of held-out pairs begin",
+                f"Use 0 … {largest}",
+            )
+        return _pairs(self.calibration_prompts, count, seed * SEEDS_PER_CALIBRATION)
 
     def held_out_pairs(self, count: int) -> list[Pair]:
         """``count`` pairs that no calibration sees, spread over the held-out prompts."""
@@ -67,27 +83,23 @@ def _shuffled(prompts: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _embedded() -> ModelSetup:
-    from otcache_plugin.models import scenes
     from otcache_plugin.models.embedded import TRUE_CFG_SCALE, load_embedded_pipeline
 
-    return ModelSetup(
-        "embedded",
-        load_embedded_pipeline(),
-        {},
-        {"true_cfg_scale": TRUE_CFG_SCALE},
-        _shuffled(scenes.training_captions()),
-        _shuffled(scenes.held_out_captions()),
-    )
+    guidance = {"true_cfg_scale": TRUE_CFG_SCALE}
+    return _of_scenes("embedded", load_embedded_pipeline(), guidance)
 
 
 def _exact_flow() -> ModelSetup:
-    from otcache_plugin.models.exact_flow import all_prompts, load_exact_flow_pipeline
+    from otcache_plugin.models.exact_flow import load_exact_flow_pipeline
 
-    prompts = _shuffled(all_prompts())
-    held_out = len(prompts) // 3
-    return ModelSetup(
-        "exact-flow", load_exact_flow_pipeline(), {}, {}, prompts[held_out:], prompts[:held_out]
-    )
+    return _of_scenes("exact-flow", load_exact_flow_pipeline(), {})
+
+
+def _of_scenes(name: str, pipe: DiffusionPipeline, guidance: Mapping[str, float]) -> ModelSetup:
+    from otcache_plugin.models import scenes
+
+    calibration = _shuffled(scenes.training_captions())
+    return ModelSetup(name, pipe, {}, guidance, calibration, _shuffled(scenes.held_out_captions()))
 
 
 SETUPS: dict[str, Callable[[], ModelSetup]] = {"embedded": _embedded, "exact-flow": _exact_flow}

@@ -22,6 +22,7 @@ from .drawing import draw_schedule
 from .errors import DocumentError, DocumentNotFoundError
 from .folder import (
     StoredPolicy,
+    check_writable,
     edges_bytes,
     edges_digest,
     read_document,
@@ -43,6 +44,7 @@ __all__ = [
     "ScheduleRecord",
     "StoredPolicy",
     "bundled_policies",
+    "check_writable",
     "draw_schedule",
     "edges_bytes",
     "edges_digest",

@@ -29,6 +29,7 @@ __all__ = [
     "EDGES_FILE",
     "FIGURES_FOLDER",
     "StoredPolicy",
+    "check_writable",
     "edges_bytes",
     "edges_digest",
     "read_document",
@@ -241,6 +242,27 @@ def _check_edges(document: PolicyDocument, edges: EdgeTable) -> None:
     if look_back is not None and look_back > edges.max_look_back:
         problem, remedy = "not in the edge table", f"Use null, or 1 … {edges.max_look_back}"
         raise DocumentError("graph.look_back", look_back, problem, remedy)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Check that `write_policy` can write there, ahead of the work whose result it will write.
+
+    Args:
+        folder: Where to; nothing is left there.
+
+    Raises:
+        DocumentError: It holds something else than a document, or cannot be written.
+    """
+    target = Path(folder).resolve()
+    try:
+        _require_replaceable(target)
+        existing = next(parent for parent in target.parents if parent.exists())
+        # As write_policy does. Permissions alone do not tell: the file system may be read-only.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=existing):
+            pass
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})"
+        raise DocumentError("folder", str(target), problem, "Give another folder") from None
 
 
 def _require_replaceable(target: Path) -> None:

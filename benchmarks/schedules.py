@@ -1,0 +1,121 @@
+"""Which schedule is best at the same budget? Held-out pairs, paired 95 % confidence intervals.
+
+    python benchmarks/schedules.py exact-flow --pairs 64 --output benchmarks/results/exact-flow.json
+    python benchmarks/schedules.py embedded --pairs 64 --policy DIR
+
+Runs uniform, MeanCache and OTCache from one policy document on the same executor with the same
+look-back rule, on prompts and seeds that no calibration has seen (seeds differ from those of the
+document's own evidence), and prints every mean with its standard error and every paired difference
+with its interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from otcache_policies import Schedule
+from otcache_registry import EvidenceRow, find_bundled, read_policy
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from otcache_plugin.calibration.evidence import evidence_row, peers
+from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.metrics import METRICS
+from otcache_plugin.evaluation.pairs import Pair
+from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, load_setup
+
+FRESH_SEEDS = 2 * HELD_OUT_SEEDS
+BUDGETS = (8, 10, 12, 15, 20)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and every figure."""
+
+    model: str
+    revision: str
+    policy: str
+    pairs: int
+    rows: list[EvidenceRow]
+    schedules: dict[str, dict[int, tuple[int, ...]]]
+
+    def to_json(self) -> str:
+        data = asdict(self) | {"rows": [row.model_dump() for row in self.rows]}
+        return json.dumps(data, indent=1) + "\n"
+
+
+def compare(model: str, policy: Path | None, pairs: int, budgets: list[int]) -> Comparison:
+    setup = load_setup(model)
+    stored = read_policy(policy) if policy else find_bundled(*setup.pipe.otcache_model)
+    otcache, meancache = stored.otcache_policy(), stored.meancache_policy()
+    arguments = {**setup.call_arguments, "num_inference_steps": otcache.num_inference_steps}
+    held_out = [
+        Pair(pair.prompt, FRESH_SEEDS + number)
+        for number, pair in enumerate(setup.held_out_pairs(pairs))
+    ]
+    evaluator = Evaluator(setup.pipe, held_out, arguments)
+    metrics = [METRICS["psnr"], METRICS["ssim"]]
+    rows, schedules = [], {name: {} for name in peers(otcache, meancache)}
+    for budget in track([b for b in budgets if b in otcache.budgets], description="budgets"):
+        values = {}
+        for name, schedule_of in peers(otcache, meancache).items():
+            schedule: Schedule = schedule_of(budget)
+            schedules[name][budget] = schedule.computed_steps
+            values[name] = evaluator.values(schedule, *metrics)
+        for name in values:
+            for i, metric in enumerate(metrics):
+                own = {key: each[i] for key, each in values.items()}
+                rows.append(evidence_row(name, budget, metric, own))
+    model_reference = stored.document.model
+    return Comparison(
+        model_reference.id, model_reference.revision, stored.source, pairs, rows, schedules
+    )
+
+
+def print_table(comparison: Comparison) -> None:
+    table = Table(
+        "budget",
+        "policy",
+        "metric",
+        "mean ± SE",
+        "to",
+        "paired difference [95 % CI]",
+        "wins",
+        title=f"{comparison.model}, {comparison.pairs} held-out pairs, {comparison.policy}",
+    )
+    for row in comparison.rows:
+        digits = 2 if row.metric == "psnr" else 4
+        mean = f"{row.mean:.{digits}f} ± {row.standard_error:.{digits}f}"
+        cells = [str(row.budget), row.policy, row.metric, mean]
+        if row.compared_to is not None:
+            interval = f"[{row.difference_low:+.{digits}f}, {row.difference_high:+.{digits}f}]"
+            cells += [
+                row.compared_to,
+                f"{row.difference_mean:+.{digits}f} {interval}",
+                f"{row.win_rate:.0%}",
+            ]
+        table.add_row(*cells)
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", choices=list(SETUPS))
+    parser.add_argument("--policy", type=Path, help="a document's folder; default: the bundled one")
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
+    parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    arguments = parser.parse_args()
+    comparison = compare(arguments.model, arguments.policy, arguments.pairs, arguments.budgets)
+    print_table(comparison)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(comparison.to_json())
+
+
+if __name__ == "__main__":
+    main()

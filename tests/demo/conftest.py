@@ -1,0 +1,70 @@
+"""Fixtures of the demo tests: a small exact flow, a policy calibrated on it, a demo's result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from demo_helpers import PAIRS, STEPS, SilentProgress
+from otcache_registry import StoredPolicy, read_policy, write_policy
+
+from otcache_plugin.calibration.anchor import AnchorSettings
+from otcache_plugin.calibration.calibrate import CalibrationSettings, calibrate
+from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
+from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
+from otcache_plugin.models.setups import ModelSetup
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from more, and batches add up in the same order every time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def small_setup() -> ModelSetup:
+    """An exact flow of 200 scenes; every other caption is held out."""
+    pipe = load_exact_flow_pipeline(ExactFlowSettings(scenes=200))
+    prompts = sorted(set(pipe.transformer.captions))
+    return ModelSetup("exact-flow", pipe, {}, {}, tuple(prompts[::2]), tuple(prompts[1::2]))
+
+
+@pytest.fixture(scope="session")
+def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a policy of 20 steps, anchor 8 and reference 12."""
+    settings = CalibrationSettings(
+        num_inference_steps=STEPS,
+        budget_reference=12,
+        budget_anchor=8,
+        default_budget=8,
+        pairs=4,
+        held_out_pairs=2,
+        anchor=AnchorSettings(trials=3),
+    )
+    found = calibrate(small_setup, settings, SilentProgress())
+    folder = tmp_path_factory.mktemp("policies") / "small"
+    write_policy(folder, found.document, found.edges, "# Small\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_stored(small_policy: Path) -> StoredPolicy:
+    """The same policy, read."""
+    return read_policy(small_policy)
+
+
+@pytest.fixture(scope="session")
+def demo_settings(small_policy: Path) -> DemoSettings:
+    """A quick demo with that policy, at the default budgets."""
+    return DemoSettings(policy=str(small_policy), pairs=PAIRS, timed_pairs=2, rounds=2)
+
+
+@pytest.fixture(scope="session")
+def demo_result(small_setup: ModelSetup, demo_settings: DemoSettings) -> DemoResult:
+    """What it found."""
+    return run_demo(small_setup, demo_settings, SilentProgress())

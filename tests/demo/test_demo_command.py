@@ -1,0 +1,128 @@
+"""``otcache demo`` as users call it: figures on stdout, progress on stderr, errors before work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from otcache_plugin.cli.main import main
+from otcache_plugin.demo import run
+from otcache_plugin.models import setups
+from otcache_plugin.models.setups import ModelSetup
+
+Call = Callable[..., int]
+
+
+@pytest.fixture
+def otcache_demo(
+    small_setup: ModelSetup,
+    small_policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Call:
+    """Calls ``otcache demo`` on the small flow in an empty folder; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(setups.SETUPS, "exact-flow", lambda: small_setup)
+
+    def call(*options: str) -> int:
+        arguments = ["demo", "--model", "exact-flow", "--policy", str(small_policy), *options]
+        monkeypatch.setattr(sys, "argv", ["otcache", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return int(exit_.value.code or 0)
+
+    return call
+
+
+def test_table_and_report(
+    otcache_demo: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert otcache_demo("--pairs", "2") == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert [line.split()[:2] for line in lines[1:10]] == [
+        [f"{budget}/20", method]
+        for budget in (8, 10, 15)
+        for method in ("uniform", "meancache", "otcache")
+    ]
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "report: otcache-demo/report.html"
+    assert "95 % confidence interval" in " ".join(shown.out.split())
+    assert "generating pictures" in shown.err
+    report = tmp_path / "otcache-demo" / "report.html"
+    assert report.read_text(encoding="utf-8").count("<img ") == 2 * 10
+    assert list(report.parent.iterdir()) == [report]
+
+
+def test_json(otcache_demo: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert otcache_demo("--pairs", "2", "--json", "--quiet", "--output", "here.html") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    figures = json.loads(shown.out)
+    assert set(figures) == {
+        "model",
+        "revision",
+        "policy",
+        "num_inference_steps",
+        "look_back_rule",
+        "pairs",
+        "timing",
+        "rows",
+        "otcache_minus_meancache_psnr",
+        "seconds",
+        "report",
+    }
+    assert (tmp_path / figures["report"]).is_file()
+    for row in figures["rows"]:
+        assert len(row["computed_steps"]) == row["budget"] == len(row["look_backs"]) + 1
+        assert row["pairs"] == 2
+    for gain in figures["otcache_minus_meancache_psnr"]:
+        assert gain["low"] <= gain["mean"] <= gain["high"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pairs", "1"], "pairs=1: "),
+        (["--output", "."], "output='.': cannot be written (a folder)"),
+        (["--model", "nothing"], "model='nothing': "),
+        (["--policy", "nowhere"], "path='nowhere': no policy.json there"),
+    ],
+)
+def test_refusals_come_before_work(
+    otcache_demo: Call,
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run, "generate", lambda *_: pytest.fail("work was begun"))
+    assert otcache_demo("--quiet", *options) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"error: {said}" in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_demo_leaves_nothing(
+    otcache_demo: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "generate", interrupt)
+    assert otcache_demo("--pairs", "2", "--quiet") != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_is_light() -> None:
+    code = "import sys, otcache_plugin.cli.demo; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert [name for name in ("torch", "diffusers", "jinja2") if name in loaded] == []

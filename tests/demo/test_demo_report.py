@@ -1,0 +1,269 @@
+"""The report is one well-formed file that needs nothing else and shows what was measured."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from otcache_policies import FieldError
+from PIL import Image
+
+from otcache_plugin.demo import report
+from otcache_plugin.demo.report import (
+    SHOWN_PAIRS,
+    command,
+    curves,
+    render_report,
+    require_writable,
+    verdict,
+    write_report,
+)
+from otcache_plugin.demo.run import DemoResult
+from otcache_plugin.evaluation.pairs import Pair
+from otcache_plugin.evaluation.statistics import paired_difference
+
+VOID = {"meta", "link", "img", "br", "line", "rect", "polyline", "circle"}
+
+
+class Page(HTMLParser):
+    """A page's elements and text; refuses tags that are not closed in their order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attributes)) == len(attributes)
+        self.elements.append((tag, {name: value or "" for name, value in attributes}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="session")
+def html(demo_result: DemoResult) -> str:
+    return render_report(demo_result)
+
+
+@pytest.fixture(scope="session")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_needs_nothing_else(html: str, page: Page) -> None:
+    without_data = re.sub(r"data:[^\"]*", "", html)
+    assert not re.search(r"https?:|//|url\(|@import|<script|<iframe", without_data)
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset"):
+            assert attributes.get(name, "data:").startswith("data:")
+
+
+def test_ids_are_unique_and_meant(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    for _, attributes in page.elements:
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert attributes.get(name, ids[0]) in ids
+
+
+def test_pictures(page: Page, demo_result: DemoResult) -> None:
+    images = page.all("img")
+    assert len(images) == SHOWN_PAIRS * (1 + 3 * 3)
+    rows = demo_result.rows
+    for index, image in enumerate(images):
+        pair, column = divmod(index, 1 + len(rows))
+        pictures = rows[column - 1].pictures if column else demo_result.full_pictures
+        data = b64decode(image["src"].removeprefix("data:image/png;base64,"))
+        shown = np.asarray(Image.open(BytesIO(data)))
+        expected = pictures[pair].permute(1, 2, 0).numpy() * 255
+        np.testing.assert_allclose(shown, expected, atol=0.51)
+        assert demo_result.pairs[pair].prompt in image["alt"]
+        assert "20 steps computed" in image["alt"]
+
+
+def test_psnr_under_the_pictures(html: str, demo_result: DemoResult) -> None:
+    cells = re.findall(r'<td class="(\w+)[^>]*><img[^>]*>(?:<span[^>]*>)?([\d.]+)', html)
+    assert len(cells) == SHOWN_PAIRS * 9
+    expected = [
+        (row.method, f"{row.psnr[index]:.1f}")
+        for index in range(SHOWN_PAIRS)
+        for row in demo_result.rows
+    ]
+    assert cells == expected
+
+
+def test_table(page: Page, demo_result: DemoResult) -> None:
+    for row in demo_result.rows:
+        label = {"uniform": "uniform", "meancache": "MeanCache", "otcache": "OTCache"}[row.method]
+        cells = (
+            f"{row.budget} of 20 {label} {row.speedup:.2f}× {row.limit:.2f}× "
+            f"{row.psnr.mean():.2f} {row.ssim.mean():.4f} 8"
+        )
+        assert cells in page.text
+    for budget in (8, 10, 15):
+        gain = demo_result.gain(budget)
+        assert (
+            f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]".replace("-", "−") in page.text
+        )
+
+
+def test_schedules_are_drawn(page: Page, demo_result: DemoResult) -> None:
+    drawn = [each for each in page.all("svg") if "computes steps" in each.get("aria-label", "")]
+    assert len(drawn) == 9
+    for attributes, row in zip(drawn, demo_result.rows, strict=True):
+        assert attributes["class"] == row.method
+        steps = attributes["aria-label"].partition("computes steps ")[2]
+        assert steps == ", ".join(map(str, row.schedule.computed_steps))
+    ticks = [each for each in page.all("line") if each["class"] == "tick"]
+    assert [int(tick["x1"]) for tick in ticks] == [
+        step for row in demo_result.rows for step in row.schedule.computed_steps
+    ]
+    assert "0 4 8 12 16 19" in page.text
+
+
+def test_curves(demo_result: DemoResult, page: Page) -> None:
+    drawn = curves(demo_result)
+    assert [curve.label for curve in drawn] == [
+        "anchor, 8 steps",
+        "predicted, 10 steps",
+        "reference, 12 steps (MeanCache)",
+    ]
+    steps = demo_result.row("otcache", 10).schedule.computed_steps
+    for index, (x, y) in enumerate(drawn[1].dots):
+        assert x == pytest.approx(index / 9 * 400, abs=0.05)
+        assert y == pytest.approx((1 - steps[index] / 19) * 300, abs=0.05)
+    assert drawn[1].points.startswith("0.0,300.0 ")
+    assert drawn[1].points.endswith(" 400.0,0.0")
+    assert len(page.all("polyline")) == 2 * len(drawn)  # and once more in the legend
+
+
+def test_provenance_and_reproduction(page: Page, demo_result: DemoResult) -> None:
+    document = demo_result.document
+    for text in (
+        document.model.revision,
+        document.calibration.created,
+        "4 prompt-seed pairs",
+        "psnr, 3 trials",
+        demo_result.look_back_rule,
+        demo_result.machine,
+        command(demo_result),
+        "otcache_plugin.load_exact_flow_pipeline()",
+        *(f"{pair.prompt} (seed {pair.seed})" for pair in demo_result.pairs),
+    ):
+        assert " ".join(text.split()) in page.text
+
+
+def test_prompts_are_escaped(demo_result: DemoResult) -> None:
+    evil = '<script>alert("1")</script>'
+    pairs = (Pair(evil, 0), *demo_result.pairs[1:])
+    html = render_report(replace(demo_result, pairs=pairs))
+    assert "<script" not in html
+    assert evil in Page(html).text
+
+
+def test_lost_pictures_are_marked(demo_result: DemoResult) -> None:
+    first, *others = demo_result.rows
+    psnr = first.psnr.copy()
+    psnr[0] = 19.94
+    html = render_report(replace(demo_result, rows=(replace(first, psnr=psnr), *others)))
+    assert '<span class="lost">19.9</span>' in html
+
+
+def test_command(demo_result: DemoResult) -> None:
+    settings = replace(demo_result.settings, policy="otcache", pairs=32)
+    assert command(replace(demo_result, settings=settings)) == "otcache demo --model exact-flow"
+    settings = replace(settings, policy="my policy", pairs=5)
+    assert command(replace(demo_result, settings=settings)) == (
+        "otcache demo --model exact-flow --policy 'my policy' --pairs 5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "shown"), [("otcache", "'otcache'"), ("small", "'./small'"), ("a/b", "'a/b'")]
+)
+def test_how_to_use(demo_result: DemoResult, policy: str, shown: str) -> None:
+    settings = replace(demo_result.settings, policy=policy)
+    text = Page(render_report(replace(demo_result, settings=settings))).text
+    assert f"cache_dit.enable_cache(pipe, policy={shown}, budget=15)" in text
+
+
+@pytest.mark.parametrize(
+    ("otcache", "tone", "sentence"),
+    [
+        ([3.0, 4.0, 5.0], "better", "on 100 % of the pairs"),
+        ([-3.0, -4.0, -5.0], "worse", "on 0 % of the pairs"),
+        ([-1.0, 0.0, 2.0], "open", "No difference to MeanCache that 3 pairs can show"),
+        ([0.0, 0.0, 0.0], "open", "The same pictures"),
+    ],
+)
+def test_verdicts(otcache: list[float], tone: str, sentence: str) -> None:
+    found, words = verdict(paired_difference(np.array(otcache), np.zeros(3)))
+    assert found == tone
+    assert sentence in words
+
+
+def test_writing_makes_folders_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "report.html"
+    require_writable(path)
+    assert list(tmp_path.iterdir()) == []
+    for text in ("old", "new ✓"):
+        write_report(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(self: Path, *arguments: object, **keywords: object) -> int:
+        self.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(FieldError, match=r"output=.*No space left on device.*--output FILE"):
+        write_report(path, "new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_outputs_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FieldError, match=r"a folder.*report\.html"):
+        require_writable(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FieldError, match=r"cannot be written \(.*Not a directory"):
+        require_writable(tmp_path / "file" / "report.html")
+
+    def read_only(*, dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(report, "TemporaryFile", read_only)
+    with pytest.raises(FieldError, match="Permission denied"):
+        require_writable(tmp_path / "report.html")

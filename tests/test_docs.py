@@ -1,0 +1,169 @@
+"""What the README and the pages say exists: hooks, code, commands, options, make targets, files."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+from otcache_policies.testing import PolicyConformance
+
+from otcache_plugin import hookspecs
+from otcache_plugin.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
+EXAMPLE_PLUGIN = "otcache_early"
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The contents of the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def shell_lines(text: str) -> list[list[str]]:
+    """The words of every line of the shell blocks, comments left out."""
+    lines = "\n".join(blocks(text, "sh")).splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def hook_signatures(source: str) -> dict[str, str]:
+    """Signature and docstring of every hook defined in Python source."""
+    return {
+        node.name: f"({ast.unparse(node.args)}) -> {ast.unparse(node.returns)}: "
+        f"{ast.get_docstring(node)}"
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+        and node.name.startswith("otcache_")
+        and node.returns is not None
+    }
+
+
+def defaults(command: str) -> dict[str, str]:
+    """Long options of a command that have a default, as a page shows it."""
+    return {
+        parameter.opts[0]: str(parameter.default)
+        for parameter in COMMANDS[command].params
+        if parameter.opts[0].startswith("--")
+        and not parameter.required
+        and parameter.default is not None
+        and parameter.default is not False
+    }
+
+
+def all_options(command: str) -> set[str]:
+    return {name for parameter in COMMANDS[command].params for name in parameter.opts}
+
+
+def python_blocks() -> list[Any]:
+    return [
+        pytest.param(block, id=f"{path.name}-{number}")
+        for path in PAGES
+        for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "python"))
+    ]
+
+
+def test_every_hook_is_documented_with_its_signature() -> None:
+    assert hookspecs.__file__ is not None
+    specified = hook_signatures(Path(hookspecs.__file__).read_text(encoding="utf-8"))
+    documented = hook_signatures(blocks(page("docs/plugins.md"), "python")[0])
+    assert specified
+    assert documented == specified
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_block_compiles_and_imports_what_exists(block: str) -> None:
+    tree = ast.parse(block)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node.module == EXAMPLE_PLUGIN:
+            continue
+        assert node.module is not None
+        if node.module.startswith("otcache_"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name), f"{node.module} has no {name.name}"
+
+
+def test_first_example_of_the_readme_imports_the_plugin() -> None:
+    assert "import otcache_plugin" in blocks(page("README.md"), "python")[0].splitlines()[1]
+
+
+def test_documented_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE))
+    assert {"demo", "test", "check", "docs", "clean", "help"} <= targets
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        named = re.findall(r"`make ([a-z]+)`", text)
+        named += [words[1] for words in shell_lines(text) if words[0] == "make"]
+        assert set(named) <= targets, path.name
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    (command,) = (words for words in shell_lines(page("README.md")) if words[-1] == "test")
+    assert " ".join(command) in page(".ci/run").splitlines()
+
+
+def test_documented_commands_and_their_options_exist() -> None:
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        for words in shell_lines(text):
+            if Path(words[0]).name == "otcache":
+                used = {word for word in words[2:] if word.startswith("--")}
+                assert used <= all_options(words[1]), f"{path.name}: {' '.join(words)}"
+        for name, rest in re.findall(r"`otcache ([a-z]+)([^`]*)`", text):
+            used = set(re.findall(r"--[a-z-]+", rest))
+            assert used <= all_options(name), f"{path.name}: otcache {name}{rest}"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_is_documented_with_its_options(command: str) -> None:
+    sections = re.split(r"^## otcache ", page("docs/cli.md"), flags=re.MULTILINE)[1:]
+    (section,) = (each for each in sections if each.splitlines()[0] == command)
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| *(.*?) *\|", section, re.MULTILINE)
+    assert {name: default for name, default in rows if default} == defaults(command)
+    assert {name for name, _ in rows} == {
+        name for name in all_options(command) if name.startswith("--") and name != "--help"
+    }
+
+
+def test_documented_commands_are_all_there_are() -> None:
+    documented = re.findall(r"^## otcache ([a-z]+)$", page("docs/cli.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_relative_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page(name)):
+        assert (ROOT / target).exists(), target
+
+
+@cache
+def documented_policy() -> Any:
+    """The policy that docs/plugins.md shows how to write."""
+    (block,) = (
+        each for each in blocks(page("docs/plugins.md"), "python") if "class EarlyPolicy" in each
+    )
+    module = ModuleType(EXAMPLE_PLUGIN)
+    sys.modules[EXAMPLE_PLUGIN] = module  # dataclasses look their module up
+    exec(compile(block, "docs/plugins.md", "exec"), vars(module))
+    return module.EarlyPolicy
+
+
+class TestDocumentedPolicy(PolicyConformance):
+    """The example passes the suite that the page recommends."""
+
+    def make_policy(self, num_inference_steps: int) -> Any:
+        return documented_policy()(num_inference_steps)
