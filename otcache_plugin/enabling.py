@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 DEFAULT_RATIO = 15 / 50
 """Share of computed steps when neither budget nor speed-up is asked for and no document says."""
 
+HUB_PREFIX = "hub:"
 ATTRIBUTE = "_otcache_activation"
 
 
@@ -263,7 +264,15 @@ def _make_plan(
             "neither a name, a path nor a Schedule",
             f"Use one of {', '.join(host.policies)}, a document's folder, or a Schedule",
         )
-    if isinstance(policy, Path) or _looks_like_path(policy):
+    if isinstance(policy, str) and policy.startswith(HUB_PREFIX):
+        raise ArgumentError(
+            "policy",
+            policy,
+            "this version does not read documents from the Hub itself",
+            f"Download it, hf download {policy.removeprefix(HUB_PREFIX)} --local-dir ./my-policy, "
+            "then pass policy='./my-policy'",
+        )
+    if isinstance(policy, Path) or _is_path(host, policy):
         stored = read_policy(Path(policy))
         entry = _find_policy(host, stored.document.name)
         if not isinstance(entry, CalibratedPolicy):
@@ -281,8 +290,9 @@ def _make_plan(
     return _calibrated_plan(entry, _find_document(pipe, model, revision), request)
 
 
-def _looks_like_path(policy: str) -> bool:
-    return not policy.isidentifier()
+def _is_path(host: PluginHost, policy: str) -> bool:
+    """Names are identifiers, paths as a rule are not; a registered name goes before a folder."""
+    return not policy.isidentifier() or (policy not in host.policies and Path(policy).is_dir())
 
 
 def _find_document(pipe: DiffusionPipeline, model: str | None, revision: str | None) -> StoredPolicy:
@@ -294,18 +304,24 @@ def _find_document(pipe: DiffusionPipeline, model: str | None, revision: str | N
             "model",
             origin.model,
             f"no calibrated policy for revision {origin.revision} ({error})",
-            "Calibrate one: "
-            f"otcache calibrate {origin.model} --revision {origin.revision} --output DIR, "
-            "then pass policy='DIR'",
+            f"Calibrate one, otcache calibrate {origin.model} --revision {origin.revision} "
+            "--prompts FILE --output ./my-policy, then pass policy='./my-policy'",
         ) from error
 
 
 def _calibrated_plan(entry: CalibratedPolicy, stored: StoredPolicy, request: Request) -> Plan:
     document = stored.document
     policy = entry.make(stored)
-    if request.budget is not None:
-        policy.budgets.require(request.budget, policy.name)
     _check_request(request)
+    if request.budget is not None and request.budget not in policy.budgets:
+        raise BudgetError(
+            "budget",
+            request.budget,
+            f"outside the range of policy {policy.name!r}, which was calibrated at "
+            f"{policy.num_inference_steps} steps",
+            f"Use budget={policy.budgets}; a run of another number of steps takes speedup=, which "
+            "scales with it",
+        )
     origin = DocumentOrigin(stored.source, document.model.id, document.model.revision)
     return CalibratedPlan(policy, stored.edges.sigmas, document.default_budget, request, origin)
 

@@ -74,5 +74,5 @@ def _unknown(reason: str, path: str) -> DocumentNotFoundError:
         path,
         f"the pipeline's model revision is unknown: {reason}",
         "Pass model='org/name' and revision='<commit sha>', or policy='<folder of a document>'; "
-        "to calibrate one: otcache calibrate MODEL --output DIR",
+        "to calibrate one: otcache calibrate MODEL --revision REVISION --prompts FILE --output ./my-policy",
     )

@@ -212,7 +212,6 @@ def train_autoencoder(
             if step % 50 == 0 or step == steps - 1:
                 psnr = 10 * math.log10(4.0 / F.mse_loss(decoded, batch).item())
                 progress.update(task, completed=step + 1, note=f"{psnr:.1f} dB")
-                print(f"autoencoder {step}: {psnr:.2f} dB", flush=True)
     return model.eval()
 
 
@@ -290,8 +289,14 @@ def train_flow(
             running = loss.item() if step == 0 else 0.99 * running + 0.01 * loss.item()
             if step % 50 == 0 or step == steps - 1:
                 progress.update(task, completed=step + 1, note=f"loss {running:.4f}")
-                print(f"flow {step}: {running:.4f}", flush=True)
     return average.eval()
+
+
+def name_public_classes(folder: Path) -> None:
+    """Names the classes that every version of the libraries has, not the ones made here."""
+    for file in (folder / "model_index.json", *folder.glob("tokenizer*/tokenizer_config.json")):
+        text = file.read_text().replace(FluxScenesPipeline.__name__, "FluxPipeline")
+        file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"))
 
 
 def main() -> None:
@@ -340,6 +345,7 @@ def main() -> None:
         transformer=flow.transformer,
     )
     pipeline.to(torch.float16).save_pretrained(arguments.output)
+    name_public_classes(arguments.output)
     (arguments.output / "training.json").write_text(json.dumps(vars(settings), indent=2) + "\n")
     print(f"wrote {arguments.output}")
 

@@ -1,0 +1,80 @@
+"""Fixtures of the calibration tests: a small exact flow, prompts that it knows, random tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from otcache_policies import EdgeTable, Schedule
+
+from otcache_plugin.models.exact_flow import (
+    ExactFlowPipeline,
+    ExactFlowSettings,
+    load_exact_flow_pipeline,
+)
+from otcache_plugin.models.setups import ModelSetup
+
+PROMPTS = tuple(f"kind {number}" for number in range(12))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny tensors only lose by threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_pipe() -> ExactFlowPipeline:
+    """An exact flow of 150 scenes; a dozen share a caption, so there is something to decide."""
+    pipe = load_exact_flow_pipeline(ExactFlowSettings(scenes=150))
+    pipe.transformer.captions = tuple(PROMPTS[i % len(PROMPTS)] for i in range(150))
+    return pipe
+
+
+@pytest.fixture
+def pipe() -> ExactFlowPipeline:
+    """A fresh exact flow; its prompts are "kind 0" … "kind 11"."""
+    return make_pipe()
+
+
+@pytest.fixture(scope="session")
+def make_setup() -> Callable[[], ModelSetup]:
+    """Return a factory of set-ups of fresh flows, half of the prompts held out."""
+    return lambda: ModelSetup("exact-flow", make_pipe(), {}, {}, PROMPTS[:6], PROMPTS[6:])
+
+
+@pytest.fixture
+def setup(make_setup: Callable[[], ModelSetup]) -> ModelSetup:
+    """A fresh one."""
+    return make_setup()
+
+
+@pytest.fixture(scope="session")
+def random_table() -> Callable[[int, int], EdgeTable]:
+    """Return a factory of edge tables, random but growing with the gap, by steps and seed."""
+
+    def make(total: int, seed: int) -> EdgeTable:
+        rng = np.random.default_rng(seed)
+        start, end = np.indices((total, total))
+        errors = (
+            rng.uniform(0.5, 2.0, (total, total, 6)) * np.maximum(end - start - 1, 0)[..., None]
+        )
+        errors[end <= start] = np.inf
+        return EdgeTable(errors.astype(np.float32), np.linspace(1.0, 0.0, total + 1) ** 1.5)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def rugged_loss() -> Callable[[Schedule], float]:
+    """A loss without any structure: a number per schedule, the same in every process."""
+
+    def loss(schedule: Schedule) -> float:
+        entropy = [*schedule.computed_steps, 0, *schedule.look_backs]
+        return float(np.random.default_rng(entropy).uniform())
+
+    return loss

@@ -1,0 +1,265 @@
+"""The commands as their users run them: what they print, where, and how they end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from otcache_registry import read_policy, render_card
+
+import otcache_plugin
+from otcache_plugin.cli import doctor
+from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
+
+HEAVY = ["torch", "diffusers", "transformers", "cache_dit", "optuna", "scipy", "matplotlib"]
+
+
+def test_the_command_line_is_light() -> None:
+    code = "import sys, otcache_plugin.cli.main\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "otcache_plugin.cli.main" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize("command", ["--help", "plugins"])
+def test_so_are_help_and_lists(command: str) -> None:
+    code = (
+        "import sys\nfrom otcache_plugin.cli.main import main\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], capture_output=True, text=True, check=True
+    )
+    loaded = done.stderr.split()
+    assert "otcache_plugin.cli.plugins" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_help_names_the_commands(otcache: Any) -> None:
+    shown = otcache("--help")
+    assert (shown.code, shown.err) == (0, "")
+    for command in ("demo", "calibrate", "plugins", "doctor"):
+        assert f"  {command} " in shown.out
+        assert otcache(command, "--help").code == 0
+
+
+def test_version(otcache: Any) -> None:
+    shown = otcache("--version")
+    assert (shown.code, shown.out, shown.err) == (0, f"{otcache_plugin.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("caliber",), ("calibrate",), ("calibrate", "embedded")])
+def test_wrong_usage_goes_to_stderr(otcache: Any, arguments: tuple[str, ...]) -> None:
+    refused = otcache(*arguments)
+    assert refused.code == 2
+    assert refused.out == ""
+    assert "Usage: otcache" in refused.err
+
+
+def test_plugins_as_text(otcache: Any) -> None:
+    shown = otcache("plugins")
+    assert (shown.code, shown.err) == (0, "")
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert [row[:2] for row in rows if row[0] in ("policy", "executor")] == [
+        ["policy", "meancache"],
+        ["policy", "otcache"],
+        ["policy", "uniform"],
+        ["executor", "blocks"],
+        ["executor", "velocity"],
+    ]
+    assert ["builtin", "otcache-plugin", "loaded"] in rows
+
+
+def test_plugins_as_json(otcache: Any) -> None:
+    shown = otcache("plugins", "--json", OTCACHE_PLUGINS="")
+    assert (shown.code, shown.err) == (0, "")
+    data = json.loads(shown.out)
+    assert sorted(data) == ["executors", "plugins", "policies"]
+    assert sorted(data["policies"]) == ["meancache", "otcache", "uniform"]
+    assert sorted(data["executors"]) == ["blocks", "velocity"]
+    assert all(data["policies"].values())
+    builtin = data["plugins"][0]
+    assert (builtin["name"], builtin["distribution"]) == ("builtin", "otcache-plugin")
+    assert builtin["policies"] == ["meancache", "otcache", "uniform"]
+    assert builtin["executors"] == ["blocks", "velocity"]
+    assert (builtin["error"], builtin["skipped"]) == ("", False)
+
+
+def test_plugins_shows_errors_as_they_are(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets in a stranger's message are no markup."""
+    error = "ValueError: not one of [red, bold], see [/docs]"
+    host = plugin_host()
+    broken = LoadedPlugin("odd", "odd-plugin 1.0", error=error)
+    monkeypatch.setattr(
+        "otcache_plugin.cli.plugins.plugin_host",
+        lambda: PluginHost(host.policies, host.executors, (broken,)),
+    )
+    shown = main("plugins")
+    assert shown.code == 0
+    assert error in shown.out
+
+
+def test_doctor_finds_everything_well(otcache: Any) -> None:
+    shown = otcache("doctor", "--json")
+    checks = json.loads(shown.out)
+    assert [check for check in checks if not check["ok"]] == []
+    assert shown.code == 0
+    assert {tuple(sorted(check)) for check in checks} == {("finding", "ok", "subject")}
+    findings = {check["subject"]: check["finding"] for check in checks}
+    assert set(findings) == {
+        "python",
+        *doctor.LIBRARIES,
+        "device",
+        "policy= in cache-dit",
+        "plugins",
+        "bundled policies",
+        "embedded pipeline",
+    }
+    assert all(findings.values())
+    assert findings["policy= in cache-dit"] == "installed"
+    assert "bundled:" in findings["bundled policies"]
+    assert findings["embedded pipeline"] == "ran 8 of 50 steps as planned"
+
+
+def test_doctor_reports_what_does_not_work(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> str:
+        raise RuntimeError("weights of [/some/where] are damaged")
+
+    monkeypatch.setattr(doctor, "_embedded", failing)
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
+    monkeypatch.setenv("OTCACHE_PLUGINS", "a,b")
+    shown = main("doctor")
+    assert shown.code == 1
+    rows = {line[4:].split("  ")[0]: line for line in shown.out.splitlines()}
+    assert rows["python"].startswith("ok")
+    assert rows["no-such-library"].startswith("no")
+    assert "pip install no-such-library" in rows["no-such-library"]
+    assert rows["embedded pipeline"].startswith("no")
+    assert "RuntimeError: weights of [/some/where] are damaged" in rows["embedded pipeline"]
+    assert "set to 'a,b'" in rows["OTCACHE_PLUGINS"]
+    data = json.loads(main("doctor", "--json").out)
+    assert [check["subject"] for check in data if not check["ok"]] == [
+        "no-such-library",
+        "embedded pipeline",
+    ]
+
+
+SMALL = ["--steps", "8", "--budget-anchor", "3", "--budget-reference", "5"]
+SMALL += ["--pairs", "2", "--trials", "6", "--seed", "1"]
+
+
+def test_calibrate_writes_a_document(otcache: Any, tmp_path: Path) -> None:
+    folder = tmp_path / ("a long name " * 8) / "[red]policy"
+    done = otcache("calibrate", "exact-flow", "--output", str(folder), *SMALL)
+    assert done.code == 0
+    assert done.out == f"wrote {folder}\n"
+    for stage in ("recording", "tuning", "searching", "choosing", "evidence"):
+        assert stage in done.err
+    stored = read_policy(folder)
+    document = stored.document
+    assert (document.num_inference_steps, document.default_budget) == (8, 3)
+    assert (document.anchor.budget, document.reference.budget) == (3, 5)
+    calibration = document.calibration
+    assert (calibration.pairs, calibration.trials, calibration.seed) == (2, 6, 1)
+    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(document)
+
+
+def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow") -> Any:
+    return main("calibrate", model, "--output", str(folder), *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metric", "beauty"], ["metric='beauty'", "psnr, ssim, mse, lpips"]),
+        (["--budget-anchor", "20"], ["budget_anchor=20", "below the reference's 20", "Use 2 <="]),
+        (["--budget-anchor", "1"], ["budget_anchor=1", "Use 2 <="]),
+        (["--budget-reference", "50"], ["budget_reference=50", "below the 50 steps", "Use"]),
+        (["--steps", "12"], ["budget_reference=20", "below the 12 steps", "Use"]),
+        (["--pairs", "0"], ["pairs=0", "Use 1 or more"]),
+        (["--trials", "-1"], ["trials=-1", "Use 0 or more"]),
+        (["--patience", "0"], ["patience=0", "Use 1 or more"]),
+        (["--seed", "-1"], ["seed=-1", "Use 0 … 99"]),
+    ],
+)
+def test_calibrate_refuses_values(
+    main: Any, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    refused = calibrate(main, tmp_path / "policy", *arguments)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: ")
+    for each in words:
+        assert each in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrate_refuses_an_unknown_model(otcache: Any, tmp_path: Path) -> None:
+    refused = otcache("calibrate", "flux", "--output", str(tmp_path / "policy"))
+    assert (refused.code, refused.out) == (2, "")
+    assert "model='flux'" in refused.err
+    assert "Use embedded or exact-flow" in refused.err
+    assert "Traceback" not in refused.err
+
+
+def nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_setup(name: str) -> None:
+        pytest.fail(f"began to work on {name}")
+
+    monkeypatch.setattr("otcache_plugin.models.setups.load_setup", load_setup)
+
+
+def test_calibrate_refuses_a_foreign_folder_at_once(
+    main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_is_done(monkeypatch)
+    (tmp_path / "thesis.tex").write_text("precious")
+    refused = calibrate(main, tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"folder={str(tmp_path)!r}: not empty" in refused.err
+    assert "Give a new or empty folder" in refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_calibrate_refuses_a_folder_it_cannot_make_at_once(
+    main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_is_done(monkeypatch)
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder, words in ((file, "not a folder"), (file / "policy", "cannot be written")):
+        refused = calibrate(main, folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert words in refused.err
+        assert "Give a" in refused.err
+
+
+def test_an_interruption_is_no_traceback(
+    main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("otcache_plugin.models.setups.load_setup", interrupted)
+    ended = calibrate(main, tmp_path / "policy")
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.startswith("error: interrupted; nothing was half-written")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failures_that_are_no_wrong_usage_exit_with_1(
+    main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from otcache_plugin.errors import ExecutionError
+
+    def failing(name: str) -> None:
+        raise ExecutionError("a [bold] run went wrong. Run it again.")
+
+    monkeypatch.setattr("otcache_plugin.models.setups.load_setup", failing)
+    ended = calibrate(main, tmp_path / "policy")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "error: a [bold] run went wrong. Run it again.\n"

@@ -1,0 +1,58 @@
+"""Progress bars, on stderr and only when they are wanted."""
+
+from __future__ import annotations
+
+import pytest
+
+from otcache_plugin.cli.output import StageProgress, print_error, print_json
+
+
+def work(quiet: bool) -> None:
+    with StageProgress(quiet) as progress:
+        progress.start("searching", 10)
+        for _ in range(4):  # patience: it ends early
+            progress.advance()
+        progress.start("choosing", 3)
+        for _ in range(3):
+            progress.advance()
+
+
+def test_stages_are_shown_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    work(quiet=False)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    searching, choosing = shown.err.splitlines()[-2:]
+    assert searching.startswith("searching")
+    assert "4/4" in searching
+    assert choosing.startswith("choosing")
+    assert "3/3" in choosing
+
+
+def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    work(quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_error_ends_the_bars_and_is_not_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="inside"), StageProgress(quiet=False) as progress:
+        progress.start("searching", 10)
+        raise RuntimeError("inside")
+    assert capsys.readouterr().out == ""
+
+
+def test_advancing_before_any_stage_does_nothing() -> None:
+    with StageProgress(quiet=True) as progress:
+        progress.advance()
+
+
+def test_errors_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "value=['[bold]x[/bold]']: " + "a long line " * 30 + "the end."
+    print_error(message)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"error: {message}\n"
+
+
+def test_json_keeps_its_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"range": "2 … 50"})
+    assert capsys.readouterr().out == '{\n  "range": "2 … 50"\n}\n'

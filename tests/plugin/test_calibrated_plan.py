@@ -1,0 +1,172 @@
+"""A calibrated policy in a pipeline: from the document on disk to the steps of every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import otcache_plugin
+import pytest
+from otcache_plugin import enabling
+from otcache_policies import BudgetError, Schedule, transfer
+from otcache_registry import StoredPolicy, read_policy
+from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
+from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A document's folder."""
+    write_document(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+@pytest.fixture
+def stored(folder: Path) -> StoredPolicy:
+    """What lies in it."""
+    return read_policy(folder)
+
+
+def schedule_of(pipe: Any) -> Schedule:
+    """What the last run computed, checked against what it was planned to."""
+    report = otcache_plugin.summary(pipe)
+    assert report.as_planned
+    return Schedule(report.computed_steps, report.num_inference_steps, report.look_backs)
+
+
+@pytest.mark.parametrize("budget", [8, 9, 15, 20, 30, 50])
+def test_the_documents_own_steps(
+    budget: int, folder: Path, stored: StoredPolicy, enable: Any
+) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=str(folder), budget=budget)
+    with count_forwards(pipe.transformer.x_embedder) as forwards:
+        FLUX.run(pipe)
+    assert len(forwards) == budget
+    assert schedule_of(pipe) == stored.otcache_policy().schedule(budget)
+    report = otcache_plugin.summary(pipe)
+    assert report.policy == "otcache"
+    assert report.document == str(folder)
+    assert (report.model, report.revision) == (MODEL, REVISION)
+    assert not report.transferred
+    assert f"policy otcache from {folder}" in str(report)
+
+
+@pytest.mark.parametrize("as_given", [str, Path, lambda folder: folder / "policy.json"])
+def test_the_default_budget(as_given: Any, folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=as_given(folder))
+    FLUX.run(pipe)
+    assert schedule_of(pipe).budget == 15
+
+
+def test_a_folder_in_the_working_directory(
+    folder: Path, enable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    pipe = make_flux()
+    enable(pipe, policy="policy")
+    assert otcache_plugin.summary(pipe).document == "policy"
+
+
+def test_a_speed_up(folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, speedup=5.0)
+    FLUX.run(pipe)
+    assert schedule_of(pipe).budget == 10
+
+
+def test_a_numpy_budget(folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, budget=np.int64(10))
+    FLUX.run(pipe)
+    assert schedule_of(pipe).budget == 10
+
+
+def test_another_number_of_steps_is_carried_over(
+    folder: Path, stored: StoredPolicy, enable: Any
+) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder)
+    for steps, budget in ((30, 9), (20, 6), (100, 30)):
+        FLUX.run(pipe, num_inference_steps=steps)
+        sigmas = pipe.scheduler.sigmas.double().numpy()
+        calibrated = stored.otcache_policy().schedule(15)
+        assert schedule_of(pipe) == transfer(calibrated, tiny_flux_sigmas(), sigmas, budget)
+        assert otcache_plugin.summary(pipe).transferred
+        assert "carried over" in str(otcache_plugin.summary(pipe))
+    FLUX.run(pipe)
+    assert not otcache_plugin.summary(pipe).transferred
+
+
+def test_other_sigmas_are_carried_over_too(
+    folder: Path, stored: StoredPolicy, enable: Any
+) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, budget=10)
+    FLUX.run(pipe, sigmas=np.linspace(1.0, 0.0, STEPS, endpoint=False) ** 2)
+    assert otcache_plugin.summary(pipe).transferred
+    assert schedule_of(pipe).budget == 10
+    assert schedule_of(pipe) != stored.otcache_policy().schedule(10)
+
+
+def test_a_run_of_few_steps_computes_them_all(folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder)
+    for steps in (1, 2):
+        FLUX.run(pipe, num_inference_steps=steps)
+        assert schedule_of(pipe) == Schedule.full(steps)
+
+
+def test_more_than_the_steps_of_the_run(folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, budget=15)
+    with (
+        count_forwards(pipe.transformer.x_embedder) as forwards,
+        pytest.raises(BudgetError, match=r"budget=15: the run has 10 steps. Use 2 … 10"),
+    ):
+        FLUX.run(pipe, num_inference_steps=10)
+    assert not forwards
+
+
+@pytest.mark.parametrize("budget", [7, 51])
+def test_budgets_outside_the_range(budget: int, folder: Path) -> None:
+    with pytest.raises(BudgetError) as caught:
+        otcache_plugin.enable_cache(make_flux(), policy=folder, budget=budget)
+    message = str(caught.value)
+    assert message.startswith(f"budget={budget}: outside the range of policy 'otcache'")
+    assert "Use budget=8 … 50" in message
+
+
+@pytest.mark.parametrize("budget", [10.0, True, "10", 1])
+def test_budgets_that_are_none(budget: Any, folder: Path) -> None:
+    with pytest.raises(BudgetError, match=f"budget={budget!r}: not a number of steps"):
+        otcache_plugin.enable_cache(make_flux(), policy=folder, budget=budget)
+
+
+@pytest.mark.parametrize("policy", ["otcache", "meancache"])
+def test_the_document_of_the_model_revision_is_found(
+    policy: str, stored: StoredPolicy, enable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def find(model: str, revision: str) -> StoredPolicy:
+        asked.append((model, revision))
+        return stored
+
+    monkeypatch.setattr(enabling, "find_bundled", find)
+    pipe = make_flux()
+    pipe.transformer.register_to_config(
+        _name_or_path=f"/cache/models--example--tiny-flux/snapshots/{REVISION}/transformer"
+    )
+    enable(pipe, policy=policy, budget=12)
+    assert asked == [(MODEL, REVISION)]
+    FLUX.run(pipe)
+    policies = {"otcache": stored.otcache_policy(), "meancache": stored.meancache_policy()}
+    assert schedule_of(pipe) == policies[policy].schedule(12)
+    assert otcache_plugin.summary(pipe).policy == policy
+
+    # What the user says always wins.
+    enable(pipe, policy=policy, model="someone/else", revision="v2")
+    assert asked[1:] == [("someone/else", "v2")]

@@ -1,0 +1,415 @@
+"""The plugin host: entry points one by one, a broken one reported, names taken once."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cache_dit
+import otcache_plugin
+import pytest
+from otcache_plugin import RunReport, enabling, hookspecs, manager
+from otcache_plugin.builtin import otcache_register_executors, otcache_register_policies
+from otcache_plugin.errors import PluginError, UnknownNameError
+from otcache_plugin.manager import LoadedPlugin, PluginHost, load_plugins
+from otcache_plugin.plan import Plan
+from otcache_plugin.registries import CalibratedPolicy, ExecutorRegistry, PolicyRegistry
+from otcache_plugin.report import planned_report
+from otcache_policies import OTCachePolicy, UniformPolicy
+from otcache_registry import StoredPolicy, read_policy
+from plugin_fakes import FakeEntryPoint, plugin
+from tiny_documents import write_document
+from tiny_pipelines import FLUX, make_flux
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
+
+
+def hooks_of(module: Any) -> set[str]:
+    """Names of the hook specifications in a module."""
+    return {name for name in vars(module) if name.startswith("otcache_")}
+
+
+def test_every_hook_has_a_test() -> None:
+    tested = {
+        name.removeprefix("test_hook_") for name in globals() if name.startswith("test_hook_")
+    }
+    assert tested == hooks_of(hookspecs)
+
+
+def test_every_hook_has_one_line_of_documentation() -> None:
+    for name in hooks_of(hookspecs):
+        documentation = getattr(hookspecs, name).__doc__
+        assert documentation and "\n" not in documentation.strip()
+        assert list(inspect.signature(getattr(hookspecs, name)).parameters) == ["registry"]
+
+
+def registering(**policies: Any) -> Any:
+    """A plugin that registers uncalibrated policies."""
+
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        for name, make in policies.items():
+            registry.register_uncalibrated(name, make, f"the policy {name}")
+
+    return plugin(otcache_register_policies=otcache_register_policies)
+
+
+class DryActivation:
+    """A plan that nothing follows."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.removed = False
+
+    def remove(self) -> None:
+        self.removed = True
+
+    def report(self) -> RunReport:
+        return replace(planned_report(self.plan, "dry"), num_inference_steps=3)
+
+
+class DryExecutor:
+    """Does nothing to the pipeline, and takes note of what it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, Plan, Mapping[str, Any]]] = []
+
+    def apply(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> DryActivation:
+        self.seen.append((pipe, plan, cache_dit_arguments))
+        return DryActivation(plan)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes ``enable_cache`` see the plugins of these entry points."""
+
+    def use_plugins(*entry_points: FakeEntryPoint) -> PluginHost:
+        host = load_plugins(entry_points, None)
+        monkeypatch.setattr(enabling, "plugin_host", lambda: host)
+        return host
+
+    return use_plugins
+
+
+def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    def sparse(num_inference_steps: int) -> UniformPolicy:
+        made.append(num_inference_steps)
+        return UniformPolicy(num_inference_steps)
+
+    def of_document(stored: StoredPolicy) -> OTCachePolicy:
+        made.append(stored.document.name)
+        return stored.otcache_policy()
+
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        registry.register_uncalibrated("sparse", sparse, "for any number of steps")
+        registry.register_calibrated("recache", of_document, "from a document")
+
+    module = plugin(otcache_register_policies=otcache_register_policies)
+    host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
+    assert list(host.policies) == ["meancache", "otcache", "recache", "sparse", "uniform"]
+    assert host.policies.distribution_of("sparse") == "otcache-theirs 1.0"
+    assert isinstance(host.policies.get("recache"), CalibratedPolicy)
+    assert host.policies.get("recache").description == "from a document"
+
+    pipe = make_flux()
+    enable(pipe, policy="sparse", budget=3)
+    for steps in (6, 9):
+        FLUX.run(pipe, num_inference_steps=steps)
+        assert otcache_plugin.summary(pipe).as_planned
+    assert made == [6, 9]
+    assert otcache_plugin.summary(pipe).policy == "sparse"
+
+    write_document(tmp_path / "policy", name="recache")
+    enable(pipe, policy=tmp_path / "policy", budget=10)
+    FLUX.run(pipe)
+    assert made == [6, 9, "recache"]
+    expected = read_policy(tmp_path / "policy").otcache_policy().schedule(10)
+    assert otcache_plugin.summary(pipe).computed_steps == expected.computed_steps
+
+
+def test_hook_otcache_register_executors(use: Any, enable: Any) -> None:
+    executors: list[DryExecutor] = []
+
+    def make() -> DryExecutor:
+        executors.append(DryExecutor())
+        return executors[-1]
+
+    def otcache_register_executors(registry: ExecutorRegistry) -> None:
+        registry.register("dry", make, "leaves the pipeline alone")
+
+    module = plugin(otcache_register_executors=otcache_register_executors)
+    host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
+    assert list(host.executors) == ["blocks", "dry", "velocity"]
+    assert executors == []  # made when it is first asked for
+    pipe = make_flux()
+    enable(pipe, policy="uniform", executor="dry", attention_backend="native")
+    ((seen, plan, arguments),) = executors[0].seen
+    assert seen is pipe
+    assert plan.policy_name == "uniform"
+    assert dict(arguments) == {"attention_backend": "native"}
+    assert otcache_plugin.summary(pipe).num_inference_steps == 3
+    applied = pipe._otcache_activation
+    cache_dit.disable_cache(pipe)
+    assert applied.removed
+
+
+def test_the_built_in_names_come_by_the_same_hooks() -> None:
+    host = load_plugins([], None)
+    policies, executors = PolicyRegistry("test"), ExecutorRegistry("test")
+    otcache_register_policies(policies)
+    otcache_register_executors(executors)
+    assert list(host.policies) == list(policies) == ["meancache", "otcache", "uniform"]
+    assert list(host.executors) == list(executors) == ["blocks", "velocity"]
+    assert host.plugins == (
+        LoadedPlugin(
+            "builtin", "otcache-plugin", ("meancache", "otcache", "uniform"), ("blocks", "velocity")
+        ),
+    )
+    for name in host.policies:
+        assert host.policies.distribution_of(name) == "otcache-plugin"
+
+
+def test_names_are_sorted_whatever_the_order() -> None:
+    entry_points = [
+        FakeEntryPoint(name, lambda name=name: registering(**{name: UniformPolicy}), f"dist-{name}")
+        for name in ("zeta", "alpha", "midway")
+    ]
+    hosts = [load_plugins(order, None) for order in (entry_points, entry_points[::-1])]
+    for host in hosts:
+        assert [each.name for each in host.plugins] == ["builtin", "alpha", "midway", "zeta"]
+        assert list(host.policies) == sorted(host.policies)
+        assert host.plugins[1].policies == ("alpha",)
+    assert hosts[0].plugins == hosts[1].plugins
+
+
+def broken_import() -> Any:
+    raise ModuleNotFoundError("No module named 'secret_sauce'")
+
+
+def broken_hook() -> Any:
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        registry.register_uncalibrated("half_way", UniformPolicy, "registered before it broke")
+        raise RuntimeError("out of luck")
+
+    return plugin(otcache_register_policies=otcache_register_policies)
+
+
+def unknown_hook() -> Any:
+    return plugin(otcache_register_metrics=lambda registry: None)
+
+
+def wrong_name() -> Any:
+    return registering(**{"their-policy": UniformPolicy})
+
+
+def twice_the_same() -> Any:
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        registry.register_uncalibrated("twice", UniformPolicy, "once")
+        registry.register_uncalibrated("twice", UniformPolicy, "again")
+
+    return plugin(otcache_register_policies=otcache_register_policies)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (broken_import, "ModuleNotFoundError: No module named 'secret_sauce'"),
+        (broken_hook, "RuntimeError: out of luck"),
+        (unknown_hook, "otcache_register_metrics"),
+        (wrong_name, "registers the policy 'their-policy': a name is an identifier"),
+        (twice_the_same, "policy 'twice' is registered by both"),
+    ],
+)
+def test_a_broken_plugin_is_reported_and_disturbs_nobody(
+    make: Any, reason: str, use: Any, enable: Any
+) -> None:
+    good = FakeEntryPoint("good", lambda: registering(good=UniformPolicy), "otcache-good")
+    host = use(FakeEntryPoint("broken", make, "otcache-broken", "0.2"), good)
+    (broken,) = host.broken()
+    assert (broken.name, broken.distribution) == ("broken", "otcache-broken 0.2")
+    assert reason in broken.error
+    assert (broken.policies, broken.executors) == ((), ())
+    assert list(host.policies) == ["good", "meancache", "otcache", "uniform"]
+
+    pipe = make_flux()
+    for policy in ("good", "uniform"):
+        enable(pipe, policy=policy, budget=2)
+        FLUX.run(pipe, num_inference_steps=4)
+        assert otcache_plugin.summary(pipe).as_planned
+    with pytest.raises(UnknownNameError, match=r"otcache-broken 0\.2: ") as caught:
+        cache_dit.enable_cache(pipe, policy="theirs")
+    assert reason in str(caught.value)
+
+
+def test_two_distributions_of_one_policy() -> None:
+    entry_points = [
+        FakeEntryPoint("one", lambda: registering(fast=UniformPolicy), "otcache-one", "1.1"),
+        FakeEntryPoint("two", lambda: registering(fast=UniformPolicy), "otcache-two", "2.2"),
+    ]
+    with pytest.raises(PluginError) as caught:
+        load_plugins(entry_points, None)
+    assert str(caught.value) == (
+        "policy 'fast' is registered by both otcache-one 1.1 and otcache-two 2.2. "
+        "Uninstall one, or leave one out of OTCACHE_PLUGINS."
+    )
+    host = load_plugins(entry_points, "two")  # the second remedy
+    assert host.policies.distribution_of("fast") == "otcache-two 2.2"
+
+
+def test_a_built_in_name_is_taken() -> None:
+    policy = FakeEntryPoint("theirs", lambda: registering(otcache=UniformPolicy), "otcache-theirs")
+    with pytest.raises(PluginError, match=r"both otcache-plugin and otcache-theirs 1\.0"):
+        load_plugins([policy], None)
+
+    def otcache_register_executors(registry: ExecutorRegistry) -> None:
+        registry.register("blocks", DryExecutor, "another one")
+
+    module = plugin(otcache_register_executors=otcache_register_executors)
+    with pytest.raises(PluginError, match=r"executor 'blocks' is registered by both otcache-plugin"):
+        load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
+
+
+@pytest.mark.parametrize(
+    ("allow_list", "loaded"),
+    [
+        (None, ["a", "b", "c"]),
+        ("", []),
+        ("b", ["b"]),
+        (" a , c,unknown", ["a", "c"]),
+        ("unknown", []),
+    ],
+)
+def test_the_allow_list(allow_list: str | None, loaded: list[str]) -> None:
+    entry_points = {
+        name: FakeEntryPoint(name, lambda name=name: registering(**{name: UniformPolicy}))
+        for name in "abc"
+    }
+    host = load_plugins(entry_points.values(), allow_list)
+    assert [name for name in host.policies if name in entry_points] == loaded
+    assert "otcache" in host.policies  # the built-in ones always are there
+    for plugin_, name in zip(host.plugins[1:], "abc", strict=True):
+        assert (plugin_.name, plugin_.skipped) == (name, name not in loaded)
+        assert plugin_.distribution == "unknown distribution"
+        assert entry_points[name].loaded == (name in loaded)
+    assert host.broken() == ()
+
+
+@pytest.mark.parametrize(("value", "loaded"), [(None, 1), ("", 0), ("theirs", 1), ("other", 0)])
+def test_the_process_reads_its_environment_once(
+    value: str | None, loaded: int, fresh_host: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry_point = FakeEntryPoint("theirs", lambda: registering(theirs=UniformPolicy))
+    groups: list[str] = []
+
+    def entry_points(group: str) -> list[FakeEntryPoint]:
+        groups.append(group)
+        return [entry_point]
+
+    monkeypatch.setattr(manager, "entry_points", entry_points)
+    monkeypatch.delenv("OTCACHE_PLUGINS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OTCACHE_PLUGINS", value)
+    host = manager.plugin_host()
+    assert manager.plugin_host() is host
+    assert groups == ["otcache"]
+    assert entry_point.loaded == loaded
+    assert ("theirs" in host.policies) == bool(loaded)
+
+
+@pytest.fixture(scope="module")
+def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example package, built by pip and installed into a folder of its own; no network."""
+    work = tmp_path_factory.mktemp("custom_policy")
+    source, target = work / "source", work / "site-packages"
+    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    command = [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--no-index", "--no-deps", "--no-build-isolation", "--no-cache-dir"),
+        *("--target", str(target), str(source)),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return target
+
+
+def run_with(folder: Path, *command: str, **environment: str) -> str:
+    """Runs Python with a folder on its path, warnings as errors; gives what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_the_example_package_in_a_pipeline(installed_example: Path) -> None:
+    program = """
+import json, sys
+from dataclasses import asdict
+
+from otcache_plugin.manager import plugin_host
+
+host = plugin_host()
+listed = [asdict(plugin) for plugin in host.plugins if plugin.name == "front_loaded"]
+assert "torch" not in sys.modules
+
+import cache_dit, otcache_plugin, torch
+from otcache_plugin.models.exact_flow import ExactFlowSettings
+
+pipe = otcache_plugin.load_exact_flow_pipeline(ExactFlowSettings(scenes=200))
+cache_dit.enable_cache(pipe, policy="front_loaded", budget=6)
+prompt = pipe.transformer.captions[0]
+images = pipe(prompt, generator=torch.Generator().manual_seed(0), output_type="pt").images
+report = otcache_plugin.summary(pipe)
+json.dump({"listed": listed, "shape": images.shape, **report.to_dict()}, sys.__stdout__)
+"""
+    printed = json.loads(run_with(installed_example, "-c", program).splitlines()[-1])
+    assert printed["listed"] == [
+        {
+            "name": "front_loaded",
+            "distribution": "otcache-front-loaded 0.1.0",
+            "policies": ["front_loaded"],
+            "executors": [],
+            "error": "",
+            "skipped": False,
+        }
+    ]
+    assert printed["shape"] == [1, 3, 32, 32]
+    assert printed["policy"] == "front_loaded"
+    assert printed["as_planned"]
+    # 49 * (i / 5) ** 1.5 = 0, 4.4, 12.4, 22.8, 35.1, 49: gaps 4.4, 8.0, 10.4, 12.3, 13.9 are
+    # rounded to 4, 8, 10, 12, 14, which lack 1 of 49; it goes to the largest.
+    assert printed["computed_steps"] == [0, 4, 12, 22, 34, 49]
+    assert printed["transformer_calls"] == 6
+
+
+def test_the_example_packages_own_tests(installed_example: Path) -> None:
+    tests = EXAMPLE / "tests"
+    printed = run_with(
+        installed_example,
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests)),
+    )
+    # The conformance suite (ten tests), and the example's own four.
+    assert "14 passed" in printed
+
+
+def test_without_the_allow_list_the_example_is_not_loaded(installed_example: Path) -> None:
+    program = (
+        "import sys; from otcache_plugin.manager import plugin_host; host = plugin_host(); "
+        "print([(p.name, p.skipped) for p in host.plugins], 'front_loaded' in host.policies, "
+        "'otcache_front_loaded' in sys.modules)"
+    )
+    printed = run_with(installed_example, "-c", program, OTCACHE_PLUGINS="")
+    assert printed.strip() == "[('builtin', False), ('front_loaded', True)] False False"

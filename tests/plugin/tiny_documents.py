@@ -1,0 +1,87 @@
+"""A policy document of fifty steps, for the sigmas of the tiny Flux pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy
+from otcache_registry import (
+    POLICY_SCHEMA,
+    Calibration,
+    GraphSettings,
+    ModelReference,
+    PolicyDocument,
+    Sampling,
+    ScheduleRecord,
+    edges_digest,
+    write_policy,
+)
+from tiny_pipelines import STEPS, euler_scheduler
+
+MODEL, REVISION = "example/tiny-flux", "0123456789abcdef0123456789abcdef01234567"
+ANCHOR_BUDGET, REFERENCE_BUDGET, DEFAULT_BUDGET = 8, 20, 15
+
+
+def tiny_flux_sigmas() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The noise schedule of a default run of the tiny Flux pipeline."""
+    scheduler = euler_scheduler()
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS))
+    return scheduler.sigmas.double().numpy()
+
+
+def edge_table() -> EdgeTable:
+    """Errors that grow with the gap, most of all early on, and fall with the look-back."""
+    start, end = np.indices((STEPS, STEPS))
+    gap = (end - start).astype(np.float64)
+    errors = np.stack(
+        [(gap - 1) / (10 + look_back) / (3 + start) for look_back in range(3)], axis=2
+    )
+    errors[end <= start] = np.inf
+    return EdgeTable(errors.astype(np.float32), tiny_flux_sigmas())
+
+
+def write_document(folder: Path, **changes: Any) -> PolicyDocument:
+    """Writes a valid document with fields changed by keyword, and its edge table."""
+    edges = edge_table()
+    settings = EdgeSettings("displacement", 2.0)
+    graph = MeanCachePolicy(edges, settings)
+    fields: dict[str, Any] = {
+        "schema": POLICY_SCHEMA,
+        "name": OTCachePolicy.name,
+        "model": ModelReference(id=MODEL, revision=REVISION),
+        "sampling": Sampling(
+            pipeline="FluxPipeline",
+            scheduler="FlowMatchEulerDiscreteScheduler",
+            num_inference_steps=STEPS,
+            sigmas=tuple(edges.sigmas.tolist()),
+            height=64,
+            width=64,
+            guidance={},
+        ),
+        "default_budget": DEFAULT_BUDGET,
+        "anchor": ScheduleRecord.of(graph.schedule(ANCHOR_BUDGET)),
+        "reference": ScheduleRecord.of(graph.schedule(REFERENCE_BUDGET)),
+        "rho": 1.3,
+        "graph": GraphSettings.of(settings),
+        "calibration": Calibration(
+            pairs=4,
+            seed=0,
+            prompts_digest="a" * 64,
+            metric="lpips",
+            reference_budget=REFERENCE_BUDGET,
+            anchor_budget=ANCHOR_BUDGET,
+            trials=0,
+            evaluations=0,
+            transformer_calls=200,
+            seconds=1.0,
+            libraries={},
+            device="nothing: made up",
+            created="2026-01-31T12:00:00+00:00",
+        ),
+        "edges_sha256": edges_digest(edges),
+    }
+    document = PolicyDocument(**{**fields, **changes})
+    write_policy(folder, document, edges, "# A card\n")
+    return document
