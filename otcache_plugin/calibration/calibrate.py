@@ -38,7 +38,6 @@ from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import generate
 from otcache_plugin.executors.parts import find_denoisers
-from otcache_plugin.origin import find_origin
 from otcache_plugin.plan import Request
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ def _document(
     transformer_calls: int,
     seconds: float,
 ) -> PolicyDocument:
-    origin = find_origin(setup.pipe)
+    origin = setup.origin
     edges, policy = found.graph.edges, found.policy
     return PolicyDocument(
         schema=POLICY_SCHEMA,

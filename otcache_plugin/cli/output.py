@@ -57,7 +57,6 @@ class StageProgress:
         self._task: TaskID | None = None
 
     def __enter__(self) -> StageProgress:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -66,12 +65,14 @@ class StageProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._finish_stage()
-        self._progress.stop()
+        if self._task is not None:
+            self._finish_stage()
+            self._progress.stop()
 
     def start(self, stage: str, total: int) -> None:
         """A stage of ``total`` units begins; the one before is done."""
         self._finish_stage()
+        self._progress.start()
         self._task = self._progress.add_task(f"{stage:<28}", total=total)
 
     def advance(self) -> None:

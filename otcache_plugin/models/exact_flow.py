@@ -51,7 +51,7 @@ class ExactFlowSettings:
 
     scenes: int = 4000
     kernel_width: float = 0.3
-    shift: float = 2.2
+    shift: float = 3.0
     seed: int = 0
 
     @property

@@ -1,4 +1,4 @@
-"""Everything a command needs of a model that ships with the package, by name.
+"""Everything a command needs of a model, and the models that ship with the package by name.
 
 A set-up brings the pipeline, the arguments of its calls, and prompts in two disjoint sets: one to
 calibrate on, one held out for evidence.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.pairs import Pair
+from otcache_plugin.origin import ModelOrigin, find_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ class ModelSetup:
         guidance: the call's guidance arguments, for the document.
         calibration_prompts: to calibrate on.
         held_out_prompts: disjoint from them, for evidence.
+        origin: the model revision that documents are keyed by.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelSetup:
     guidance: Mapping[str, float]
     calibration_prompts: tuple[str, ...]
     held_out_prompts: tuple[str, ...]
+    origin: ModelOrigin
 
     def calibration_pairs(self, count: int, seed: int = 0) -> list[Pair]:
         """``count`` pairs to calibrate on, spread over the prompts.
@@ -99,7 +102,8 @@ def _of_scenes(name: str, pipe: DiffusionPipeline, guidance: Mapping[str, float]
     from otcache_plugin.models import scenes
 
     calibration = _shuffled(scenes.training_captions())
-    return ModelSetup(name, pipe, {}, guidance, calibration, _shuffled(scenes.held_out_captions()))
+    held_out = _shuffled(scenes.held_out_captions())
+    return ModelSetup(name, pipe, {}, guidance, calibration, held_out, find_origin(pipe))
 
 
 SETUPS: dict[str, Callable[[], ModelSetup]] = {"embedded": _embedded, "exact-flow": _exact_flow}

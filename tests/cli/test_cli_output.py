@@ -33,11 +33,25 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_error_ends_the_bars_and_is_not_hidden(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="inside"), StageProgress(quiet=False) as progress:
-        progress.start("searching", 10)
+def fail(*stages: str) -> None:
+    with StageProgress(quiet=False) as progress:
+        for stage in stages:
+            progress.start(stage, 10)
         raise RuntimeError("inside")
-    assert capsys.readouterr().out == ""
+
+
+def test_an_error_ends_the_bars_and_is_not_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="inside"):
+        fail("searching")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("searching")
+
+
+def test_an_error_before_any_stage_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_advancing_before_any_stage_does_nothing() -> None:

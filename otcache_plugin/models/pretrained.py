@@ -1,0 +1,126 @@
+"""Set-ups of models that do not ship with the package: from the Hub or a local folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from otcache_plugin.errors import ArgumentError
+from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.origin import ModelOrigin, find_origin
+
+FEWEST_PROMPTS = 3
+GUIDANCE_WORDS = ("guidance", "cfg")
+"""What the names of guidance arguments have in common."""
+
+
+def load_pretrained_setup(
+    model: str, revision: str | None, prompts: Path | None, call_arguments: str
+) -> ModelSetup:
+    """Loads an image pipeline to calibrate, in half precision on a GPU when there is one.
+
+    Args:
+        model: Hub id, or a folder that ``save_pretrained`` wrote.
+        revision: commit sha on the Hub; for a folder, what the document shall call its weights.
+        prompts: text file, one prompt per line; every third one is held out.
+        call_arguments: JSON object of further arguments of every pipeline call.
+
+    Raises:
+        ArgumentError: a file or value cannot be used, or the model cannot be loaded.
+        DocumentNotFoundError: the model's revision is unknown.
+    """
+    texts = read_prompts(prompts)
+    arguments = _parse_call_arguments(call_arguments)
+    is_folder = Path(model).is_dir()
+    on_gpu = torch.cuda.is_available()
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            model,
+            revision=None if is_folder else revision,
+            low_cpu_mem_usage=on_gpu,
+            # Newer versions call it dtype, and know this name until 1.0.
+            **({"torch_dtype": torch.bfloat16} if on_gpu else {}),
+        )
+    except (OSError, ValueError) as error:
+        raise ArgumentError(
+            "MODEL",
+            model,
+            f"it cannot be loaded ({error})",
+            "Pass embedded, exact-flow, a Hub id with --revision, or a pipeline's folder",
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return ModelSetup(
+        model,
+        pipe.to("cuda" if on_gpu else "cpu"),
+        arguments,
+        {name: float(value) for name, value in arguments.items() if _is_guidance(name, value)},
+        tuple(text for index, text in enumerate(texts) if index % 3 != 2),
+        tuple(texts[2::3]),
+        _origin(pipe, model, revision, is_folder),
+    )
+
+
+def read_prompts(path: Path | None) -> list[str]:
+    """The prompts of a text file, one per line, empty lines passed over.
+
+    Raises:
+        ArgumentError: there is no such file, it has too few prompts, or one twice.
+    """
+    if path is None:
+        raise ArgumentError(
+            "--prompts",
+            None,
+            "only the models that ship with the package bring prompts of their own",
+            "Pass --prompts FILE, a text file with one prompt per line",
+        )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(
+            "--prompts", str(path), f"it cannot be read ({error})", "Pass a UTF-8 text file"
+        ) from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    twice = [prompt for prompt in dict.fromkeys(prompts) if prompts.count(prompt) > 1]
+    if twice:
+        raise ArgumentError(
+            "--prompts", twice[0], "this prompt stands in the file twice", "Leave one of them out"
+        )
+    if len(prompts) < FEWEST_PROMPTS:
+        raise ArgumentError(
+            "--prompts",
+            str(path),
+            f"{len(prompts)} prompts",
+            f"Use {FEWEST_PROMPTS} or more: every third one is held out for evidence",
+        )
+    return prompts
+
+
+def _parse_call_arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError as error:
+        arguments = error
+    if not isinstance(arguments, dict):
+        raise ArgumentError(
+            "--call",
+            text,
+            "not a JSON object",
+            """Pass such as --call '{"height": 1024, "width": 1024, "guidance_scale": 3.5}'""",
+        )
+    return arguments
+
+
+def _is_guidance(name: str, value: object) -> bool:
+    return isinstance(value, int | float) and any(word in name for word in GUIDANCE_WORDS)
+
+
+def _origin(
+    pipe: DiffusionPipeline, model: str, revision: str | None, is_folder: bool
+) -> ModelOrigin:
+    if is_folder and revision is not None:
+        return find_origin(pipe, model, revision)
+    return find_origin(pipe)

@@ -1,0 +1,85 @@
+"""Set-ups of models that do not ship with the package, on a folder that save_pretrained wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from diffusers import FluxPipeline
+from otcache_registry import DocumentNotFoundError
+
+from otcache_plugin.errors import ArgumentError
+from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.models.embedded import FOLDER
+from otcache_plugin.models.pretrained import load_pretrained_setup, read_prompts
+
+CALL = json.dumps({"height": 32, "width": 32, "max_sequence_length": 8, "guidance_scale": 1.5})
+PROMPTS = ["red circle left on navy", "blue cross top on gray", "white square right on pink"]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(PROMPTS) + "\n\n")
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A pipeline's folder as a user has one: elsewhere, and of unknown origin."""
+    copy = tmp_path / "model"
+    copy.symlink_to(FOLDER)
+    return copy
+
+
+def test_a_folder_is_loaded_with_prompts_arguments_and_the_stated_revision(
+    folder: Path, prompts: Path
+) -> None:
+    setup = load_pretrained_setup(str(folder), "r1", prompts, CALL)
+    assert type(setup.pipe) is FluxPipeline
+    assert (setup.origin.model, setup.origin.revision) == (str(folder), "r1")
+    assert setup.calibration_prompts == tuple(PROMPTS[:2])
+    assert setup.held_out_prompts == (PROMPTS[2],)
+    assert setup.guidance == {"guidance_scale": 1.5}
+    pairs = setup.calibration_pairs(2)
+    pictures = generate(setup.pipe, pairs, {**setup.call_arguments, "num_inference_steps": 2})
+    assert pictures.shape == (2, 3, 32, 32)
+
+
+def test_a_folder_without_revision_has_no_origin(folder: Path, prompts: Path) -> None:
+    with pytest.raises(DocumentNotFoundError, match="not loaded from a Hub snapshot"):
+        load_pretrained_setup(str(folder), None, prompts, CALL)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, prompts: Path) -> None:
+    with pytest.raises(ArgumentError, match="MODEL=.*cannot be loaded.*pipeline's folder"):
+        load_pretrained_setup(str(tmp_path), "r1", prompts, CALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("one\n", "1 prompts"),
+        ("one\ntwo\none\n", "--prompts='one': this prompt stands in the file twice"),
+        ("\n \n", "0 prompts"),
+    ],
+)
+def test_unusable_prompts_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text(text)
+    with pytest.raises(ArgumentError, match=problem):
+        read_prompts(file)
+
+
+def test_missing_prompts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="Pass --prompts FILE"):
+        read_prompts(None)
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        read_prompts(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("call", ["{", "[1]", "3"])
+def test_call_arguments_are_a_json_object(folder: Path, prompts: Path, call: str) -> None:
+    with pytest.raises(ArgumentError, match="--call=.*not a JSON object"):
+        load_pretrained_setup(str(folder), "r1", prompts, call)
