@@ -84,6 +84,13 @@ def enable_cache(
         PipelineError: the pipeline cannot be accelerated.
     """
     arguments = _bind(pipe_or_adapter, args, cache_dit_arguments)
+    if policy is None:
+        raise ArgumentError(
+            "policy",
+            None,
+            "budget, speedup, executor, model and revision belong to a policy",
+            "Pass policy='otcache', or drop them",
+        )
     _check_together(policy, budget, speedup)
     _refuse_ray(arguments)
     host = plugin_host()
@@ -189,13 +196,6 @@ def _bind(pipe: Any, args: Sequence[Any], keywords: dict[str, Any]) -> dict[str,
 
 
 def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
-    if policy is None:
-        raise ArgumentError(
-            "policy",
-            None,
-            "budget, speedup, executor, model and revision belong to a policy",
-            "Pass policy='otcache', or drop them",
-        )
     if budget is not None and speedup is not None:
         raise ArgumentError(
             "budget",

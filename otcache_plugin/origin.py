@@ -54,7 +54,8 @@ def find_origin(
         return ModelOrigin(model, revision, "given as model= and revision=")
     stated = getattr(pipe, "otcache_model", None)
     if stated is not None:
-        return ModelOrigin(*stated, "stated by the pipeline")
+        stated_model, stated_revision = stated
+        return ModelOrigin(stated_model, stated_revision, "stated by the pipeline")
     transformer = pipe.transformer
     path = str(transformer.config.get("_name_or_path") or "")
     if getattr(transformer, "peft_config", None):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from diffusers import FluxPipeline
 
+from otcache_plugin.models.precision import convert
+
 SEQUENCE_LENGTH = 8
 """Text tokens of a caption, start and end included."""
 
@@ -68,10 +70,6 @@ def load_embedded_pipeline(torch_dtype: torch.dtype = torch.float32) -> FluxScen
     pipeline: FluxScenesPipeline = FluxScenesPipeline.from_pretrained(
         FOLDER, low_cpu_mem_usage=False
     )
-    for module in pipeline.components.values():
-        if isinstance(module, torch.nn.Module):
-            # Not while loading, for diffusers has renamed that argument; and not by its own `to`,
-            # which warns of modules to be kept in float32 even when there are none.
-            torch.nn.Module.to(module, torch_dtype)
+    convert(pipeline, torch_dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -117,7 +117,8 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
         s2 = sigma**2 + a**2 * width2
         mean = torch.stack([_posterior_mean(*each, a, s2) for each in zip(x, conditions, strict=True)])
         denoised = mean + (a * width2 / s2) * (x - a * mean)
-        return ((x - denoised) / sigma).reshape(hidden_states.shape)
+        velocity: torch.Tensor = (x - denoised) / sigma
+        return velocity.reshape(hidden_states.shape)
 
 
 def _posterior_mean(
@@ -173,7 +174,7 @@ class ExactFlowPipeline(DiffusionPipeline):
             shape = (len(prompts), 3, scenes.SIZE, scenes.SIZE)
             latents = randn_tensor(shape, generator=generator, device=self.device)
         if sigmas is None:
-            sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
+            sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist()
         self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
         self.scheduler.set_begin_index(0)
         for timestep in self.progress_bar(self.scheduler.timesteps):

@@ -10,6 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.models.precision import convert
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origin import ModelOrigin, find_origin
 
@@ -52,6 +53,8 @@ def load_pretrained_setup(
             f"it cannot be loaded ({error})",
             "Pass embedded, exact-flow, a Hub id with --revision, or a pipeline's folder",
         ) from error
+    if not on_gpu:
+        convert(pipe, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return ModelSetup(
         model,

@@ -163,14 +163,17 @@ def _draw(
 def _signed_distance(
     shape: str, x: NDArray[np.float64], y: NDArray[np.float64], radius: float
 ) -> NDArray[np.float64]:
+    distance: NDArray[np.float64]
     if shape == "circle":
-        return np.hypot(x, y) - radius
-    if shape == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius
-    if shape == "triangle":
+        distance = np.hypot(x, y) - radius
+    elif shape == "square":
+        distance = np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius
+    elif shape == "triangle":
         slanted = (2.0 * np.abs(x) - y) / np.sqrt(5.0) - 0.40 * radius
-        return np.maximum(slanted, y - 0.8 * radius)
-    bar = 0.34 * radius
-    horizontal = np.maximum(np.abs(x) - radius, np.abs(y) - bar)
-    vertical = np.maximum(np.abs(x) - bar, np.abs(y) - radius)
-    return np.minimum(horizontal, vertical)
+        distance = np.maximum(slanted, y - 0.8 * radius)
+    else:
+        bar = 0.34 * radius
+        horizontal = np.maximum(np.abs(x) - radius, np.abs(y) - bar)
+        vertical = np.maximum(np.abs(x) - bar, np.abs(y) - radius)
+        distance = np.minimum(horizontal, vertical)
+    return distance

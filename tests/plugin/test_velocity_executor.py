@@ -225,14 +225,14 @@ def test_full_budget_and_disabling_give_the_untouched_output(case: Case) -> None
     assert len(forwards) == STEPS * case.calls_per_step
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """Raised by a callback in the middle of a run."""
 
 
 def interrupt_at(step: int) -> Any:
     def callback(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if index == step:
-            raise Interrupted
+            raise InterruptedRunError
         return tensors
 
     return callback
@@ -247,7 +247,7 @@ def test_no_run_depends_on_the_run_before(case: Case, enable: Any) -> None:
 
     pipe = case.make()
     enable(pipe, policy="uniform", budget=9)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         case.run(pipe, seed=1, callback_on_step_end=interrupt_at(17))
     report = otcache_plugin.summary(pipe)
     assert report.finished_steps == 18  # steps 0 … 17
