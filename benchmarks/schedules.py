@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from otcache_policies import Schedule
-from otcache_registry import EvidenceRow, find_bundled, read_policy
+from otcache_registry import EvidenceRow, StoredPolicy, find_bundled, read_policy
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -26,7 +27,7 @@ from otcache_plugin.calibration.evidence import evidence_row, peers
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS
 from otcache_plugin.evaluation.pairs import Pair
-from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, load_setup
+from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
 
 FRESH_SEEDS = 2 * HELD_OUT_SEEDS
 BUDGETS = (8, 10, 12, 15, 20)
@@ -48,9 +49,9 @@ class Comparison:
         return json.dumps(data, indent=1) + "\n"
 
 
-def compare(model: str, policy: Path | None, pairs: int, budgets: list[int]) -> Comparison:
-    setup = load_setup(model)
-    stored = read_policy(policy) if policy else find_bundled(*setup.pipe.otcache_model)
+def compare(
+    setup: ModelSetup, stored: StoredPolicy, pairs: int, budgets: Sequence[int]
+) -> Comparison:
     otcache, meancache = stored.otcache_policy(), stored.meancache_policy()
     arguments = {**setup.call_arguments, "num_inference_steps": otcache.num_inference_steps}
     held_out = [
@@ -110,7 +111,12 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     arguments = parser.parse_args()
-    comparison = compare(arguments.model, arguments.policy, arguments.pairs, arguments.budgets)
+    setup = load_setup(arguments.model)
+    if arguments.policy:
+        stored = read_policy(arguments.policy)
+    else:
+        stored = find_bundled(setup.origin.model, setup.origin.revision)
+    comparison = compare(setup, stored, arguments.pairs, arguments.budgets)
     print_table(comparison)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

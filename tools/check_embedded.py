@@ -126,11 +126,11 @@ def smoothness(setup: ModelSetup, pairs: list[Pair]) -> float:
     for kwargs in calls[4:-10:4]:
         sigma = kwargs["timestep"]
 
-        def velocity(shift: float, kwargs: dict = kwargs, sigma: torch.Tensor = sigma) -> torch.Tensor:
-            return transformer(**{**kwargs, "timestep": sigma - shift})[0]
-
-        start = velocity(0.0)
-        one, six = velocity(delta) - start, velocity(6 * delta) - start
+        start, one, six = (
+            transformer(**{**kwargs, "timestep": sigma - shift})[0]
+            for shift in (0.0, delta, 6 * delta)
+        )
+        one, six = one - start, six - start
         ratios.append((six.norm() / one.norm()).item())
     return float(np.mean(ratios))
 
@@ -158,7 +158,7 @@ def jittered(schedule: Schedule, rng: np.random.Generator) -> Schedule:
 
 def jitter_and_gap(setup: ModelSetup, held_out: Evaluator, count: int = 12) -> dict[str, float]:
     """Standard deviation of the mean PSNR under jitter, and MeanCache's gap to uniform."""
-    stored = find_bundled(*setup.pipe.otcache_model)
+    stored = find_bundled(setup.origin.model, setup.origin.revision)
     schedules = peers(stored.otcache_policy(), stored.meancache_policy())
     metric = METRICS["psnr"]
     uniform, meancache = (

@@ -336,7 +336,7 @@ def main() -> None:
     )
     tokenizer, tokenizer_2 = build_tokenizers()
     pipeline = FluxScenesPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=autoencoder,
         text_encoder=flow.text_encoder,
         tokenizer=tokenizer,

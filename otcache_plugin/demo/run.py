@@ -29,7 +29,6 @@ from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import generate
 from otcache_plugin.evaluation.statistics import paired_difference
-from otcache_plugin.origin import find_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +60,7 @@ class DemoSettings:
     """
 
     policy: str = BUNDLED
-    pairs: int = 32
+    pairs: int = 64
     budgets: tuple[int, ...] = (8, 10, 15)
     timed_pairs: int = 8
     rounds: int = 5
@@ -72,7 +71,7 @@ class DemoSettings:
                 "pairs",
                 self.pairs,
                 "a confidence interval needs two pairs or more",
-                "Use pairs=2 or more, 32 for a fair impression",
+                "Use pairs=2 or more, 64 for a fair impression",
             )
 
 
@@ -124,6 +123,8 @@ class DemoResult:
         full_pictures: ``(N, 3, H, W)`` in [0, 1] with every step computed.
         full_seconds: median time of a timed call with every step computed.
         rows: one per budget and method, budgets in the order asked for.
+        unseen: whether the document was calibrated on the set-up's calibration prompts, which are
+            none of the pairs'; False when on others, or it cannot be told.
         machine: what the times were measured on.
         seconds: how long the demo took.
     """
@@ -136,6 +137,7 @@ class DemoResult:
     full_pictures: torch.Tensor
     full_seconds: float
     rows: tuple[MethodRow, ...]
+    unseen: bool
     machine: str
     seconds: float
 
@@ -148,6 +150,11 @@ class DemoResult:
     def timed_pairs(self) -> int:
         """Pictures per timed call."""
         return min(self.settings.timed_pairs, len(self.pairs))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether a speed-up is above its limit, as only other work on the machine can make it."""
+        return any(row.speedup > row.limit for row in self.rows)
 
     @property
     def look_back_rule(self) -> str:
@@ -175,12 +182,14 @@ class DemoResult:
             "policy": self.source,
             "num_inference_steps": self.num_inference_steps,
             "look_back_rule": self.look_back_rule,
+            "calibrated_on_other_prompts": self.unseen,
             "pairs": [{"prompt": pair.prompt, "seed": pair.seed} for pair in self.pairs],
             "timing": {
                 "pairs_per_call": self.timed_pairs,
                 "rounds": self.settings.rounds,
                 "full_seconds": self.full_seconds,
                 "machine": self.machine,
+                "disturbed": self.disturbed,
             },
             "rows": [_row_dict(row) for row in self.rows],
             "otcache_minus_meancache_psnr": [
@@ -235,7 +244,7 @@ def run_demo(
     """
     started = perf_counter()
     _require_installed()
-    stored = _find_policy(setup.pipe, settings.policy)
+    stored = _find_policy(setup, settings.policy)
     contenders = _contenders(stored, settings)
     steps = stored.document.num_inference_steps
     call_arguments = {**setup.call_arguments, "num_inference_steps": steps}
@@ -280,6 +289,7 @@ def run_demo(
         full_pictures,
         seconds[0],
         rows,
+        stored.document.calibration.prompts_digest == setup.prompts_digest,
         _machine(),
         perf_counter() - started,
     )
@@ -321,10 +331,10 @@ def _require_installed() -> None:
         )
 
 
-def _find_policy(pipe: DiffusionPipeline, policy: str) -> StoredPolicy:
-    origin = find_origin(pipe)
+def _find_policy(setup: ModelSetup, policy: str) -> StoredPolicy:
+    origin = setup.origin
     if policy == BUNDLED:
-        with _enabled(pipe, {"policy": policy}):  # or else says how to calibrate one
+        with _enabled(setup.pipe, {"policy": policy}):  # or else says how to calibrate one
             return find_bundled(origin.model, origin.revision)
     stored = read_policy(policy)
     calibrated = stored.document.model

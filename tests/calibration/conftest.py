@@ -15,6 +15,7 @@ from otcache_plugin.models.exact_flow import (
     load_exact_flow_pipeline,
 )
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.origin import find_origin
 
 PROMPTS = tuple(f"kind {number}" for number in range(12))
 
@@ -44,7 +45,12 @@ def pipe() -> ExactFlowPipeline:
 @pytest.fixture(scope="session")
 def make_setup() -> Callable[[], ModelSetup]:
     """Return a factory of set-ups of fresh flows, half of the prompts held out."""
-    return lambda: ModelSetup("exact-flow", make_pipe(), {}, {}, PROMPTS[:6], PROMPTS[6:])
+
+    def make() -> ModelSetup:
+        pipe = make_pipe()
+        return ModelSetup("flow", pipe, {}, {}, PROMPTS[:6], PROMPTS[6:], find_origin(pipe))
+
+    return make
 
 
 @pytest.fixture

@@ -166,6 +166,17 @@ def test_evidence_covers_the_budgets_once(calibrated: Calibrated) -> None:
             assert (row.difference_mean, row.win_rate) == (0, 0.5)
 
 
+def test_evidence_is_of_pairs_that_the_calibration_has_not_seen(
+    calibrated: Calibrated, folder: Path
+) -> None:
+    setup, policy = calibrated.setup, read_policy(folder).otcache_policy()
+    held_out = Evaluator(setup.pipe, setup.held_out_pairs(3), {"num_inference_steps": 12})
+    for row in calibrated.document.evidence:
+        if row.policy == "otcache":
+            (values,) = held_out.values(policy.schedule(row.budget), metric_named(row.metric))
+            assert row.mean == pytest.approx(values.mean(), rel=1e-5)
+
+
 def test_the_document_accelerates_its_pipeline(pipe: ExactFlowPipeline, folder: Path) -> None:
     policy = read_policy(folder).otcache_policy()
     assert list(policy.budgets) == list(range(4, 13))

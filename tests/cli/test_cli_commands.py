@@ -199,10 +199,21 @@ def test_calibrate_refuses_values(
 
 
 def test_calibrate_refuses_an_unknown_model(main: Any, tmp_path: Path) -> None:
-    refused = calibrate(main, tmp_path / "policy", model="flux")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("one\ntwo\nthree\n")
+    arguments = ["--prompts", str(prompts), "--revision", "r1"]
+    refused = calibrate(main, tmp_path / "policy", *arguments, model=str(tmp_path))
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith("error: model='flux'")
-    assert "Use embedded or exact-flow" in refused.err
+    assert refused.err.startswith(f"error: MODEL={str(tmp_path)!r}: it cannot be loaded")
+    assert "Pass embedded, exact-flow, a Hub id with --revision" in refused.err
+    assert not (tmp_path / "policy").exists()
+
+
+def test_calibrate_needs_prompts_for_other_models(main: Any, tmp_path: Path) -> None:
+    refused = calibrate(main, tmp_path / "policy", model="org/name")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: --prompts=None")
+    assert "Pass --prompts FILE" in refused.err
 
 
 def nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from otcache_plugin.calibration.calibrate import CalibrationSettings, calibrate
 from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.origin import find_origin
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +32,15 @@ def small_setup() -> ModelSetup:
     """An exact flow of 200 scenes; every other caption is held out."""
     pipe = load_exact_flow_pipeline(ExactFlowSettings(scenes=200))
     prompts = sorted(set(pipe.transformer.captions))
-    return ModelSetup("exact-flow", pipe, {}, {}, tuple(prompts[::2]), tuple(prompts[1::2]))
+    return ModelSetup(
+        name="exact-flow",
+        pipe=pipe,
+        call_arguments={},
+        guidance={},
+        calibration_prompts=tuple(prompts[::2]),
+        held_out_prompts=tuple(prompts[1::2]),
+        origin=find_origin(pipe),
+    )
 
 
 @pytest.fixture(scope="session")

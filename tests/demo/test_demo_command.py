@@ -70,6 +70,7 @@ def test_json(otcache_demo: Call, tmp_path: Path, capsys: pytest.CaptureFixture[
         "policy",
         "num_inference_steps",
         "look_back_rule",
+        "calibrated_on_other_prompts",
         "pairs",
         "timing",
         "rows",
@@ -117,7 +118,7 @@ def test_an_interrupted_demo_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "generate", interrupt)
-    assert otcache_demo("--pairs", "2", "--quiet") != 0
+    assert otcache_demo("--pairs", "2", "--quiet") == 130
     assert list(tmp_path.iterdir()) == []
 
 

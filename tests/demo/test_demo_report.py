@@ -126,6 +126,12 @@ def test_table(page: Page, demo_result: DemoResult) -> None:
         )
         assert cells in page.text
     for budget in (8, 10, 15):
+        means = {
+            method: f"{demo_result.row(method, budget).psnr.mean():.1f}"
+            for method in ("otcache", "meancache", "uniform")
+        }
+        card = "OTCache {otcache}, MeanCache {meancache}, uniform {uniform}"
+        assert card.format(**means) in page.text.replace(" ,", ",")
         gain = demo_result.gain(budget)
         assert (
             f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]".replace("-", "−") in page.text
@@ -194,8 +200,19 @@ def test_lost_pictures_are_marked(demo_result: DemoResult) -> None:
     assert '<span class="lost">19.9</span>' in html
 
 
+def test_caveats(demo_result: DemoResult) -> None:
+    fast = tuple(replace(row, speedup=2 * row.limit) for row in demo_result.rows)
+    slow = tuple(replace(row, speedup=1.0) for row in demo_result.rows)
+    with_caveats = Page(render_report(replace(demo_result, rows=fast, unseen=False))).text
+    without = Page(render_report(replace(demo_result, rows=slow, unseen=True))).text
+    for caveat in ("these times scatter", "whether on prompts above cannot be told"):
+        assert caveat in with_caveats
+        assert caveat not in without
+    assert "4 prompt-seed pairs, on none of the prompts above" in without
+
+
 def test_command(demo_result: DemoResult) -> None:
-    settings = replace(demo_result.settings, policy="otcache", pairs=32)
+    settings = replace(demo_result.settings, policy="otcache", pairs=64)
     assert command(replace(demo_result, settings=settings)) == "otcache demo --model exact-flow"
     settings = replace(settings, policy="my policy", pairs=5)
     assert command(replace(demo_result, settings=settings)) == (

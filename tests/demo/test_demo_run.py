@@ -21,6 +21,7 @@ from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.origin import find_origin
 
 
 def pictures_of(setup: ModelSetup, schedule: Schedule | None) -> torch.Tensor:
@@ -117,6 +118,21 @@ def test_times_and_limits(demo_result: DemoResult) -> None:
         assert math.isfinite(row.speedup)
 
 
+def test_speedup_above_its_limit_is_disturbed(demo_result: DemoResult) -> None:
+    for factor, disturbed in ((0.9, False), (1.1, True)):
+        rows = tuple(replace(row, speedup=factor * row.limit) for row in demo_result.rows)
+        assert replace(demo_result, rows=rows).disturbed is disturbed
+
+
+def test_prompts_of_the_calibration(
+    small_setup: ModelSetup, demo_settings: DemoSettings, demo_result: DemoResult
+) -> None:
+    assert demo_result.unseen
+    other = replace(small_setup, calibration_prompts=small_setup.calibration_prompts[1:])
+    quick = replace(demo_settings, pairs=2, rounds=1, budgets=(8,))
+    assert not run_demo(other, quick, SilentProgress()).unseen
+
+
 def test_the_pipeline_is_as_before(demo_result: DemoResult, small_setup: ModelSetup) -> None:
     again = run.generate(small_setup.pipe, demo_result.pairs, {"num_inference_steps": STEPS})
     assert torch.equal(again, demo_result.full_pictures)
@@ -176,8 +192,9 @@ def test_too_few_pairs(pairs: int) -> None:
 
 def test_policy_of_another_model(demo_settings: DemoSettings, small_setup: ModelSetup) -> None:
     pipe = load_exact_flow_pipeline(ExactFlowSettings(scenes=201))
+    other = replace(small_setup, pipe=pipe, origin=find_origin(pipe))
     with pytest.raises(FieldError, match=r"policy=.*scenes200.*scenes201.*otcache calibrate"):
-        run_demo(replace(small_setup, pipe=pipe), demo_settings, SilentProgress())
+        run_demo(other, demo_settings, SilentProgress())
 
 
 def test_no_such_folder(small_setup: ModelSetup, tmp_path: Path) -> None:

@@ -64,9 +64,9 @@ def test_mse_of_a_constant_offset(pictures: torch.Tensor) -> None:
 
 def test_ssim_of_a_constant_picture() -> None:
     """Without structure only the luminance counts: (2ab + c) / (a² + b² + c), c = 0.01²."""
-    first, second = torch.full((2, 3, 32, 32), 0.3), torch.full((2, 3, 32, 32), 0.6)
+    first, second = torch.full((2, 3, 32, 32), 0.01), torch.full((2, 3, 32, 32), 0.03)
     values = metric_named("ssim").compare(first, second)
-    expected = (2 * 0.3 * 0.6 + 1e-4) / (0.3**2 + 0.6**2 + 1e-4)
+    expected = (2 * 0.01 * 0.03 + 1e-4) / (0.01**2 + 0.03**2 + 1e-4)
     torch.testing.assert_close(values, torch.full((2,), expected).double(), rtol=0, atol=1e-3)
 
 

@@ -110,18 +110,20 @@ def test_the_background_is_the_captions(of_every_caption: scenes.Scenes) -> None
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_differ(shape: str) -> None:
-    """The share of a shape's bounding box that it fills: pi/4, 1, a half, and 1 - 0.66²."""
+    """Shapes are as wide as high, and fill pi/4, 1, a half, and 1 - 0.66² of that."""
     filled = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5, "cross": 1 - 0.66**2}
     captions = [Caption("white", shape, "center", "black")] * 20
-    shares = []
+    shares, aspects = [], []
     for picture in render(captions, np.random.default_rng(0)).pictures:
         white = picture.min(axis=2) > 0.9
         # The described object alone: the others have other colours, or are too far off to touch it.
         middle = white[7:25, 7:25]
         rows, columns = np.flatnonzero(middle.any(axis=1)), np.flatnonzero(middle.any(axis=0))
-        box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
-        shares.append(middle.sum() / box)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        shares.append(middle.sum() / (height * width))
+        aspects.append(width / height)
     assert np.median(shares) == pytest.approx(filled[shape], abs=0.08)
+    assert np.median(aspects) == pytest.approx(1, abs=0.15)
 
 
 def test_what_a_caption_leaves_open_differs() -> None:

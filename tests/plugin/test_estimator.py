@@ -115,14 +115,16 @@ def test_shape_and_dtype_are_those_of_the_last_velocity(dtype: torch.dtype) -> N
 
 
 def test_differences_are_taken_in_single_precision() -> None:
-    # In bfloat16, 100.5 - 100.0 is exact but (0.5 / -0.1) is not, and neither is 256 + 1.
-    low = torch.bfloat16
-    before, after = torch.tensor([256.0], dtype=low), torch.tensor([258.0], dtype=low)
+    # Between 256 and 512 bfloat16 knows even numbers only: 258 - 1 = 257 would become 256.
+    # u   = (258 - 1) / (0.5 - 1.0)         = -514
+    # jvp = (2 - (-514)) / (0.5 - 1.0)      = -1032, a multiple of 8 and so a bfloat16
+    # v   = 3 - (-1032) * (0.375 - 0.5)     = -126
+    one, middle, last, two, three = (
+        torch.tensor([value], dtype=torch.bfloat16) for value in (1.0, 128.0, 258.0, 2.0, 3.0)
+    )
     log = [
-        LogEntry(before, after, torch.tensor([1.0], dtype=low), scalar(1.0), scalar(0.9)),
-        LogEntry(after, before, torch.tensor([3.0], dtype=low), scalar(0.9), scalar(0.7)),
+        LogEntry(one, middle, two, scalar(1.0), scalar(0.75)),
+        LogEntry(middle, last, three, scalar(0.75), scalar(0.5)),
     ]
-    # u = (256 - 256) / -0.3 = 0;  jvp = 1 / -0.3 = -3.333, in bfloat16 -3.328125
-    # v = 3 - (-3.328125) * (0.6 - 0.7) = 2.6671875, in bfloat16 2.671875
-    velocity = estimate_velocity(log, 2, scalar(0.7), scalar(0.6))
-    assert velocity.item() == 2.671875
+    velocity = estimate_velocity(log, 2, scalar(0.5), scalar(0.375))
+    assert velocity.item() == -126.0
