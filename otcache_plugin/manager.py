@@ -89,9 +89,7 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
             continue
         policies.take_over(own[0])
         executors.take_over(own[1])
-        plugins.append(
-            LoadedPlugin(entry_point.name, distribution, tuple(own[0]), tuple(own[1]))
-        )
+        plugins.append(LoadedPlugin(entry_point.name, distribution, tuple(own[0]), tuple(own[1])))
     return PluginHost(policies, executors, tuple(plugins))
 
 

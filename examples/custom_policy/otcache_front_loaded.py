@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otcache_plugin import hookimpl
 from otcache_policies import Budgets, Schedule, project_sum
+
+from otcache_plugin import hookimpl
 
 if TYPE_CHECKING:
     from otcache_plugin.registries import PolicyRegistry

@@ -92,9 +92,7 @@ def recorded_log(trajectory: Trajectory) -> list[LogEntry]:
     """The log that a full-step run leaves."""
     sigmas = trajectory.sigmas
     return [
-        LogEntry(
-            trajectory.x[i], trajectory.x[i + 1], trajectory.v[i], sigmas[i], sigmas[i + 1]
-        )
+        LogEntry(trajectory.x[i], trajectory.x[i + 1], trajectory.v[i], sigmas[i], sigmas[i + 1])
         for i in range(len(trajectory.v))
     ]
 
@@ -137,5 +135,6 @@ class EdgeAccumulator:
 
     def table(self) -> EdgeTable:
         """The mean so far."""
-        assert self._sum is not None and self._sigmas is not None, "no trajectory was added"
+        assert self._sum is not None, "no trajectory was added"
+        assert self._sigmas is not None
         return EdgeTable((self._sum / self._pairs).astype(np.float32), self._sigmas)

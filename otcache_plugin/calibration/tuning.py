@@ -86,7 +86,5 @@ def choose_anchor(
     return best_of([second.anchor], RHOS)
 
 
-def _mean_loss(
-    policy: Policy, budgets: Sequence[int], loss: Callable[[Schedule], float]
-) -> float:
+def _mean_loss(policy: Policy, budgets: Sequence[int], loss: Callable[[Schedule], float]) -> float:
     return sum(loss(policy.schedule(budget)) for budget in budgets) / len(budgets)

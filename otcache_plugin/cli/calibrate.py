@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from otcache_plugin.cli.output import Quiet, StageProgress
+from otcache_plugin.cli.output import Quiet, StageProgress, silence_loading
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="embedded, exact-flow, a Hub id or a folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="embedded, exact-flow, a Hub id or a folder.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the document.")],
     revision: Annotated[
         str | None, typer.Option(help="Commit of the weights; what to call a folder's.")
@@ -30,7 +32,7 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Seed of pairs and search.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Calibrate a policy for a model and write its document."""
+    """Calibrate a policy for a model."""
     from otcache_registry import check_writable, render_card, write_policy
 
     check_writable(output)
@@ -52,6 +54,7 @@ def calibrate(
         seed=seed,
         anchor=AnchorSettings(trials=trials, patience=patience, seed=seed),
     )
+    silence_loading()
     if model in SETUPS:
         setup = load_setup(model)
     else:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json
+from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, silence_loading
 
 if TYPE_CHECKING:
     from otcache_plugin.demo.run import DemoResult, MethodRow
@@ -29,7 +29,7 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Accelerate a model that ships with the package, and write a report with pictures."""
+    """Accelerate the embedded model and write a report."""
     from otcache_plugin.demo.report import render_report, require_writable, write_report
     from otcache_plugin.demo.run import DemoSettings, run_demo
     from otcache_plugin.models.setups import load_setup
@@ -52,15 +52,12 @@ def demo(
 
 def _prepare_libraries() -> None:
     """One thread, and no progress bars while loading besides the command's own."""
-    import diffusers
     import torch
-    import transformers
 
     # Every operation waits for its slowest thread, and these are tiny: on a busy machine a second
     # thread made a run 28 times slower.
     torch.set_num_threads(1)
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
+    silence_loading()
 
 
 def _table(result: DemoResult) -> Table:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otcache_plugin.cli.output import Json, print_json
+from otcache_plugin.cli.output import Json, print_json, silence_loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ class Check:
 
 
 def doctor(json: Json = False) -> None:
-    """Check the installation; exits with 1 when something does not work."""
+    """Check that the installation works."""
     checks = list(_checks())
     if json:
         print_json([asdict(check) for check in checks])
@@ -114,6 +114,7 @@ def _embedded() -> str:
     from otcache_plugin.enabling import enable_cache, summary
     from otcache_plugin.models.embedded import load_embedded_pipeline
 
+    silence_loading()
     pipe = load_embedded_pipeline()
     enable_cache(pipe, policy="otcache", budget=8)
     pipe("red circle left on navy", output_type="latent")

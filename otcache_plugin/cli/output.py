@@ -36,6 +36,15 @@ def print_error(message: str) -> None:
     console.print(message, markup=False, soft_wrap=True)
 
 
+def silence_loading() -> None:
+    """Turns off the progress bars that libraries show while they load a pipeline."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
 class StageProgress:
     """One progress bar per stage of long work, on stderr.
 

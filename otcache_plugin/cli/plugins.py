@@ -13,7 +13,7 @@ from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
 
 
 def plugins(json: Json = False) -> None:
-    """List policies, executors and the plugins that bring them."""
+    """List policies, executors and plugins."""
     host = plugin_host()
     if json:
         print_json(

@@ -19,9 +19,7 @@ DENOISERS = ("transformer", "transformer_2")
 
 def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
     """The pipeline's transformers; raises PipelineError when it has none."""
-    found = tuple(
-        module for name in DENOISERS if (module := getattr(pipe, name, None)) is not None
-    )
+    found = tuple(module for name in DENOISERS if (module := getattr(pipe, name, None)) is not None)
     if not found:
         raise PipelineError(
             "transformer",

@@ -14,7 +14,7 @@ It has no roughness in sigma, so schedules can be told apart on it, and real dec
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -115,7 +115,9 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
         sigma = timestep.to(x.dtype)
         a, width2 = 1 - sigma, self.config.kernel_width**2
         s2 = sigma**2 + a**2 * width2
-        mean = torch.stack([_posterior_mean(*each, a, s2) for each in zip(x, conditions, strict=True)])
+        mean = torch.stack(
+            [_posterior_mean(*each, a, s2) for each in zip(x, conditions, strict=True)]
+        )
         denoised = mean + (a * width2 / s2) * (x - a * mean)
         velocity: torch.Tensor = (x - denoised) / sigma
         return velocity.reshape(hidden_states.shape)

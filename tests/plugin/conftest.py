@@ -1,4 +1,4 @@
-"""Fixtures of the plugin tests: published schedules, and pipelines that are never left accelerated."""
+"""Fixtures of the plugin tests: published schedules, pipelines that are never left accelerated."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import cache_dit
-import otcache_plugin
 import pytest
 import torch
-from otcache_plugin import manager
 from otcache_policies import Schedule
+
+import otcache_plugin
+from otcache_plugin import manager
 
 DATA = Path(__file__).parents[1] / "data" / "meancache-published.json"
 

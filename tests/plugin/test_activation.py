@@ -8,18 +8,20 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cache_dit
-import otcache_plugin
 import pytest
 import torch
 from cache_dit import DBCacheConfig
 from diffusers import FluxPipeline
-from otcache_plugin import activation
-from otcache_plugin.errors import IncompatibleCacheDitError, PipelineError
 from otcache_policies import Schedule
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
+
+import otcache_plugin
+from otcache_plugin import activation
+from otcache_plugin.errors import IncompatibleCacheDitError, PipelineError
 
 PUBLIC = ("enable_cache", "disable_cache", "summary")
 
@@ -118,7 +120,7 @@ def test_every_binding_is_replaced_and_restored() -> None:
     assert bindings() == before
 
 
-def test_importing_the_plugin_is_light_and_order_does_not_matter() -> None:
+def test_importing_the_plugin_is_light_and_waits_for_cache_dit() -> None:
     run_python("""
         import sys
 
@@ -137,30 +139,58 @@ def test_importing_the_plugin_is_light_and_order_does_not_matter() -> None:
         """)
 
 
-def test_cache_dit_first_and_switched_off() -> None:
-    run_python(
-        """
-        import inspect
-        import os
-
-        import cache_dit
-
-        own = cache_dit.enable_cache
-        import otcache_plugin
-
-        assert not otcache_plugin.is_installed()
-        assert cache_dit.enable_cache is own
-        # The door needs no patch.
-        assert "policy" in inspect.signature(otcache_plugin.enable_cache).parameters
-        assert cache_dit.enable_cache is own
-
-        os.environ["OTCACHE_DISABLE"] = "0"
-        otcache_plugin.activation.install_when_imported()
-        assert otcache_plugin.is_installed()
-        assert "policy" in inspect.signature(cache_dit.enable_cache).parameters
-        """,
-        OTCACHE_DISABLE="1",
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Path:
+    """A folder with a cache-dit that imports in no time, of the real one's layout."""
+    package = tmp_path / "cache_dit"
+    package.mkdir()
+    signature = inspect.signature(activation.original("enable_cache"))
+    names = ", ".join(
+        f"{'**' if parameter.kind is parameter.VAR_KEYWORD else ''}{name}"
+        f"{'' if parameter.kind is parameter.VAR_KEYWORD else '=None'}"
+        for name, parameter in signature.parameters.items()
     )
+    (package / "__init__.py").write_text(
+        f"__version__ = {cache_dit.__version__!r}\n"
+        "from .interface import disable_cache, enable_cache, summary\n"
+    )
+    (package / "interface.py").write_text(
+        f"def enable_cache({names}): return 'untouched'\n"
+        "def disable_cache(pipe_or_adapter): return None\n"
+        "def summary(adapter_or_others, details=False, logging=True, **kwargs): return []\n"
+    )
+    return tmp_path
+
+
+IMPORTS = {"cache-dit first": ("cache_dit", "otcache_plugin")}
+IMPORTS["otcache-plugin first"] = IMPORTS["cache-dit first"][::-1]
+
+
+@pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)
+@pytest.mark.parametrize(("disable", "installed"), [("", True), ("0", True), ("1", False)])
+def test_the_order_of_imports_and_the_switch(
+    imports: tuple[str, str], disable: str, installed: bool, stand_in: Path
+) -> None:
+    first, second = imports
+    printed = run_python(
+        f"""
+        import {first}
+        import {second}
+        import inspect
+        import cache_dit.interface
+
+        functions = cache_dit.enable_cache, cache_dit.interface.enable_cache
+        assert functions[0] is functions[1]
+        installed = "policy" in inspect.signature(functions[0]).parameters
+        assert otcache_plugin.is_installed() is installed
+        print(installed)
+        otcache_plugin.install()  # asked for by name, the switch does not matter
+        assert "policy" in inspect.signature(cache_dit.interface.enable_cache).parameters
+        """,
+        OTCACHE_DISABLE=disable,
+        PYTHONPATH=str(stand_in),
+    )
+    assert printed.strip() == str(installed)
 
 
 def test_uninstalling_before_cache_dit_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:

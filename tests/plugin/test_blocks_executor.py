@@ -8,13 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import cache_dit
-import otcache_plugin
 import pytest
 import torch
 from cache_dit import DBCacheConfig, TaylorSeerCalibratorConfig
 from diffusers import DDIMScheduler, FluxPipeline
-from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
-from otcache_plugin.models.exact_flow import ExactFlowSettings
 from otcache_policies import Schedule, UniformPolicy
 from tiny_pipelines import (
     FLUX,
@@ -28,6 +25,10 @@ from tiny_pipelines import (
     make_qwen,
     qwen_arguments,
 )
+
+import otcache_plugin
+from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
+from otcache_plugin.models.exact_flow import ExactFlowSettings
 
 QWEN_WITHOUT_GUIDANCE = Case(
     "qwen-image-unguided", make_qwen, qwen_arguments, 1, "img_in", {"true_cfg": False}
@@ -262,9 +263,9 @@ def test_two_transformers_are_refused() -> None:
 
 
 def test_a_pipeline_that_cache_dit_does_not_know() -> None:
-    load = otcache_plugin.load_exact_flow_pipeline
+    pipe = otcache_plugin.load_exact_flow_pipeline(ExactFlowSettings(scenes=60))
     with pytest.raises(PipelineError, match=r"ExactFlowPipeline.*executor='velocity'"):
-        cache_dit.enable_cache(load(ExactFlowSettings(scenes=60)), policy="uniform", executor="blocks")
+        cache_dit.enable_cache(pipe, policy="uniform", executor="blocks")
 
 
 def test_a_scheduler_without_sigmas() -> None:

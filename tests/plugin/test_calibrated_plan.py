@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import otcache_plugin
 import pytest
-from otcache_plugin import enabling
 from otcache_policies import BudgetError, Schedule, transfer
 from otcache_registry import StoredPolicy, read_policy
 from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
+
+import otcache_plugin
+from otcache_plugin import enabling
 
 
 @pytest.fixture
@@ -100,9 +101,7 @@ def test_another_number_of_steps_is_carried_over(
     assert not otcache_plugin.summary(pipe).transferred
 
 
-def test_other_sigmas_are_carried_over_too(
-    folder: Path, stored: StoredPolicy, enable: Any
-) -> None:
+def test_other_sigmas_are_carried_over_too(folder: Path, stored: StoredPolicy, enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy=folder, budget=10)
     FLUX.run(pipe, sigmas=np.linspace(1.0, 0.0, STEPS, endpoint=False) ** 2)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import cache_dit
-import otcache_plugin
 import pytest
 import torch
 from cache_dit import DBCacheConfig, ParallelismConfig
@@ -20,14 +19,16 @@ from diffusers import (
     FluxPipeline,
     UniPCMultistepScheduler,
 )
-from otcache_plugin import enabling
-from otcache_plugin.errors import ArgumentError, PipelineError, UnknownNameError
-from otcache_plugin.manager import load_plugins
 from otcache_policies import BudgetError, OTCacheError, Schedule, ScheduleError
 from otcache_registry import DocumentError, DocumentNotFoundError
 from plugin_fakes import FakeEntryPoint
 from tiny_documents import write_document
 from tiny_pipelines import FLUX, count_forwards, euler_scheduler, make_flux
+
+import otcache_plugin
+from otcache_plugin import enabling
+from otcache_plugin.errors import ArgumentError, PipelineError, UnknownNameError
+from otcache_plugin.manager import load_plugins
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -130,7 +131,7 @@ def test_arguments_of_a_policy_without_one(argument: dict[str, Any]) -> None:
 @pytest.mark.parametrize("argument", [{"budget": 2}, {"speedup": 2.0}], ids=str)
 def test_a_schedule_has_its_budget(argument: dict[str, Any]) -> None:
     message = refused(ArgumentError, policy=Schedule([0, 4, 9], 10), **argument)
-    (name, value), = argument.items()
+    ((name, value),) = argument.items()
     assert message == f"{name}={value!r}: the schedule already computes 3 of 10 steps. Drop it."
 
 
@@ -180,7 +181,7 @@ class NoTransformer(DiffusionPipeline):
 
 def test_a_pipeline_without_transformer() -> None:
     message = refused(PipelineError, pipe=NoTransformer(euler_scheduler()), policy="uniform")
-    assert message.startswith("transformer=None: NoTransformer has no transformer. Pass a diffusers")
+    assert message.startswith("transformer=None: NoTransformer has no transformer. Pass a")
 
 
 @pytest.mark.parametrize("executor", ["velocity", "blocks"])
@@ -345,7 +346,7 @@ def test_a_refusal_by_the_executor_leaves_a_working_pipeline() -> None:
 
 @pytest.mark.parametrize("function", [otcache_plugin.summary, otcache_plugin.disable_cache])
 def test_nothing_is_enabled(function: Any) -> None:
-    with pytest.raises(PipelineError, match=r"pipe='FluxPipeline': no policy is enabled on it") as e:
+    with pytest.raises(PipelineError, match="pipe='FluxPipeline': no policy is enabled") as e:
         function(make_flux())
     assert "Call cache_dit.enable_cache(pipe, policy='otcache') first" in str(e.value)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 
 
@@ -105,9 +106,7 @@ def test_shape_and_dtype_are_those_of_the_last_velocity(dtype: torch.dtype) -> N
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 2, 3, 5, generator=generator).to(dtype)
     sigmas = [scalar(sigma) for sigma in (0.9, 0.8, 0.7, 0.6)]
-    log = [
-        LogEntry(x[i], x[i + 1], x[3 - i], sigmas[i], sigmas[i + 1]) for i in range(2)
-    ]
+    log = [LogEntry(x[i], x[i + 1], x[3 - i], sigmas[i], sigmas[i + 1]) for i in range(2)]
     velocity = estimate_velocity(log, 2, sigmas[2], sigmas[3])
     assert velocity.shape == (2, 3, 5)
     assert velocity.dtype == dtype

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-import otcache_plugin
 import pytest
 import torch
+
+import otcache_plugin
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models import scenes
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
@@ -84,9 +85,7 @@ def test_the_velocity_is_the_definition(
         torch.testing.assert_close(velocity.double(), expected, rtol=1e-3, atol=2e-3)
 
 
-def test_pure_noise_says_nothing_about_the_scene(
-    pipe: Any, prompts: list[str], data: Any
-) -> None:
+def test_pure_noise_says_nothing_about_the_scene(pipe: Any, prompts: list[str], data: Any) -> None:
     points, captions = data
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for prompt in prompts:
@@ -98,9 +97,7 @@ def test_pure_noise_says_nothing_about_the_scene(
         )
 
 
-def test_a_prompt_is_answered_by_its_own_scenes(
-    pipe: Any, prompts: list[str], data: Any
-) -> None:
+def test_a_prompt_is_answered_by_its_own_scenes(pipe: Any, prompts: list[str], data: Any) -> None:
     points, captions = data
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
     latents = pipe(prompts, generator=generators, output_type="latent").images.double().numpy()

@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import cache_dit
-import otcache_plugin
 import pytest
+from otcache_policies import OTCachePolicy, UniformPolicy
+from otcache_registry import StoredPolicy, read_policy
+from plugin_fakes import FakeEntryPoint, plugin
+from tiny_documents import write_document
+from tiny_pipelines import FLUX, make_flux
+
+import otcache_plugin
 from otcache_plugin import RunReport, enabling, hookspecs, manager
 from otcache_plugin.builtin import otcache_register_executors, otcache_register_policies
 from otcache_plugin.errors import PluginError, UnknownNameError
@@ -23,11 +29,6 @@ from otcache_plugin.manager import LoadedPlugin, PluginHost, load_plugins
 from otcache_plugin.plan import Plan
 from otcache_plugin.registries import CalibratedPolicy, ExecutorRegistry, PolicyRegistry
 from otcache_plugin.report import planned_report
-from otcache_policies import OTCachePolicy, UniformPolicy
-from otcache_registry import StoredPolicy, read_policy
-from plugin_fakes import FakeEntryPoint, plugin
-from tiny_documents import write_document
-from tiny_pipelines import FLUX, make_flux
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
 
@@ -46,8 +47,7 @@ def test_every_hook_has_a_test() -> None:
 
 def test_every_hook_has_one_line_of_documentation() -> None:
     for name in hooks_of(hookspecs):
-        documentation = getattr(hookspecs, name).__doc__
-        assert documentation and "\n" not in documentation.strip()
+        assert len(getattr(hookspecs, name).__doc__.splitlines()) == 1
         assert list(inspect.signature(getattr(hookspecs, name)).parameters) == ["registry"]
 
 
@@ -274,7 +274,7 @@ def test_a_built_in_name_is_taken() -> None:
         registry.register("blocks", DryExecutor, "another one")
 
     module = plugin(otcache_register_executors=otcache_register_executors)
-    with pytest.raises(PluginError, match=r"executor 'blocks' is registered by both otcache-plugin"):
+    with pytest.raises(PluginError, match=r"executor 'blocks' is registered by both"):
         load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
 
 

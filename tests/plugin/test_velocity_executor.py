@@ -12,13 +12,10 @@ from typing import Any
 
 import cache_dit
 import numpy as np
-import otcache_plugin
 import pytest
 import torch
 from conftest import PublishedSchedule
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from otcache_plugin.errors import ExecutionError
-from otcache_plugin.executors import velocity
 from otcache_policies import Schedule, UniformPolicy
 from tiny_pipelines import (
     CASES,
@@ -35,6 +32,10 @@ from tiny_pipelines import (
     make_flux,
     make_flux_img2img,
 )
+
+import otcache_plugin
+from otcache_plugin.errors import ExecutionError
+from otcache_plugin.executors import velocity
 
 
 def look_back_of(cached: int, steps: Sequence[int], look_backs: Sequence[int]) -> int:
@@ -197,9 +198,7 @@ def hand_written_flux_loop(
     ids=["full", "qwen-image-10", "z-image-13", "two-steps"],
 )
 @torch.no_grad()
-def test_a_flux_loop_written_by_hand(
-    steps: list[int], look_backs: list[int], enable: Any
-) -> None:
+def test_a_flux_loop_written_by_hand(steps: list[int], look_backs: list[int], enable: Any) -> None:
     twin = make_flux(scheduler=euler_scheduler(shift=2.5))
     with count_forwards(twin.transformer.x_embedder) as forwards:
         expected = hand_written_flux_loop(twin, flux_arguments(), steps, look_backs, shift=2.5)
@@ -466,7 +465,7 @@ def test_a_replaced_transformer_is_noticed(enable: Any) -> None:
     FLUX.run(pipe, num_inference_steps=3)
     enable(pipe, policy="uniform", budget=8)
     pipe.transformer = make_flux().transformer
-    with pytest.raises(ExecutionError, match=r"transformer.*replaced or compiled after enable_cache"):
+    with pytest.raises(ExecutionError, match=r"transformer.*replaced or compiled"):
         FLUX.run(pipe)
     enable(pipe, policy="uniform", budget=8)
     FLUX.run(pipe)

@@ -296,9 +296,7 @@ FLUX = Case("flux", make_flux, flux_arguments, 1, "x_embedder")
 FLUX_DISTILLED = Case(
     "flux-distilled", lambda: make_flux(guidance_embeds=True), flux_arguments, 1, "x_embedder"
 )
-FLUX_GUIDED = Case(
-    "flux-guided", make_flux, flux_arguments, 2, "x_embedder", {"true_cfg": True}
-)
+FLUX_GUIDED = Case("flux-guided", make_flux, flux_arguments, 2, "x_embedder", {"true_cfg": True})
 QWEN = Case("qwen-image", make_qwen, qwen_arguments, 2, "img_in")
 Z_IMAGE = Case("z-image", make_z_image, z_image_arguments, 1, "all_x_embedder.2-1")
 WAN = Case("wan-2.2", make_wan, wan_arguments, 2, "patch_embedding")
