@@ -52,16 +52,16 @@ def find_origin(
         )
     if model is not None and revision is not None:
         return ModelOrigin(model, revision, "given as model= and revision=")
-    stated = getattr(pipe, "otcache_model", None)
-    if stated is not None:
-        stated_model, stated_revision = stated
-        return ModelOrigin(stated_model, stated_revision, "stated by the pipeline")
     transformer = pipe.transformer
     path = str(transformer.config.get("_name_or_path") or "")
     if getattr(transformer, "peft_config", None):
         raise _unknown("a LoRA or other adapter is loaded into its transformer", path)
     if getattr(transformer, "hf_quantizer", None) or getattr(transformer, "is_quantized", False):
         raise _unknown("its transformer is quantised", path)
+    stated = getattr(pipe, "otcache_model", None)
+    if stated is not None:
+        stated_model, stated_revision = stated
+        return ModelOrigin(stated_model, stated_revision, "stated by the pipeline")
     match = SNAPSHOT.search(path)
     if match is None:
         raise _unknown("its transformer was not loaded from a Hub snapshot", path)

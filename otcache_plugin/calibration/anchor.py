@@ -31,7 +31,8 @@ class AnchorSettings:
     """How long to search, and how far from the warm start.
 
     Attributes:
-        trials: candidates altogether; identical ones are evaluated once but count.
+        trials: candidates altogether, as many in each round, a remainder left out; identical ones
+            are evaluated once but count.
         patience: trials without improvement after which a round ends.
         ranges: half-width of each round's range of a gap, in steps; the trials are split evenly.
             CMA-ES starts with a standard deviation of a third of it.

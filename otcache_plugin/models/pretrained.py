@@ -15,6 +15,7 @@ from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origin import ModelOrigin, find_origin
 
 FEWEST_PROMPTS = 3
+OWN_CALL_ARGUMENTS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
 GUIDANCE_WORDS = ("guidance", "cfg")
 """What the names of guidance arguments have in common."""
 
@@ -34,9 +35,11 @@ def load_pretrained_setup(
         ArgumentError: a file or value cannot be used, or the model cannot be loaded.
         DocumentNotFoundError: the model's revision is unknown.
     """
+    is_folder = Path(model).is_dir()
+    if not is_folder and "/" not in model:
+        raise _not_a_model(model, "no such folder, and a Hub id is of the form org/name")
     texts = read_prompts(prompts)
     arguments = _parse_call_arguments(call_arguments)
-    is_folder = Path(model).is_dir()
     on_gpu = torch.cuda.is_available()
     try:
         pipe = DiffusionPipeline.from_pretrained(
@@ -47,12 +50,7 @@ def load_pretrained_setup(
             **({"torch_dtype": torch.bfloat16} if on_gpu else {}),
         )
     except (OSError, ValueError) as error:
-        raise ArgumentError(
-            "MODEL",
-            model,
-            f"it cannot be loaded ({error})",
-            "Pass embedded, exact-flow, a Hub id with --revision, or a pipeline's folder",
-        ) from error
+        raise _not_a_model(model, f"it cannot be loaded ({error})") from error
     if not on_gpu:
         convert(pipe, torch.float32)
     pipe.set_progress_bar_config(disable=True)
@@ -65,6 +63,11 @@ def load_pretrained_setup(
         tuple(texts[2::3]),
         _origin(pipe, model, revision, is_folder),
     )
+
+
+def _not_a_model(model: str, problem: str) -> ArgumentError:
+    remedy = "Pass embedded, exact-flow, a Hub id with --revision, or a pipeline's folder"
+    return ArgumentError("MODEL", model, problem, remedy)
 
 
 def read_prompts(path: Path | None) -> list[str]:
@@ -113,6 +116,10 @@ def _parse_call_arguments(text: str) -> dict[str, Any]:
             text,
             "not a JSON object",
             """Pass such as --call '{"height": 1024, "width": 1024, "guidance_scale": 3.5}'""",
+        )
+    for name in OWN_CALL_ARGUMENTS & arguments.keys():
+        raise ArgumentError(
+            f"--call {name}", arguments[name], "the calibration sets it itself", "Leave it out"
         )
     return arguments
 

@@ -103,7 +103,9 @@ def test_other_weights_are_another_model(pipe: FluxScenesPipeline, tmp_path: Pat
     del config["_name_or_path"]
     fresh = FluxTransformer2DModel(**{**config, "num_layers": 1})
     fresh.save_pretrained(tmp_path / "transformer")
-    for other in (fresh, FluxTransformer2DModel.from_pretrained(tmp_path / "transformer")):
+    copied_config = FluxTransformer2DModel.from_config(own.config)  # which says the old path
+    reloaded = FluxTransformer2DModel.from_pretrained(tmp_path / "transformer")
+    for other in (fresh, reloaded, copied_config):
         pipe.transformer = other
         assert pipe.otcache_model is None
     pipe.transformer = own

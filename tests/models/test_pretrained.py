@@ -79,6 +79,16 @@ def test_missing_prompts_are_refused(tmp_path: Path) -> None:
         read_prompts(tmp_path / "none.txt")
 
 
+def test_a_mistyped_name_is_said_to_be_no_model() -> None:
+    with pytest.raises(ArgumentError, match="MODEL='embeded': no such folder.*Pass embedded"):
+        load_pretrained_setup("embeded", None, None, "{}")
+
+
+def test_call_arguments_of_the_calibration_itself_are_refused(folder: Path, prompts: Path) -> None:
+    with pytest.raises(ArgumentError, match="--call output_type='pil': the calibration sets it"):
+        load_pretrained_setup(str(folder), "r1", prompts, '{"output_type": "pil"}')
+
+
 @pytest.mark.parametrize("call", ["{", "[1]", "3"])
 def test_call_arguments_are_a_json_object(folder: Path, prompts: Path, call: str) -> None:
     with pytest.raises(ArgumentError, match="--call=.*not a JSON object"):
