@@ -38,9 +38,7 @@ def otcache_register_executors(registry: ExecutorRegistry) -> None:
     registry.register(
         "velocity", _velocity, "skips the whole transformer, estimates the average velocity"
     )
-    registry.register(
-        "blocks", _blocks, "the schedule as cache-dit's own steps_computation_mask"
-    )
+    registry.register("blocks", _blocks, "the schedule as cache-dit's own steps_computation_mask")
 
 
 def _velocity() -> Executor:

@@ -295,7 +295,9 @@ def _is_path(host: PluginHost, policy: str) -> bool:
     return not policy.isidentifier() or (policy not in host.policies and Path(policy).is_dir())
 
 
-def _find_document(pipe: DiffusionPipeline, model: str | None, revision: str | None) -> StoredPolicy:
+def _find_document(
+    pipe: DiffusionPipeline, model: str | None, revision: str | None
+) -> StoredPolicy:
     origin = find_origin(pipe, model, revision)
     try:
         return find_bundled(origin.model, origin.revision)

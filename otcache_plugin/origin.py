@@ -18,7 +18,9 @@ from otcache_plugin.errors import ArgumentError
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-SNAPSHOT = re.compile(r"models--(?P<model>[^/\\]+)[/\\]snapshots[/\\](?P<sha>[0-9a-f]{40})(?:[/\\]|$)")
+SNAPSHOT = re.compile(
+    r"models--(?P<model>[^/\\]+)[/\\]snapshots[/\\](?P<sha>[0-9a-f]{40})(?:[/\\]|$)"
+)
 
 
 @dataclass(frozen=True)

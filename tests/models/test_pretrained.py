@@ -53,7 +53,7 @@ def test_a_folder_without_revision_has_no_origin(folder: Path, prompts: Path) ->
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, prompts: Path) -> None:
-    with pytest.raises(ArgumentError, match="MODEL=.*cannot be loaded.*pipeline's folder"):
+    with pytest.raises(ArgumentError, match=r"MODEL=.*cannot be loaded.*pipeline's folder"):
         load_pretrained_setup(str(tmp_path), "r1", prompts, CALL)
 
 
@@ -80,7 +80,7 @@ def test_missing_prompts_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_name_is_said_to_be_no_model() -> None:
-    with pytest.raises(ArgumentError, match="MODEL='embeded': no such folder.*Pass embedded"):
+    with pytest.raises(ArgumentError, match=r"MODEL='embeded': no such folder.*Pass embedded"):
         load_pretrained_setup("embeded", None, None, "{}")
 
 
@@ -91,5 +91,5 @@ def test_call_arguments_of_the_calibration_itself_are_refused(folder: Path, prom
 
 @pytest.mark.parametrize("call", ["{", "[1]", "3"])
 def test_call_arguments_are_a_json_object(folder: Path, prompts: Path, call: str) -> None:
-    with pytest.raises(ArgumentError, match="--call=.*not a JSON object"):
+    with pytest.raises(ArgumentError, match=r"--call=.*not a JSON object"):
         load_pretrained_setup(str(folder), "r1", prompts, call)
