@@ -2,9 +2,10 @@
 
     python benchmarks/speed.py --output benchmarks/results/speed.json
 
-Times whole calls of the embedded pipeline, decoding included, full and cached runs in turn, and prints the
-median ratio with its spread. The velocity executor's own cost is what keeps it from T / B; on this
-tiny model, whose transformer call takes milliseconds, that cost weighs far more than on a real one.
+Times whole calls of the embedded pipeline, decoding included, full and cached runs in turn, and
+prints the median ratio with its spread. The velocity executor's own cost is what keeps it from
+T / B; on this tiny model, whose transformer call takes milliseconds, that cost weighs far more than
+on a real one.
 """
 
 from __future__ import annotations

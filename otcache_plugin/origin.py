@@ -77,5 +77,6 @@ def _unknown(reason: str, path: str) -> DocumentNotFoundError:
         path,
         f"the pipeline's model revision is unknown: {reason}",
         "Pass model='org/name' and revision='<commit sha>', or policy='<folder of a document>'; "
-        "to calibrate one: otcache calibrate MODEL --revision REVISION --prompts FILE --output ./my-policy",
+        "to calibrate one: "
+        "otcache calibrate MODEL --revision REVISION --prompts FILE --output ./my-policy",
     )

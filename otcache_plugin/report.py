@@ -69,9 +69,8 @@ class RunReport:
             lines.append("schedule carried over from the steps and sigmas it was calibrated on")
         if not self.as_planned:
             planned = " ".join(map(str, self.planned_steps))
-            lines.append(
-                f"NOT AS PLANNED: finished {self.finished_steps} steps; planned to compute {planned}"
-            )
+            done = f"NOT AS PLANNED: finished {self.finished_steps} steps"
+            lines.append(f"{done}; planned to compute {planned}")
         return "\n".join(lines)
 
 
