@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from diffusers.hooks import HookRegistry, ModelHook
 
 from otcache_plugin import activation
@@ -34,7 +35,6 @@ from otcache_plugin.report import planned_report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
     from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
     from otcache_plugin.plan import Plan, Resolution
@@ -122,6 +122,8 @@ class _SkipCachedSteps(ModelHook):
         super().__init__()
         self.activation = activation
 
+    # Compiled, the model is one graph: what this decides from step to step is no part of it.
+    @torch.compiler.disable(recursive=False)
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         run = self.activation.run_for_forward()
         if run is None:
@@ -182,6 +184,7 @@ class VelocityActivation:
             transferred=run.transferred,
         )
 
+    @torch.compiler.disable
     def run_for_forward(self) -> _Run | None:
         """The run that a transformer call belongs to; None outside of any (a direct call)."""
         require_same_scheduler(self._pipe, self._scheduler)

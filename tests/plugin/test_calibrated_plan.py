@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from otcache_policies import BudgetError, Schedule, transfer
-from otcache_registry import StoredPolicy, read_policy
+from otcache_registry import StoredPolicy, find_bundled, read_policy
 from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 
@@ -59,7 +60,7 @@ def test_the_default_budget(as_given: Any, folder: Path, enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy=as_given(folder))
     FLUX.run(pipe)
-    assert schedule_of(pipe).budget == 15
+    assert schedule_of(pipe).budget == 12
 
 
 def test_a_folder_in_the_working_directory(
@@ -90,10 +91,11 @@ def test_another_number_of_steps_is_carried_over(
 ) -> None:
     pipe = make_flux()
     enable(pipe, policy=folder)
-    for steps, budget in ((30, 9), (20, 6), (100, 30)):
+    for steps, budget in ((30, 7), (20, 5), (100, 24)):
         FLUX.run(pipe, num_inference_steps=steps)
         sigmas = pipe.scheduler.sigmas.double().numpy()
-        calibrated = stored.otcache_policy().schedule(15)
+        # The calibrated budget of the same share: 7 of 30 is 11.7 of 50.
+        calibrated = stored.otcache_policy().schedule(round(budget * STEPS / steps))
         assert schedule_of(pipe) == transfer(calibrated, tiny_flux_sigmas(), sigmas, budget)
         assert otcache_plugin.summary(pipe).transferred
         assert "carried over" in str(otcache_plugin.summary(pipe))
@@ -169,3 +171,16 @@ def test_the_document_of_the_model_revision_is_found(
     # What the user says always wins.
     enable(pipe, policy=policy, model="someone/else", revision="v2")
     assert asked[1:] == [("someone/else", "v2")]
+
+
+@pytest.mark.parametrize("policy", ["otcache", "meancache"])
+def test_the_bundled_policy_of_the_exact_flow(policy: str, enable: Any) -> None:
+    pipe = otcache_plugin.load_exact_flow_pipeline()
+    stored = find_bundled(*pipe.otcache_model)
+    enable(pipe, policy=policy)
+    pipe(pipe.transformer.captions[0], generator=torch.Generator().manual_seed(0))
+    report = otcache_plugin.summary(pipe)
+    assert report.document == stored.source == "bundled:exact-flow"
+    assert (report.model, report.revision) == pipe.otcache_model
+    assert not report.transferred
+    assert schedule_of(pipe).budget == stored.document.default_budget

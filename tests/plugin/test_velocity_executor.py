@@ -589,6 +589,31 @@ def test_the_log_is_as_long_as_the_largest_look_back(
     assert (lengths[-1], kept[-1]) == (0, 0)
 
 
+@pytest.mark.parametrize("compile_first", [True, False])
+def test_a_compiled_transformer_stays_one_graph(compile_first: bool, enable: Any) -> None:
+    expected_pipe = make_flux()
+    enable(expected_pipe, policy="uniform", budget=6)
+    expected = FLUX.run(expected_pipe, num_inference_steps=14)
+
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    pipe = make_flux()
+    if compile_first:
+        pipe.transformer.compile(backend=backend)
+    enable(pipe, policy="uniform", budget=6)
+    if not compile_first:
+        pipe.transformer.compile(backend=backend)
+    assert torch.equal(FLUX.run(pipe, num_inference_steps=14), expected)
+    assert otcache_plugin.summary(pipe).as_planned
+    assert len(graphs) == 1
+    torch.compiler.reset()
+
+
 def test_other_arguments_of_cache_dit_still_count(enable: Any) -> None:
     pipe = make_flux()
     processor = pipe.transformer.transformer_blocks[0].attn.processor

@@ -21,7 +21,7 @@ from otcache_registry import (
 from tiny_pipelines import STEPS, euler_scheduler
 
 MODEL, REVISION = "example/tiny-flux", "0123456789abcdef0123456789abcdef01234567"
-ANCHOR_BUDGET, REFERENCE_BUDGET, DEFAULT_BUDGET = 8, 20, 15
+ANCHOR_BUDGET, REFERENCE_BUDGET, DEFAULT_BUDGET = 8, 20, 12
 
 
 def tiny_flux_sigmas() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
