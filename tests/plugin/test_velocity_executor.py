@@ -14,9 +14,9 @@ import cache_dit
 import numpy as np
 import pytest
 import torch
-from conftest import PublishedSchedule
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from otcache_policies import Schedule, UniformPolicy
+from published_schedules import PublishedSchedule
 from tiny_pipelines import (
     CASES,
     FLUX,
