@@ -39,6 +39,8 @@ from otcache_plugin.registries import CalibratedPolicy, UncalibratedPolicy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otcache_policies import Policy
+
     from otcache_plugin.registries import Activation
     from otcache_plugin.report import RunReport
 
@@ -324,8 +326,24 @@ def _calibrated_plan(entry: CalibratedPolicy, stored: StoredPolicy, request: Req
             f"Use budget={policy.budgets}; a run of another number of steps takes speedup=, which "
             "scales with it",
         )
+    _check_speedup(request.speedup, policy)
     origin = DocumentOrigin(stored.source, document.model.id, document.model.revision)
     return CalibratedPlan(policy, stored.edges.sigmas, document.default_budget, request, origin)
+
+
+def _check_speedup(speedup: float | None, policy: Policy) -> None:
+    """A speed-up scales with the run, and so does the range that it has to lie in."""
+    if speedup is None:
+        return
+    steps, budgets = policy.num_inference_steps, policy.budgets
+    budget = budget_for_speedup(speedup, steps)
+    if budget not in budgets:
+        raise BudgetError(
+            "speedup",
+            speedup,
+            f"{budget} of {steps} steps are outside the range of policy {policy.name!r}",
+            f"Use a speed-up for {budgets} of {steps} steps, up to {steps / budgets.smallest:.2f}",
+        )
 
 
 def _check_request(request: Request) -> None:

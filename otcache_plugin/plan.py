@@ -151,9 +151,27 @@ class CalibratedPlan:
             return Resolution(Schedule.full(steps))
         if not 2 <= budget < steps:
             raise BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
-        calibrated_budget = round(budget * calibrated_steps / steps)
-        schedule = _schedule(self.policy, calibrated_budget)
+        schedule = self.policy.schedule(self._calibrated_budget(budget, steps))
         return Resolution(transfer(schedule, self.sigmas, sigmas, budget), transferred=True)
+
+    def _calibrated_budget(self, budget: int, steps: int) -> int:
+        """The served budget that computes the same share of the calibrated steps.
+
+        A step of the run is worth several or a part of the calibrated ones, so what lies outside
+        the range by less than one step of the run counts as its end.
+        """
+        step = self.policy.num_inference_steps / steps
+        served = self.policy.budgets.clamp(round(budget * step))
+        if abs(served - budget * step) > step:
+            raise BudgetError(
+                "budget",
+                budget,
+                f"of {steps} steps, outside the range of policy {self.policy.name!r}, which was "
+                f"calibrated at {self.policy.num_inference_steps} steps",
+                f"Use the share of the steps that {self.policy.budgets} of "
+                f"{self.policy.num_inference_steps} are",
+            )
+        return served
 
 
 def _schedule(policy: Policy, budget: int) -> Schedule:

@@ -14,7 +14,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def table_row(rows: list[dict], budget: int) -> str:
     """A budget's row as the README writes it."""
-    psnr = {row["policy"]: row for row in rows if (row["budget"], row["metric"]) == (budget, "psnr")}
+    psnr = {
+        row["policy"]: row for row in rows if (row["budget"], row["metric"]) == (budget, "psnr")
+    }
     means = (f"{psnr[name]['mean']:.2f}" for name in ("uniform", "meancache", "otcache"))
     own = psnr["otcache"]
     low, high = own["difference_low"], own["difference_high"]

@@ -79,6 +79,31 @@ def test_a_speed_up(folder: Path, enable: Any) -> None:
     assert schedule_of(pipe).budget == 10
 
 
+@pytest.mark.parametrize(("speedup", "budget"), [(7.0, 7), (50.0, 2)])
+def test_speed_ups_outside_the_range(speedup: float, budget: int, folder: Path) -> None:
+    with pytest.raises(BudgetError) as caught:
+        otcache_plugin.enable_cache(make_flux(), policy=folder, speedup=speedup)
+    message = str(caught.value)
+    assert message.startswith(f"speedup={speedup}: {budget} of 50 steps are outside the range")
+    assert "up to 6.25" in message
+
+
+def test_the_largest_speed_up_holds_for_every_number_of_steps(folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, speedup=6.25)
+    # 4 of 28 are 7.1 of 50, below the smallest budget by less than a step of the run.
+    for steps, budget in ((50, 8), (28, 4), (20, 3)):
+        FLUX.run(pipe, num_inference_steps=steps)
+        assert schedule_of(pipe).budget == budget
+
+
+def test_a_budget_far_below_the_range_of_a_shorter_run(folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, budget=8)
+    with pytest.raises(BudgetError, match=r"budget=8: of 100 steps, outside the range"):
+        FLUX.run(pipe, num_inference_steps=100)
+
+
 def test_a_numpy_budget(folder: Path, enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy=folder, budget=np.int64(10))
