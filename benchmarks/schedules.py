@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from otcache_policies import Schedule
 from otcache_registry import EvidenceRow, StoredPolicy, find_bundled, read_policy
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
-from otcache_plugin.calibration.evidence import evidence_row, peers
+from otcache_plugin.calibration.evidence import PEERS, gather_evidence, peers
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS
 from otcache_plugin.evaluation.pairs import Pair
@@ -41,7 +40,7 @@ class Comparison:
     revision: str
     policy: str
     pairs: int
-    rows: list[EvidenceRow]
+    rows: tuple[EvidenceRow, ...]
     schedules: dict[str, dict[int, tuple[int, ...]]]
 
     def to_json(self) -> str:
@@ -59,18 +58,17 @@ def compare(
         for number, pair in enumerate(setup.held_out_pairs(pairs))
     ]
     evaluator = Evaluator(setup.pipe, held_out, arguments)
+    served = [budget for budget in budgets if budget in otcache.budgets]
     metrics = [METRICS["psnr"], METRICS["ssim"]]
-    rows, schedules = [], {name: {} for name in peers(otcache, meancache)}
-    for budget in track([b for b in budgets if b in otcache.budgets], description="budgets"):
-        values = {}
-        for name, schedule_of in peers(otcache, meancache).items():
-            schedule: Schedule = schedule_of(budget)
-            schedules[name][budget] = schedule.computed_steps
-            values[name] = evaluator.values(schedule, *metrics)
-        for name in values:
-            for i, metric in enumerate(metrics):
-                own = {key: each[i] for key, each in values.items()}
-                rows.append(evidence_row(name, budget, metric, own))
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("schedules", total=len(served) * len(PEERS))
+        rows = gather_evidence(
+            evaluator, otcache, meancache, served, metrics, lambda: progress.advance(task)
+        )
+    schedules = {
+        name: {budget: schedule(budget).computed_steps for budget in served}
+        for name, schedule in peers(otcache, meancache).items()
+    }
     model_reference = stored.document.model
     return Comparison(
         model_reference.id, model_reference.revision, stored.source, pairs, rows, schedules

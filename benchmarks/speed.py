@@ -1,4 +1,4 @@
-"""How much of the limit T / B does the denoising loop reach? Ratios, measured in one run.
+"""How much of the limit T / B does a call reach? Ratios, measured in one run.
 
     python benchmarks/speed.py --output benchmarks/results/speed.json
 
@@ -29,7 +29,7 @@ BUDGETS = (8, 10, 15, 20)
 
 
 def seconds(pipe: object, pairs: list, steps: int) -> float:
-    """Wall-clock time of one call; each timed call is preceded by none of its own kind."""
+    """Wall-clock time of one call."""
     start = time.perf_counter()
     generate(pipe, pairs, {"num_inference_steps": steps}, batch_size=len(pairs))
     return time.perf_counter() - start
@@ -71,8 +71,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     figures = measure(arguments.batch, arguments.repeats, arguments.steps)
     table = Table("budget", "speed-up, median [range]", "limit T / B")
     for budget, row in figures["speedup"].items():

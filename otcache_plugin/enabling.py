@@ -116,7 +116,7 @@ def enable_cache(
 
 def _disable_any(pipe: DiffusionPipeline) -> None:
     """Enabling replaces: an earlier policy, or cache-dit's own cache, comes off first."""
-    if not disable_policy(pipe) and getattr(pipe.transformer, "_is_cached", False):
+    if not disable_policy(pipe) and getattr(find_denoisers(pipe)[0], "_is_cached", False):
         activation.original("disable_cache")(pipe)
 
 

@@ -44,3 +44,14 @@ def test_the_embedded_model_is_as_described() -> None:
     measured = json.loads((RESULTS / "check-embedded.json").read_text())
     assert f"{measured['recovered_from_generated']['all']:.0%}" in README
     assert f"smoothness ratio {measured['smoothness']:.2f}" in README
+    jitter = measured["jitter"]
+    assert f"{jitter['jitter_std']:.2f} dB (standard deviation of 12)" in README
+    assert f"is {jitter['gap']:.2f} dB" in README
+
+
+def test_the_larger_sample_is_measured() -> None:
+    measured = json.loads((RESULTS / "exact-flow-256.json").read_text())
+    for row in measured["rows"]:
+        if (row["policy"], row["metric"]) == ("otcache", "psnr") and row["budget"] < 20:
+            low, high = row["difference_low"], row["difference_high"]
+            assert f"{row['difference_mean']:+.2f} [{low:+.2f}, {high:+.2f}]" in README

@@ -3,8 +3,9 @@
     python tools/train_embedded.py --output otcache_plugin/models/embedded
 
 Seeded; about an hour on 2 CPU cores. Two stages: an AutoencoderKL on the pictures, then the flow
-(transformer and both text encoders jointly) on its latents. Each stage writes its result to the
-work folder when it is done, so that an interrupted run goes on with the next stage.
+(transformer and both text encoders jointly) on its latents. The first leaves its result and the
+state of the random generators in the work folder, so that an interrupted run goes on with the
+second, to the same weights.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -299,6 +301,25 @@ def name_public_classes(folder: Path) -> None:
         file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"))
 
 
+def first_stage(
+    work: Path, pictures: torch.Tensor, settings: Settings, generator: torch.Generator
+) -> AutoencoderKL:
+    """The trained autoencoder, from the work folder when the same settings have left it there."""
+    folder, states = work / "vae", work / "random-states.safetensors"
+    stored = work / "settings.json"
+    wanted = json.dumps(vars(settings))
+    if not stored.exists() or stored.read_text() != wanted:
+        stored.unlink(missing_ok=True)
+        train_autoencoder(pictures, settings, generator).save_pretrained(folder)
+        own, common = generator.get_state(), torch.get_rng_state()
+        save_file({"generator": own, "common": common}, states)
+        stored.write_text(wanted)  # last: it says that the other two are whole
+    kept = load_file(states)
+    generator.set_state(kept["generator"])
+    torch.set_rng_state(kept["common"])
+    return AutoencoderKL.from_pretrained(folder).eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the pipeline")
@@ -324,10 +345,7 @@ def main() -> None:
     rendered = scenes.render(captions, rng)
     pictures = torch.from_numpy(rendered.pictures).permute(0, 3, 1, 2) * 2 - 1
 
-    autoencoder_folder = arguments.work / "vae"
-    if not autoencoder_folder.exists():
-        train_autoencoder(pictures, settings, generator).save_pretrained(autoencoder_folder)
-    autoencoder = AutoencoderKL.from_pretrained(autoencoder_folder).eval()
+    autoencoder = first_stage(arguments.work, pictures, settings, generator)
     latents = encode_all(autoencoder, pictures)
     shift, scale = latents.mean().item(), 1.0 / latents.std().item()
     autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)

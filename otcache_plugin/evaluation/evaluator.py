@@ -72,4 +72,4 @@ class Evaluator:
     def loss(self, schedule: Schedule, metric: Metric) -> float:
         """Mean loss over the pairs, smaller is better."""
         (values,) = self.values(schedule, metric)
-        return float(-values.mean() if metric.higher_is_better else values.mean())
+        return metric.loss(float(values.mean()))

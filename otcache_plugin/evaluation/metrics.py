@@ -35,10 +35,9 @@ class Metric:
     higher_is_better: bool
     compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-    def loss(self, candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """``(N,)`` values that are smaller the better."""
-        values = self.compare(candidate, reference)
-        return -values if self.higher_is_better else values
+    def loss(self, value: float) -> float:
+        """A value turned so that smaller is better."""
+        return -value if self.higher_is_better else value
 
 
 def _psnr(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

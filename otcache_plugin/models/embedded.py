@@ -19,7 +19,6 @@ TRUE_CFG_SCALE = 4.0
 """Default guidance, as two transformer calls per step."""
 
 MODEL_ID = "embedded"
-SAMPLED_WEIGHT = "proj_out.weight"
 FOLDER = Path(__file__).parent / "embedded"
 
 
@@ -30,12 +29,12 @@ class FluxScenesPipeline(FluxPipeline):
     def otcache_model(self) -> tuple[str, str] | None:
         """Model id and revision that policy documents are keyed by; None for other weights."""
         weights = (FOLDER / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
-        # A path in the config may be copied to other weights, so a few of the weights are compared.
-        shipped = safetensors.torch.load(weights)[SAMPLED_WEIGHT]
-        running = self.transformer.get_parameter(SAMPLED_WEIGHT).detach().cpu()
-        if running.shape != shipped.shape or not torch.equal(running, shipped.to(running.dtype)):
-            return None
-        return MODEL_ID, hashlib.sha256(weights).hexdigest()
+        # A path in the config may be copied to other weights, so the weights are compared.
+        shipped, running = safetensors.torch.load(weights), self.transformer.state_dict()
+        same = shipped.keys() == running.keys() and all(
+            _is_stored_as(running[name], stored) for name, stored in shipped.items()
+        )
+        return (MODEL_ID, hashlib.sha256(weights).hexdigest()) if same else None
 
     def __call__(
         self,
@@ -60,6 +59,10 @@ class FluxScenesPipeline(FluxPipeline):
             max_sequence_length=max_sequence_length,
             **arguments,
         )
+
+
+def _is_stored_as(running: torch.Tensor, stored: torch.Tensor) -> bool:
+    return running.shape == stored.shape and torch.equal(running.cpu(), stored.to(running.dtype))
 
 
 def load_embedded_pipeline(torch_dtype: torch.dtype = torch.float32) -> FluxScenesPipeline:

@@ -45,7 +45,7 @@ def load_pretrained_setup(
         pipe = DiffusionPipeline.from_pretrained(
             model,
             revision=None if is_folder else revision,
-            low_cpu_mem_usage=on_gpu,
+            low_cpu_mem_usage=False,
             # Newer versions call it dtype, and know this name until 1.0.
             **({"torch_dtype": torch.bfloat16} if on_gpu else {}),
         )

@@ -126,7 +126,8 @@ def _calibration(document: PolicyDocument) -> str:
     return f"""## Calibration
 
 - Anchor search: {_escape(calibration.metric)} on {calibration.pairs} pairs, seed \
-{calibration.seed}, {calibration.evaluations} schedules run of {calibration.trials} trials allowed
+{calibration.seed}, up to {calibration.trials} trials; {calibration.evaluations} schedules run in \
+the whole calibration
 - Cost: {calibration.transformer_calls} transformer calls, {calibration.seconds:.0f} seconds on \
 {_escape(calibration.device)}
 - Created: {_escape(calibration.created)}

@@ -110,6 +110,13 @@ def test_other_weights_are_another_model(pipe: FluxScenesPipeline, tmp_path: Pat
         assert pipe.otcache_model is None
     pipe.transformer = own
     assert pipe.otcache_model is not None
+    with torch.no_grad():  # as a fused LoRA does
+        weight = own.single_transformer_blocks[1].attn.to_q.weight
+        before = weight.clone()
+        weight[0, 0] += 0.5
+        assert pipe.otcache_model is None
+        weight.copy_(before)
+    assert pipe.otcache_model is not None
 
 
 def test_it_is_set_up() -> None:

@@ -82,7 +82,7 @@ def test_set_up_and_calibration(valid_document: PolicyDocument) -> None:
         "revision 0123abcd",
         "ExamplePipeline, FlowMatchEulerDiscreteScheduler, 12 steps, sigmas 1 … 0, "
         "768 by 512 pixels, true\\_cfg\\_scale = 4",
-        "lpips on 32 pairs, seed 0, 150 schedules run of 200 trials allowed",
+        "lpips on 32 pairs, seed 0, up to 200 trials; 150 schedules run in the whole calibration",
         "19200 transformer calls, 302 seconds on one CPU core",
         "cache-dit 1.5.1, torch 2.9.0",
         "2026-01-31T12:00:00+00:00",
