@@ -28,7 +28,8 @@ from otcache_plugin.evaluation.metrics import METRICS
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
 
-FRESH_SEEDS = 2 * HELD_OUT_SEEDS
+FRESH_SEEDS = 7 * HELD_OUT_SEEDS
+"""First seed of the pairs; none from here on was looked at while anything was still chosen."""
 BUDGETS = (8, 10, 12, 15, 20)
 
 
@@ -40,6 +41,7 @@ class Comparison:
     revision: str
     policy: str
     pairs: int
+    first_seed: int
     rows: tuple[EvidenceRow, ...]
     schedules: dict[str, dict[int, tuple[int, ...]]]
 
@@ -69,10 +71,8 @@ def compare(
         name: {budget: schedule(budget).computed_steps for budget in served}
         for name, schedule in peers(otcache, meancache).items()
     }
-    model_reference = stored.document.model
-    return Comparison(
-        model_reference.id, model_reference.revision, stored.source, pairs, rows, schedules
-    )
+    model = stored.document.model
+    return Comparison(model.id, model.revision, stored.source, pairs, FRESH_SEEDS, rows, schedules)
 
 
 def print_table(comparison: Comparison) -> None:
