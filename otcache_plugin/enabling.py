@@ -354,4 +354,4 @@ def _check_request(request: Request) -> None:
     ):
         raise BudgetError("budget", budget, "not a number of steps", "Use an integer from 2 on")
     if request.speedup is not None:
-        budget_for_speedup(request.speedup, 50)
+        budget_for_speedup(request.speedup, 2)  # refuses what is no speed-up, whatever the steps
