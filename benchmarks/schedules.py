@@ -24,7 +24,7 @@ from rich.table import Table
 
 from otcache_plugin.calibration.evidence import PEERS, gather_evidence, peers
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import METRICS
+from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
 
@@ -61,7 +61,7 @@ def compare(
     ]
     evaluator = Evaluator(setup.pipe, held_out, arguments)
     served = [budget for budget in budgets if budget in otcache.budgets]
-    metrics = [METRICS["psnr"], METRICS["ssim"]]
+    metrics = [metric_named("psnr"), metric_named("ssim")]
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("schedules", total=len(served) * len(PEERS))
         rows = gather_evidence(

@@ -1,7 +1,8 @@
-"""The built-in policies and executors, registered through the same hooks as anyone else's."""
+"""The built-in policies, executors and metrics, registered through anyone else's hooks."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otcache_policies import UniformPolicy
@@ -9,7 +10,13 @@ from otcache_policies import UniformPolicy
 from otcache_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from otcache_plugin.registries import Executor, ExecutorRegistry, PolicyRegistry
+    from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.registries import (
+        Executor,
+        ExecutorRegistry,
+        MetricRegistry,
+        PolicyRegistry,
+    )
 
 
 @hookimpl
@@ -51,3 +58,24 @@ def _blocks() -> Executor:
     from otcache_plugin.executors.blocks import BlocksExecutor
 
     return BlocksExecutor()
+
+
+@hookimpl
+def otcache_register_metrics(registry: MetricRegistry) -> None:
+    """Registers LPIPS, SSIM, PSNR and mean errors, of pictures and of latents."""
+    for name, description in (
+        ("lpips", "perceptual distance of pictures, AlexNet features"),
+        ("lpips-vgg", "perceptual distance of pictures, VGG features"),
+        ("ssim", "structural similarity of pictures"),
+        ("psnr", "peak signal-to-noise ratio of pictures, dB"),
+        ("mse", "mean squared error of pictures"),
+        ("latent-l1", "mean absolute error of latents; nothing is decoded"),
+        ("latent-mse", "mean squared error of latents; nothing is decoded"),
+    ):
+        registry.register(name, partial(_metric, name), description)
+
+
+def _metric(name: str) -> Metric:
+    from otcache_plugin.evaluation.metrics import METRICS
+
+    return METRICS[name]

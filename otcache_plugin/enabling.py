@@ -230,23 +230,14 @@ def _find_policy(host: PluginHost, name: str) -> UncalibratedPolicy | Calibrated
     try:
         return host.policies.get(name)
     except UnknownNameError as error:
-        raise _mention_broken(error, host) from None
+        raise host.mention_broken(error) from None
 
 
 def _find_executor(host: PluginHost, name: str) -> Any:
     try:
         return host.executors.get(name).make()
     except UnknownNameError as error:
-        raise _mention_broken(error, host) from None
-
-
-def _mention_broken(error: UnknownNameError, host: PluginHost) -> UnknownNameError:
-    """A plugin that failed to load may be what would have registered the name."""
-    broken = "; ".join(f"{each.distribution}: {each.error}" for each in host.broken())
-    if not broken:
-        return error
-    problem = f"{error.problem} (plugins that failed to load: {broken})"
-    return UnknownNameError(error.field, error.value, problem, error.remedy)
+        raise host.mention_broken(error) from None
 
 
 def _make_plan(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from otcache_plugin.registries import ExecutorRegistry, PolicyRegistry
+    from otcache_plugin.registries import ExecutorRegistry, MetricRegistry, PolicyRegistry
 
 PROJECT = "otcache"
 
@@ -23,3 +23,8 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
 @hookspec
 def otcache_register_executors(registry: ExecutorRegistry) -> None:
     """Registers executors: what makes a schedule happen inside a pipeline."""
+
+
+@hookspec
+def otcache_register_metrics(registry: MetricRegistry) -> None:
+    """Registers metrics: how far a cached run's outputs are from the full run's."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from otcache_plugin import builtin, hookspecs
-from otcache_plugin.registries import ExecutorRegistry, PolicyRegistry
+from otcache_plugin.errors import UnknownNameError
+from otcache_plugin.registries import ExecutorRegistry, MetricRegistry, PolicyRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +30,7 @@ class LoadedPlugin:
         distribution: name and version of what installed it.
         policies: names it registered.
         executors: names it registered.
+        metrics: names it registered.
         error: why it could not be used, empty when it could.
         skipped: whether the allow-list leaves it out.
     """
@@ -37,6 +39,7 @@ class LoadedPlugin:
     distribution: str
     policies: tuple[str, ...] = ()
     executors: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     error: str = ""
     skipped: bool = False
 
@@ -47,11 +50,20 @@ class PluginHost:
 
     policies: PolicyRegistry
     executors: ExecutorRegistry
+    metrics: MetricRegistry
     plugins: tuple[LoadedPlugin, ...]
 
     def broken(self) -> tuple[LoadedPlugin, ...]:
         """The plugins that could not be used."""
         return tuple(plugin for plugin in self.plugins if plugin.error)
+
+    def mention_broken(self, error: UnknownNameError) -> UnknownNameError:
+        """The error with the plugins that failed to load: one may have had the name."""
+        broken = "; ".join(f"{each.distribution}: {each.error}" for each in self.broken())
+        if not broken:
+            return error
+        problem = f"{error.problem} (plugins that failed to load: {broken})"
+        return UnknownNameError(error.field, error.value, problem, error.remedy)
 
 
 @cache
@@ -70,9 +82,9 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
     Raises:
         PluginError: two plugins register the same name.
     """
-    policies, executors = PolicyRegistry(OWN_DISTRIBUTION), ExecutorRegistry(OWN_DISTRIBUTION)
-    _call_hooks(builtin, policies, executors)
-    plugins = [LoadedPlugin("builtin", OWN_DISTRIBUTION, tuple(policies), tuple(executors))]
+    host = _Registries(OWN_DISTRIBUTION)
+    host.call_hooks(builtin)
+    plugins = [LoadedPlugin("builtin", OWN_DISTRIBUTION, *host.names())]
     allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
     for entry_point in sorted(found, key=lambda each: (each.name, each.value)):
         distribution = _distribution(entry_point)
@@ -80,17 +92,16 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
             plugins.append(LoadedPlugin(entry_point.name, distribution, skipped=True))
             continue
         # Into registries of its own first: a plugin that breaks half-way registers nothing.
-        own = PolicyRegistry(distribution), ExecutorRegistry(distribution)
+        own = _Registries(distribution)
         try:
-            _call_hooks(entry_point.load(), *own)
+            own.call_hooks(entry_point.load())
         except Exception as error:  # whatever a stranger's module raises must not end the program
             reason = f"{type(error).__name__}: {error}"
             plugins.append(LoadedPlugin(entry_point.name, distribution, error=reason))
             continue
-        policies.take_over(own[0])
-        executors.take_over(own[1])
-        plugins.append(LoadedPlugin(entry_point.name, distribution, tuple(own[0]), tuple(own[1])))
-    return PluginHost(policies, executors, tuple(plugins))
+        host.take_over(own)
+        plugins.append(LoadedPlugin(entry_point.name, distribution, *own.names()))
+    return PluginHost(host.policies, host.executors, host.metrics, tuple(plugins))
 
 
 def _distribution(entry_point: EntryPoint) -> str:
@@ -99,11 +110,30 @@ def _distribution(entry_point: EntryPoint) -> str:
     return f"{entry_point.dist.name} {entry_point.dist.version}"
 
 
-def _call_hooks(plugin: object, policies: PolicyRegistry, executors: ExecutorRegistry) -> None:
-    """Calls one plugin's hooks; a manager of its own keeps its errors apart."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(plugin)
-    manager.check_pending()
-    manager.hook.otcache_register_policies(registry=policies)
-    manager.hook.otcache_register_executors(registry=executors)
+class _Registries:
+    """What one distribution registers, or all of them together."""
+
+    def __init__(self, distribution: str) -> None:
+        self.policies = PolicyRegistry(distribution)
+        self.executors = ExecutorRegistry(distribution)
+        self.metrics = MetricRegistry(distribution)
+
+    def call_hooks(self, plugin: object) -> None:
+        """Calls one plugin's hooks; a manager of its own keeps its errors apart."""
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        manager.register(plugin)
+        manager.check_pending()
+        manager.hook.otcache_register_policies(registry=self.policies)
+        manager.hook.otcache_register_executors(registry=self.executors)
+        manager.hook.otcache_register_metrics(registry=self.metrics)
+
+    def take_over(self, other: _Registries) -> None:
+        """Adds all of the others; raises PluginError at a name that is taken."""
+        self.policies.take_over(other.policies)
+        self.executors.take_over(other.executors)
+        self.metrics.take_over(other.metrics)
+
+    def names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """The names of the policies, the executors and the metrics."""
+        return tuple(self.policies), tuple(self.executors), tuple(self.metrics)

@@ -1,7 +1,8 @@
-"""What plugins register: policies and executors, by name."""
+"""What plugins register: policies, executors and metrics, by name."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from otcache_policies import Policy
     from otcache_registry import StoredPolicy
 
+    from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.plan import Plan
     from otcache_plugin.report import RunReport
 
@@ -76,6 +78,19 @@ class RegisteredExecutor:
     description: str
 
 
+@dataclass(frozen=True)
+class RegisteredMetric:
+    """A metric, made when it is asked for.
+
+    Attributes:
+        make: gives the metric; imports torch only when called.
+        description: one line for ``otcache plugins``.
+    """
+
+    make: Callable[[], Metric]
+    description: str
+
+
 Entry = TypeVar("Entry")
 
 
@@ -93,12 +108,18 @@ class _Registry(Generic[Entry]):
         self._entries: dict[str, tuple[Entry, str]] = {}
 
     def _add(self, name: str, entry: Entry) -> None:
-        if not name.isidentifier():
+        problem = self._problem_with(name)
+        if problem:
             raise PluginError(
-                f"{self.distribution} registers the {self.kind} {name!r}: a name is an identifier, "
-                "so that it cannot be mistaken for a path. Rename it."
+                f"{self.distribution} registers the {self.kind} {name!r}: {problem}. Rename it."
             )
         self._insert(name, entry, self.distribution)
+
+    def _problem_with(self, name: str) -> str:
+        """Why the name cannot be taken, empty when it can."""
+        if name.isidentifier():
+            return ""
+        return "a name is an identifier, so that it cannot be mistaken for a path"
 
     def take_over(self, other: Self) -> None:
         """Adds all of another registry; raises PluginError at a name that is taken."""
@@ -160,3 +181,19 @@ class ExecutorRegistry(_Registry[RegisteredExecutor]):
     def register(self, name: str, make: Callable[[], Executor], description: str) -> None:
         """Registers an executor; ``make`` is called when it is first used."""
         self._add(name, RegisteredExecutor(make, description))
+
+
+class MetricRegistry(_Registry[RegisteredMetric]):
+    """The metrics that ``metric_named`` and ``--metric`` know by name."""
+
+    def __init__(self, distribution: str) -> None:
+        super().__init__("metric", distribution)
+
+    def register(self, name: str, make: Callable[[], Metric], description: str) -> None:
+        """Registers a metric; ``make`` is called when it is asked for by this name."""
+        self._add(name, RegisteredMetric(make, description))
+
+    def _problem_with(self, name: str) -> str:
+        if re.fullmatch("[a-z][a-z0-9-]*", name):
+            return ""
+        return "a metric's name is a small letter, then small letters, digits and hyphens"

@@ -13,11 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import typer
 from otcache_policies.testing import PolicyConformance
 
 from otcache_plugin import hookspecs
 from otcache_plugin.cli.main import app
+from otcache_plugin.registries import MetricRegistry
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -167,3 +169,18 @@ class TestDocumentedPolicy(PolicyConformance):
 
     def make_policy(self, num_inference_steps: int) -> Any:
         return documented_policy()(num_inference_steps)
+
+
+def test_documented_metric() -> None:
+    (block,) = (each for each in blocks(page("docs/plugins.md"), "python") if "worst_pixel" in each)
+    module = ModuleType("otcache_worst_pixel")
+    exec(compile(block, "docs/plugins.md", "exec"), vars(module))
+    registry = MetricRegistry("docs")
+    vars(module)["otcache_register_metrics"](registry)
+    (name,) = registry
+    metric = registry.get(name).make()
+    assert (metric.name, metric.space) == (name, "pictures")
+    pictures = torch.zeros(2, 3, 8, 8)
+    spotted = pictures.clone()
+    spotted[1, 2, 5, 6] = 0.5
+    assert metric.compare(spotted, pictures).tolist() == [0.0, 0.5]

@@ -1,17 +1,17 @@
-"""From a pipeline to a policy document: record, tune, search, choose, gather evidence."""
+"""From measurements to a policy document: record, tune, search, choose, gather evidence.
+
+Everything here follows from measured values alone, in a fixed order and without a clock: a
+calibration that was interrupted, or shared out, comes to the same document.
+"""
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from diffusers.hooks import HookRegistry, ModelHook
-from otcache_policies import BudgetError
+import numpy as np
+from otcache_policies import OTCachePolicy, Schedule
 from otcache_registry import (
     POLICY_SCHEMA,
     Calibration,
@@ -23,93 +23,47 @@ from otcache_registry import (
     edges_digest,
 )
 
-from otcache_plugin.calibration.anchor import AnchorSettings, require_at_least, search_anchor
-from otcache_plugin.calibration.evidence import PEERS, gather_evidence
-from otcache_plugin.calibration.recording import EdgeAccumulator, record
+from otcache_plugin.calibration.evidence import EVIDENCE_OF, evidence_rows, evidence_schedules
+from otcache_plugin.calibration.journal import TrialJournal
+from otcache_plugin.calibration.recording import EdgeAccumulator
+from otcache_plugin.calibration.search import Panel, search_look_backs, search_steps
 from otcache_plugin.calibration.tuning import (
-    EDGE_SETTINGS,
+    POOL_SIZE,
     RHOS,
+    best_of_pool,
     choose_anchor,
+    edge_settings,
+    pool_of_pairs,
     tune_graph,
     tuning_budgets,
 )
+from otcache_plugin.calibration.units import Batch, Evaluate, Record, Reference
+from otcache_plugin.calibration.worker import evidence_metrics
 from otcache_plugin.enabling import DEFAULT_RATIO
-from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import metric_named
-from otcache_plugin.evaluation.pairs import generate
-from otcache_plugin.executors.parts import find_denoisers
 from otcache_plugin.plan import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from diffusers import DiffusionPipeline
-    from otcache_policies import EdgeTable, MeanCachePolicy, OTCachePolicy, Schedule
+    from otcache_policies import EdgeTable, MeanCachePolicy
     from otcache_registry import EvidenceRow
 
-    from otcache_plugin.evaluation.pairs import Pair
-    from otcache_plugin.models.setups import ModelSetup
+    from otcache_plugin.calibration.measurements import Measurements
+    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.worker import ModelFacts
+    from otcache_plugin.calibration.workspace import Workspace
+    from otcache_plugin.evaluation.metrics import Metric
 
-LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
-COUNTER_HOOK = "otcache_call_counter"
-POOL_SIZE = 12
-"""Candidates of the anchor search whose predictions are scored."""
-
-
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """What a calibration is determined by, besides the model.
-
-    Attributes:
-        num_inference_steps: T.
-        budget_reference: budget of the reference.
-        budget_anchor: budget of the anchor.
-        default_budget: of a run that asks for none; None for 15 of 50, scaled to T.
-        metric: end-to-end metric that everything is tuned on.
-        pairs: calibration pairs.
-        held_out_pairs: pairs for the evidence, at least 2.
-        seed: of the pairs and the search.
-        batch_size: pairs per pipeline call.
-        anchor: the search.
-    """
-
-    num_inference_steps: int = 50
-    budget_reference: int = 20
-    budget_anchor: int = 8
-    default_budget: int | None = None
-    metric: str = "psnr"
-    pairs: int = 96
-    held_out_pairs: int = 64
-    seed: int = 0
-    batch_size: int = 48
-    anchor: AnchorSettings = field(default_factory=AnchorSettings)
-
-    def __post_init__(self) -> None:
-        steps, reference, anchor = (
-            self.num_inference_steps,
-            self.budget_reference,
-            self.budget_anchor,
-        )
-        remedy = "Use 2 <= budget_anchor < budget_reference < num_inference_steps"
-        if not 3 <= reference < steps:
-            problem = f"not from 3 to below the {steps} steps"
-            raise BudgetError("budget_reference", reference, problem, remedy)
-        if not 2 <= anchor < reference:
-            problem = f"not from 2 to below the reference's {reference}"
-            raise BudgetError("budget_anchor", anchor, problem, remedy)
-        default = self.default_budget
-        if default is not None and not anchor <= default <= steps:
-            problem = "below the anchor's budget or above the number of steps"
-            raise BudgetError("default_budget", default, problem, f"Use {anchor} … {steps}")
-        for name, smallest in (("pairs", 1), ("held_out_pairs", 2), ("batch_size", 1)):
-            require_at_least(smallest, name, getattr(self, name))
+FIRST_SHARE = 4
+"""Hopeless candidates are found out on one pair in so many."""
 
 
 class CalibrationProgress(Protocol):
     """Is told how far a calibration is."""
 
     def start(self, stage: str, total: int) -> None:
-        """A stage of ``total`` units of work begins."""
+        """A stage of at most ``total`` units of work begins."""
         ...
 
     def advance(self) -> None:
@@ -125,124 +79,82 @@ class CalibrationResult:
     edges: EdgeTable
 
 
+def manifest_of(facts: ModelFacts, settings: CalibrationSettings) -> dict[str, Any]:
+    """All that a calibration's results depend on, as JSON."""
+    return {"settings": asdict(settings), "model": asdict(facts)}
+
+
 def calibrate(
-    setup: ModelSetup, settings: CalibrationSettings, progress: CalibrationProgress
+    facts: ModelFacts,
+    settings: CalibrationSettings,
+    workspace: Workspace,
+    measurements: Measurements,
+    progress: CalibrationProgress,
 ) -> CalibrationResult:
-    """Calibrates an OTCache policy for a model.
+    """Calibrates an OTCache policy.
 
     Args:
-        setup: the model, without any cache enabled.
+        facts: of the model.
         settings: budgets, metric, pairs, search.
+        workspace: where everything measured is kept.
+        measurements: who measures it.
         progress: is told how far it is.
 
     Returns:
         A document with evidence from held-out pairs, and its edge table.
+
+    Raises:
+        UnfinishedError: other shards have not measured their part.
+        WorkspaceError: the working folder cannot be written, or is damaged.
     """
-    started = time.monotonic()
-    with count_transformer_calls(setup.pipe) as counter:
-        found = _find_policy(setup, settings, progress)
-    document = _document(setup, settings, found, counter.calls, time.monotonic() - started)
-    return CalibrationResult(document, found.graph.edges)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the stages gave."""
-
-    graph: MeanCachePolicy
-    policy: OTCachePolicy
-    evidence: tuple[EvidenceRow, ...]
-    evaluations: int
-    size: tuple[int, int]
-
-
-def _find_policy(
-    setup: ModelSetup, settings: CalibrationSettings, progress: CalibrationProgress
-) -> _Found:
-    call_arguments = {**setup.call_arguments, "num_inference_steps": settings.num_inference_steps}
-    pairs = setup.calibration_pairs(settings.pairs, settings.seed)
-    metric = metric_named(settings.metric)
-    edges, reference_pictures = record_pairs(setup, pairs, call_arguments, settings, progress)
-    evaluator = Evaluator(
-        setup.pipe, pairs, call_arguments, settings.batch_size, reference_pictures
-    )
-
-    def loss(schedule: Schedule) -> float:
-        return evaluator.loss(schedule, metric)
-
-    budgets = tuning_budgets(settings.budget_anchor, settings.budget_reference)
-    progress.start("tuning the graph policy", len(EDGE_SETTINGS))
-    graph = tune_graph(edges, budgets, loss, progress.advance)
-
-    progress.start("searching the anchor", settings.anchor.trials)
-    search = search_anchor(
-        graph.schedule(settings.budget_anchor),
-        loss,
-        lambda steps: edges.look_backs(steps, graph.settings),
-        settings.anchor,
-        progress.advance,
-    )
-    pool = search.best(POOL_SIZE)
-    progress.start("choosing anchor and rho", 2 * len(RHOS) + len(pool))
-    reference = graph.schedule(settings.budget_reference)
-    policy = choose_anchor(pool, graph, reference, budgets, loss, progress.advance)
-
-    budgets = tuple(sorted({*budgets, settings.budget_reference}))
-    progress.start("evidence on held-out pairs", len(PEERS) * len(budgets))
-    held_out_pairs = setup.held_out_pairs(settings.held_out_pairs)
-    held_out = Evaluator(setup.pipe, held_out_pairs, call_arguments, settings.batch_size)
-    metrics = [metric_named(name) for name in dict.fromkeys([metric.name, "psnr", "ssim"])]
-    evidence = gather_evidence(held_out, policy, graph, budgets, metrics, progress.advance)
-    height, width = evaluator.reference.shape[-2:]
-    evaluations = evaluator.evaluations + held_out.evaluations
-    return _Found(graph, policy, evidence, evaluations, (height, width))
-
-
-def _document(
-    setup: ModelSetup,
-    settings: CalibrationSettings,
-    found: _Found,
-    transformer_calls: int,
-    seconds: float,
-) -> PolicyDocument:
-    origin = setup.origin
-    edges, policy = found.graph.edges, found.policy
-    return PolicyDocument(
+    calibration = _Calibration(settings, measurements, TrialJournal(workspace.journal), progress)
+    edges = calibration.record()
+    graph = calibration.tune(edges)
+    policy, history = calibration.search(graph)
+    policy = calibration.search_look_backs(policy, graph)
+    evidence, size = calibration.gather_evidence(policy, graph)
+    document = PolicyDocument(
         schema=POLICY_SCHEMA,
         name=policy.name,
-        model=ModelReference(id=origin.model, revision=origin.revision),
+        model=ModelReference(id=facts.model, revision=facts.revision),
         sampling=Sampling(
-            pipeline=type(setup.pipe).__name__,
-            scheduler=type(setup.pipe.scheduler).__name__,
+            pipeline=facts.pipeline,
+            scheduler=facts.scheduler,
             num_inference_steps=settings.num_inference_steps,
             sigmas=tuple(edges.sigmas.tolist()),
-            height=found.size[0],
-            width=found.size[1],
-            guidance=dict(setup.guidance),
+            height=size[0],
+            width=size[1],
+            guidance=facts.guidance,
         ),
         default_budget=_default_budget(settings),
         anchor=ScheduleRecord.of(policy.anchor),
         reference=ScheduleRecord.of(policy.reference),
         rho=policy.rho,
-        graph=GraphSettings.of(found.graph.settings),
+        look_backs=policy.look_backs,
+        graph=GraphSettings.of(graph.settings),
         calibration=Calibration(
             pairs=settings.pairs,
             seed=settings.seed,
-            prompts_digest=setup.prompts_digest,
+            prompts_digest=facts.prompts_digest,
+            held_out_digest=facts.held_out_digest,
             metric=settings.metric,
             reference_budget=settings.budget_reference,
             anchor_budget=settings.budget_anchor,
+            search=settings.anchor.kind,
             trials=settings.anchor.trials,
-            evaluations=found.evaluations,
-            transformer_calls=transformer_calls,
-            seconds=round(seconds, 1),
-            libraries={name: version(name) for name in LIBRARIES},
-            device=str(setup.pipe.device),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            batch_size=settings.batch_size,
+            history=history,
+            evaluations=measurements.evaluations,
+            transformer_calls=measurements.transformer_calls,
+            seconds=round(measurements.seconds, 1),
+            libraries=facts.libraries,
+            device=facts.device,
+            created=workspace.created,
         ),
-        evidence=found.evidence,
+        evidence=evidence,
         edges_sha256=edges_digest(edges),
     )
+    return CalibrationResult(document, edges)
 
 
 def _default_budget(settings: CalibrationSettings) -> int:
@@ -252,54 +164,156 @@ def _default_budget(settings: CalibrationSettings) -> int:
     return max(scaled, settings.budget_anchor)
 
 
-def record_pairs(
-    setup: ModelSetup,
-    pairs: Sequence[Pair],
-    call_arguments: Mapping[str, Any],
-    settings: CalibrationSettings,
-    progress: CalibrationProgress,
-) -> tuple[EdgeTable, torch.Tensor]:
-    """Stage 1: one full run per pair, batch by batch.
+@dataclass(frozen=True)
+class _Calibration:
+    """The stages, in their order."""
 
-    Returns:
-        The mean edge table, and the full runs' ``(N, 3, H, W)`` pictures.
-    """
-    size = settings.batch_size
-    batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    progress.start("recording full runs", len(batches))
-    accumulator, pictures = EdgeAccumulator(), []
-    for batch in batches:
-        with record(setup.pipe) as trajectory:
-            pictures.append(generate(setup.pipe, batch, call_arguments, size))
-        accumulator.add(trajectory)
-        progress.advance()
-    return accumulator.table(), torch.cat(pictures)
+    settings: CalibrationSettings
+    measurements: Measurements
+    journal: TrialJournal
+    progress: CalibrationProgress
+
+    @property
+    def metric(self) -> Metric:
+        return metric_named(self.settings.metric)
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        return tuning_budgets(self.settings.budget_anchor, self.settings.budget_reference)
+
+    @property
+    def panel(self) -> Panel:
+        """All calibration pairs."""
+        batches = self.measurements.calibration_batches
+        return Panel(batches, ceil(len(batches) / FIRST_SHARE))
+
+    def losses(self, schedules: Sequence[Schedule]) -> list[float]:
+        return self.measurements.losses(schedules, self.metric, self.progress.advance)
+
+    def record(self) -> EdgeTable:
+        """Stage 1: the edge table, of the mean and spread over the pairs."""
+        units = [Record(batch) for batch in self.measurements.calibration_batches]
+        self.progress.start("recording full runs", len(units))
+        accumulator = EdgeAccumulator()
+        for measured in self.measurements.all_of(units, self.progress.advance):
+            accumulator.add(measured.arrays["errors"], measured.arrays["sigmas"])
+        return accumulator.table()
+
+    def tune(self, edges: EdgeTable) -> MeanCachePolicy:
+        candidates = len(edge_settings(edges.max_look_back)) * len(self.budgets)
+        batches = len(self.measurements.calibration_batches)
+        self.progress.start("tuning the graph policy", candidates * batches)
+        return tune_graph(edges, self.budgets, self.losses)
+
+    def search(self, graph: MeanCachePolicy) -> tuple[OTCachePolicy, tuple[float, ...]]:
+        """Stage 2: the anchor and rho, and the best loss after each trial."""
+        pool, history = self._pool(graph)
+        tried = (2 * len(RHOS) + POOL_SIZE) * len(self.budgets)
+        batches = len(self.measurements.calibration_batches)
+        self.progress.start("choosing anchor and rho", tried * batches)
+        reference = graph.schedule(self.settings.budget_reference)
+        return choose_anchor(pool, graph, reference, self.budgets, self.losses), history
+
+    def _pool(self, graph: MeanCachePolicy) -> tuple[list[Schedule], tuple[float, ...]]:
+        warm_start = graph.schedule(self.settings.budget_anchor)
+
+        def look_backs(steps: tuple[int, ...]) -> tuple[int, ...]:
+            return graph.edges.look_backs(steps, graph.settings)
+
+        panels = {"joint": self.panel}
+        if self.settings.anchor.kind == "per-pair":
+            panels = {
+                f"pair {pair}": Panel((Batch("calibration", pair, pair + 1),), 1)
+                for pair in range(self.settings.pairs)
+            }
+        self.progress.start(
+            "searching the anchor", sum(self.settings.anchor.round_trials) * len(panels)
+        )
+        searches = {
+            name: search_steps(
+                warm_start,
+                panel,
+                look_backs,
+                self.settings.anchor,
+                self.settings.seed,
+                self.journal,
+                name,
+                self.progress.advance,
+            )
+            for name, panel in panels.items()
+        }
+        found = list(self.measurements.drive(searches, self.metric).values())
+        history = _mean_history([search.best_losses for search in found])
+        if self.settings.anchor.kind == "joint":
+            return [trial.schedule for trial in found[0].best(POOL_SIZE)], history
+        pool = pool_of_pairs(found, warm_start, look_backs)
+        batches = len(self.measurements.calibration_batches)
+        self.progress.start("pooling what the pairs found", len(pool) * batches)
+        return best_of_pool(pool, self.losses), history
+
+    def search_look_backs(self, policy: OTCachePolicy, graph: MeanCachePolicy) -> OTCachePolicy:
+        """The look-backs that predictions inherit, then those of the anchor itself."""
+
+        def predictions(look_backs: tuple[int, ...]) -> list[Schedule]:
+            family = replace(
+                policy, look_backs=look_backs, anchor=policy.anchor.with_look_backs(look_backs)
+            )
+            return [family.schedule(budget) for budget in self.budgets]
+
+        def anchor(look_backs: tuple[int, ...]) -> list[Schedule]:
+            return [policy.anchor.with_look_backs(look_backs)]
+
+        inherited = self._look_backs("look-backs of predictions", policy, graph, predictions)
+        own = self._look_backs("look-backs of the anchor", policy, graph, anchor)
+        return replace(policy, anchor=policy.anchor.with_look_backs(own), look_backs=inherited)
+
+    def _look_backs(
+        self,
+        name: str,
+        policy: OTCachePolicy,
+        graph: MeanCachePolicy,
+        family: Callable[[tuple[int, ...]], list[Schedule]],
+    ) -> tuple[int, ...]:
+        trials = self.settings.anchor.look_back_trials
+        self.progress.start(f"searching {name}", trials)
+        search = search_look_backs(
+            policy.anchor.look_backs,
+            family,
+            self.panel,
+            graph.edges.max_look_back,
+            trials,
+            self.journal.study(name),
+            self.progress.advance,
+        )
+        return self.measurements.drive({name: search}, self.metric)[name]
+
+    def gather_evidence(
+        self, policy: OTCachePolicy, graph: MeanCachePolicy
+    ) -> tuple[tuple[EvidenceRow, ...], tuple[int, int]]:
+        """Figures on held-out pairs, and the height and width of their pictures."""
+        batches = self.measurements.held_out_batches
+        budgets = sorted({*self.budgets, self.settings.budget_reference})
+        self.progress.start(
+            "evidence on held-out pairs", len(batches) * (1 + len(budgets) * len(EVIDENCE_OF))
+        )
+        self.measurements.prepare([Reference(batch) for batch in batches], self.progress.advance)
+        names = evidence_metrics(self.settings.metric)
+        schedules = evidence_schedules(policy, graph, budgets)
+        units = [
+            Evaluate(batch, schedule, names) for schedule in schedules.values() for batch in batches
+        ]
+        measured = iter(self.measurements.all_of(units, self.progress.advance))
+        values = {}
+        for key in schedules:
+            parts = [next(measured).arrays for _ in batches]
+            values[key] = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        height, width = self.measurements.reference(batches[0])["pictures"].shape[-2:]
+        rows = evidence_rows(values, [metric_named(name) for name in names])
+        return rows, (height, width)
 
 
-class _CallCounter(ModelHook):
-    """Counts the calls of a transformer that really run.
-
-    Registered before any executor's hook it sits inside of it, where no short-circuited call comes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        self.calls += 1
-        return args, kwargs
-
-
-@contextmanager
-def count_transformer_calls(pipe: DiffusionPipeline) -> Iterator[_CallCounter]:
-    """Counts inside the block; a batch counts once."""
-    counter = _CallCounter()
-    registries = [HookRegistry.check_if_exists_or_initialize(each) for each in find_denoisers(pipe)]
-    for registry in registries:
-        registry.register_hook(counter, COUNTER_HOOK)
-    try:
-        yield counter
-    finally:
-        for registry in registries:
-            registry.remove_hook(COUNTER_HOOK, recurse=False)
+def _mean_history(searches: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """The mean best loss after each trial; a search that ended early stays where it was."""
+    longest = max(len(losses) for losses in searches)
+    padded = [[*losses, *[losses[-1]] * (longest - len(losses))] for losses in searches]
+    return tuple(np.mean(padded, axis=0).tolist())

@@ -6,20 +6,21 @@ what is compared is where the computed steps lie.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from otcache_policies import UniformPolicy
+from otcache_policies import Schedule, UniformPolicy
 from otcache_registry import EvidenceRow
 
 from otcache_plugin.evaluation.statistics import paired_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from otcache_policies import MeanCachePolicy, OTCachePolicy, Schedule
+    from numpy.typing import NDArray
+    from otcache_policies import MeanCachePolicy, OTCachePolicy
 
-    from otcache_plugin.evaluation.evaluator import Evaluator
     from otcache_plugin.evaluation.metrics import Metric
 
 
@@ -40,32 +41,44 @@ def peers(
     return dict(zip(PEERS, (uniform, meancache.schedule, otcache.schedule), strict=True))
 
 
-COMPARED_TO = {"meancache": "uniform", "otcache": "meancache"}
+FEWER_STEPS = "fewer-steps"
+"""Not a policy: a full run of only as many steps."""
+
+EVIDENCE_OF = (FEWER_STEPS, *PEERS)
+
+COMPARED_TO = {"uniform": FEWER_STEPS, "meancache": "uniform", "otcache": "meancache"}
 """Whom each policy's paired differences are to."""
 
 
-def gather_evidence(
-    held_out: Evaluator,
-    otcache: OTCachePolicy,
-    meancache: MeanCachePolicy,
-    budgets: Sequence[int],
-    metrics: Sequence[Metric],
-    on_measured: Callable[[], None] = lambda: None,
+def evidence_schedules(
+    otcache: OTCachePolicy, meancache: MeanCachePolicy, budgets: Sequence[int]
+) -> dict[tuple[int, str], Schedule]:
+    """What is measured, by budget and method."""
+    schedules = {FEWER_STEPS: Schedule.full, **peers(otcache, meancache)}
+    return {
+        (budget, name): schedules[name](budget) for budget, name in product(budgets, EVIDENCE_OF)
+    }
+
+
+def evidence_rows(
+    values: Mapping[tuple[int, str], Mapping[str, NDArray[np.float64]]], metrics: Sequence[Metric]
 ) -> tuple[EvidenceRow, ...]:
-    """Measures every policy at every budget on pairs that the calibration has not seen."""
-    schedules = peers(otcache, meancache)
-    rows = []
-    for budget in budgets:
-        values = {}
-        for name, schedule in schedules.items():
-            values[name] = held_out.values(schedule(budget), *metrics)
-            on_measured()
-        rows += [
-            evidence_row(name, budget, metric, {key: each[i] for key, each in values.items()})
-            for name in schedules
-            for i, metric in enumerate(metrics)
-        ]
-    return tuple(rows)
+    """A row per budget, method and metric.
+
+    Args:
+        values: ``(N,)`` values by metric, of each budget and method, on the same pairs.
+        metrics: in the order of the rows.
+    """
+    return tuple(
+        evidence_row(
+            name,
+            budget,
+            metric,
+            {each: values[budget, each][metric.name] for each in EVIDENCE_OF},
+        )
+        for budget, name in values
+        for metric in metrics
+    )
 
 
 def evidence_row(

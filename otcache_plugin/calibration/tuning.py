@@ -8,26 +8,47 @@ the mean loss over the same budgets, so that the two methods are tuned alike.
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy
+import numpy as np
+from otcache_policies import (
+    EdgeSettings,
+    MeanCachePolicy,
+    OTCachePolicy,
+    Schedule,
+    wasserstein_barycentre,
+)
+
+from otcache_plugin.calibration.search import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otcache_policies import EdgeTable, Policy, Schedule
+    from otcache_policies import EdgeTable, Policy
 
-    from otcache_plugin.calibration.anchor import Trial
+    from otcache_plugin.calibration.search import AnchorSearch
+
+    Losses = Callable[[Sequence[Schedule]], list[float]]
+    """Mean losses of schedules, measured side by side."""
+
+AnyPolicy = TypeVar("AnyPolicy", bound="Policy")
 
 LOOK_BACK_RULES = (None, 1, 2, 3)
 GAMMAS = (1.0, 2.0, 4.0)
 RHOS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
+POOL_SIZE = 12
+"""Candidates of the anchor search whose predictions are scored."""
+BEST_OF_EACH_PAIR = 2
+"""Candidates that each pair's search puts into the pool."""
 
-EDGE_SETTINGS = tuple(
-    EdgeSettings(cost, gamma, look_back)
-    for cost, gamma, look_back in product(("velocity", "displacement"), GAMMAS, LOOK_BACK_RULES)
-)
-"""The readings of an edge table that are tried."""
+
+def edge_settings(max_look_back: int) -> tuple[EdgeSettings, ...]:
+    """The readings that are tried of a table with look-backs up to ``max_look_back``."""
+    rules = [rule for rule in LOOK_BACK_RULES if rule is None or rule <= max_look_back]
+    return tuple(
+        EdgeSettings(cost, gamma, look_back)
+        for cost, gamma, look_back in product(("velocity", "displacement"), GAMMAS, rules)
+    )
 
 
 def tuning_budgets(anchor_budget: int, reference_budget: int) -> tuple[int, ...]:
@@ -38,29 +59,48 @@ def tuning_budgets(anchor_budget: int, reference_budget: int) -> tuple[int, ...]
     )
 
 
-def tune_graph(
-    edges: EdgeTable,
-    budgets: Sequence[int],
-    loss: Callable[[Schedule], float],
-    on_tried: Callable[[], None] = lambda: None,
-) -> MeanCachePolicy:
+def graph_candidates(edges: EdgeTable) -> tuple[MeanCachePolicy, ...]:
+    """MeanCache with every reading of the edge table."""
+    return tuple(
+        MeanCachePolicy(edges, settings) for settings in edge_settings(edges.max_look_back)
+    )
+
+
+def tune_graph(edges: EdgeTable, budgets: Sequence[int], losses: Losses) -> MeanCachePolicy:
     """The graph policy with the lowest mean loss over the budgets."""
+    return _best_policy(graph_candidates(edges), budgets, losses)
 
-    def mean_loss(policy: MeanCachePolicy) -> float:
-        mean = _mean_loss(policy, budgets, loss)
-        on_tried()
-        return mean
 
-    return min((MeanCachePolicy(edges, settings) for settings in EDGE_SETTINGS), key=mean_loss)
+def pool_of_pairs(
+    searches: Sequence[AnchorSearch],
+    warm_start: Schedule,
+    look_backs: Callable[[tuple[int, ...]], tuple[int, ...]],
+) -> list[Schedule]:
+    """What searches of single pairs found, for all pairs to judge.
+
+    Each pair's best few, the barycentre of the pairs' best, and the warm start, so that the anchor
+    is never worse than that over the calibration pairs.
+    """
+    best = [search.best(BEST_OF_EACH_PAIR) for search in searches]
+    mean = wasserstein_barycentre([each[0].schedule for each in best], warm_start.budget)
+    barycentre = Schedule(mean, warm_start.num_inference_steps, look_backs(mean))
+    found = [trial.schedule for each in best for trial in each]
+    return list(dict.fromkeys([warm_start, barycentre, *found]))
+
+
+def best_of_pool(pool: Sequence[Schedule], losses: Losses) -> list[Schedule]:
+    """The pool's best, best first, none worse than the warm start, its first schedule."""
+    scored = [Trial(schedule, loss) for schedule, loss in zip(pool, losses(pool), strict=True)]
+    ranked = sorted(scored, key=lambda trial: trial.loss)
+    return [trial.schedule for trial in ranked if trial.loss <= scored[0].loss][:POOL_SIZE]
 
 
 def choose_anchor(
-    pool: Sequence[Trial],
+    pool: Sequence[Schedule],
     graph: MeanCachePolicy,
     reference: Schedule,
     budgets: Sequence[int],
-    loss: Callable[[Schedule], float],
-    on_tried: Callable[[], None] = lambda: None,
+    losses: Losses,
 ) -> OTCachePolicy:
     """The anchor of the pool, and the rho, whose predictions have the lowest mean loss.
 
@@ -69,22 +109,22 @@ def choose_anchor(
     for the best anchor, the anchor for that rho, and rho once more for that anchor.
     """
 
-    def mean_loss(policy: OTCachePolicy) -> float:
-        mean = _mean_loss(policy, budgets, loss)
-        on_tried()
-        return mean
-
     def best_of(anchors: Sequence[Schedule], rhos: Sequence[float]) -> OTCachePolicy:
-        family = (
+        family = [
             OTCachePolicy(anchor, reference, rho, graph.edges, graph.settings)
             for anchor, rho in product(anchors, rhos)
-        )
-        return min(family, key=mean_loss)
+        ]
+        return _best_policy(family, budgets, losses)
 
-    first = best_of([pool[0].schedule], RHOS)
-    second = best_of([trial.schedule for trial in pool], [first.rho])
+    first = best_of(pool[:1], RHOS)
+    second = best_of(pool, [first.rho])
     return best_of([second.anchor], RHOS)
 
 
-def _mean_loss(policy: Policy, budgets: Sequence[int], loss: Callable[[Schedule], float]) -> float:
-    return sum(loss(policy.schedule(budget)) for budget in budgets) / len(budgets)
+def _best_policy(
+    policies: Sequence[AnyPolicy], budgets: Sequence[int], losses: Losses
+) -> AnyPolicy:
+    """The policy with the lowest mean loss over the budgets, the first of several."""
+    schedules = [policy.schedule(budget) for policy in policies for budget in budgets]
+    means = np.reshape(losses(schedules), (len(policies), len(budgets))).mean(axis=1)
+    return policies[int(means.argmin())]

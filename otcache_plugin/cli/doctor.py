@@ -101,7 +101,10 @@ def _plugins() -> str:
     broken = host.broken()
     if broken:
         raise RuntimeError("; ".join(f"{each.name}: {each.error}" for each in broken))
-    return f"{', '.join(host.policies)}; executors {', '.join(host.executors)}"
+    return (
+        f"{', '.join(host.policies)}; executors {', '.join(host.executors)}; "
+        f"metrics {', '.join(host.metrics)}"
+    )
 
 
 def _bundled() -> str:

@@ -13,7 +13,7 @@ from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
 
 
 def plugins(json: Json = False) -> None:
-    """List policies, executors and plugins."""
+    """List policies, executors, metrics and plugins."""
     host = plugin_host()
     if json:
         print_json(
@@ -23,6 +23,7 @@ def plugins(json: Json = False) -> None:
                 "executors": {
                     name: host.executors.get(name).description for name in host.executors
                 },
+                "metrics": {name: host.metrics.get(name).description for name in host.metrics},
             }
         )
         return
@@ -33,7 +34,7 @@ def plugins(json: Json = False) -> None:
 
 def _names(host: PluginHost) -> Table:
     table = Table("kind", "name", "what it is", "from", box=None, pad_edge=False)
-    for registry in (host.policies, host.executors):
+    for registry in (host.policies, host.executors, host.metrics):
         for name in registry:
             description = escape(registry.get(name).description)
             table.add_row(registry.kind, name, description, registry.distribution_of(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otcache_plugin.evaluation.pairs import Pair, generate
+from otcache_plugin.evaluation.outputs import SPACES, Outputs, generate_outputs
 from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.plan import SchedulePlan
 
@@ -12,23 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
-    import torch
     from diffusers import DiffusionPipeline
     from numpy.typing import NDArray
     from otcache_policies import Schedule
 
     from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.evaluation.outputs import Space
+    from otcache_plugin.evaluation.pairs import Pair
 
 
 class Evaluator:
-    """Runs schedules on a pipeline and compares each picture with the full run's.
+    """Runs schedules on a pipeline and compares what each gives with the full run's outputs.
 
     Args:
         pipe: a pipeline without any cache enabled.
         pairs: what to generate.
-        call_arguments: further arguments of every pipeline call.
+        call_arguments: further arguments of every pipeline call; its steps are the full run's.
         batch_size: pairs per call.
-        reference: the full runs' ``(N, 3, H, W)`` pictures, generated when not at hand.
+        reference: the full runs' outputs, generated when not at hand.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Evaluator:
         pairs: Sequence[Pair],
         call_arguments: Mapping[str, Any],
         batch_size: int = 64,
-        reference: torch.Tensor | None = None,
+        reference: Outputs | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
         self._pipe = pipe
@@ -45,28 +46,41 @@ class Evaluator:
         self._batch_size = batch_size
         self._executor = VelocityExecutor()
         self._values: dict[tuple[Schedule, str], NDArray[np.float64]] = {}
-        self.reference = self._generate() if reference is None else reference
+        self._reference = reference
         self.evaluations = 0
 
-    def _generate(self) -> torch.Tensor:
-        return generate(self._pipe, self.pairs, self._call_arguments, self._batch_size)
+    def reference(self, spaces: frozenset[Space] = SPACES) -> Outputs:
+        """The full runs' outputs, generated when they are first asked for in a space."""
+        known = self._reference
+        if known is None or ("pictures" in spaces and known.pictures is None):
+            known = self._generate(self._call_arguments, spaces)
+            self._reference = known
+        return known
 
-    def pictures(self, schedule: Schedule) -> torch.Tensor:
-        """The pairs' pictures with this schedule, ``(N, 3, H, W)`` in [0, 1]."""
+    def outputs(self, schedule: Schedule, spaces: frozenset[Space] = SPACES) -> Outputs:
+        """The pairs' outputs with this schedule, in as many steps as it is for.
+
+        Fewer steps than the full run's are fewer true steps: ``Schedule.full(10)`` is what the
+        pipeline gives when it is asked for 10 and nothing is cached.
+        """
+        steps = {"num_inference_steps": schedule.num_inference_steps}
         activation = self._executor.apply(self._pipe, SchedulePlan(schedule), {})
         try:
-            return self._generate()
+            return self._generate({**self._call_arguments, **steps}, spaces)
         finally:
             activation.remove()
+
+    def _generate(self, call_arguments: Mapping[str, Any], spaces: frozenset[Space]) -> Outputs:
+        return generate_outputs(self._pipe, self.pairs, call_arguments, self._batch_size, spaces)
 
     def values(self, schedule: Schedule, *metrics: Metric) -> list[NDArray[np.float64]]:
         """``(N,)`` values per metric; an identical schedule is not run again."""
         if any((schedule, metric.name) not in self._values for metric in metrics):
-            pictures = self.pictures(schedule)
+            spaces = frozenset(metric.space for metric in metrics)
+            reference, outputs = self.reference(spaces), self.outputs(schedule, spaces)
             self.evaluations += 1
             for metric in metrics:
-                compared = metric.compare(pictures, self.reference)
-                self._values[schedule, metric.name] = compared.numpy()
+                self._values[schedule, metric.name] = metric.values(outputs, reference)
         return [self._values[schedule, metric.name] for metric in metrics]
 
     def loss(self, schedule: Schedule, metric: Metric) -> float:

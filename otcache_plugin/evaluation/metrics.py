@@ -1,4 +1,4 @@
-"""Metrics by name: how far a cached run's picture is from the full run's."""
+"""Metrics by name: how far a cached run's outputs are from the full run's."""
 
 from __future__ import annotations
 
@@ -7,31 +7,43 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
-from otcache_policies import OTCacheError
+from otcache_policies import FieldError, OTCacheError
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from otcache_plugin.errors import UnknownNameError
+from otcache_plugin.errors import PluginError, UnknownNameError
+from otcache_plugin.manager import plugin_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from otcache_plugin.evaluation.outputs import Outputs, Space
+
 BEST_PSNR = 100.0
 """dB given to identical pictures, whose ratio is infinite."""
+
+SLICE = 16
+"""Pictures, or pairs' latents, that are compared at a time: networks need memory for each."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A distance or similarity of pictures.
+    """A distance or similarity of outputs.
 
     Attributes:
         name: as it stands in documents and tables.
         unit: printed behind values, may be empty.
+        space: what is compared: single pictures, a video's frame by frame, or latents.
         higher_is_better: the direction of quality.
-        compare: candidate and reference, both ``(N, 3, H, W)`` in [0, 1], to ``(N,)`` values.
+        compare: candidate and reference, both ``(M, 3, H, W)`` pictures in [0, 1] or ``(M, …)``
+            latents, to ``(M,)`` values.
     """
 
     name: str
     unit: str
+    space: Space
     higher_is_better: bool
     compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -39,14 +51,60 @@ class Metric:
         """A value turned so that smaller is better."""
         return -value if self.higher_is_better else value
 
+    def values(self, candidate: Outputs, reference: Outputs) -> NDArray[np.float64]:
+        """``(N,)`` values, one per pair: a video's is the mean over its frames.
+
+        Raises:
+            FieldError: pictures are to be compared and were not decoded, or shapes differ.
+        """
+        ours, theirs = (
+            self._compared("candidate", candidate),
+            self._compared("reference", reference),
+        )
+        if ours.shape != theirs.shape:
+            raise FieldError(
+                "candidate",
+                tuple(ours.shape),
+                f"the {self.space} of the reference are of shape {tuple(theirs.shape)}",
+                "Generate both from the same pairs with the same arguments",
+            )
+        if self.space == "latents":
+            return self._in_slices(ours, theirs)
+        frames = self._in_slices(ours.flatten(0, 1), theirs.flatten(0, 1))
+        means: NDArray[np.float64] = frames.reshape(ours.shape[:2]).mean(axis=1)
+        return means
+
+    def _compared(self, side: str, outputs: Outputs) -> torch.Tensor:
+        if self.space == "latents":
+            return outputs.latents
+        if outputs.pictures is None:
+            raise FieldError(
+                "metric",
+                self.name,
+                f"compares pictures, and those of the {side} were not decoded",
+                "Generate them with spaces={'pictures'}, or use a metric of latents",
+            )
+        return outputs.pictures
+
+    def _in_slices(self, ours: torch.Tensor, theirs: torch.Tensor) -> NDArray[np.float64]:
+        values = [
+            self.compare(ours[start : start + SLICE], theirs[start : start + SLICE])
+            for start in range(0, len(ours), SLICE)
+        ]
+        compared: NDArray[np.float64] = torch.cat(values).double().cpu().numpy()
+        return compared
+
 
 def _psnr(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    error = (candidate.double() - reference.double()).square().flatten(1).mean(1)
-    return (-10.0 * error.log10()).clamp(max=BEST_PSNR)
+    return (-10.0 * _mse(candidate, reference).log10()).clamp(max=BEST_PSNR)
 
 
 def _mse(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return (candidate.double() - reference.double()).square().flatten(1).mean(1)
+
+
+def _l1(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    return (candidate.double() - reference.double()).abs().flatten(1).mean(1)
 
 
 def _ssim(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -62,38 +120,56 @@ def _lpips_network(backbone: str) -> torch.nn.Module:
     import lpips
 
     try:
-        return lpips.LPIPS(net=backbone, verbose=False).eval()
+        network: torch.nn.Module = lpips.LPIPS(net=backbone, verbose=False).eval()
     except OSError as error:
         raise OTCacheError(
             f"lpips needs the pretrained weights of {backbone}, which torchvision downloads when "
             f"they are first used, and could not ({error}). Connect once, or use another metric: "
             "psnr, ssim or mse."
         ) from error
+    return network
 
 
-def _lpips(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        distances = _lpips_network("alex")(candidate, reference, normalize=True)
-    return distances.flatten().double()
+def _lpips(backbone: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def compare(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        network = _lpips_network(backbone).to(candidate.device)
+        with torch.no_grad():
+            distances: torch.Tensor = network(candidate, reference, normalize=True)
+        return distances.flatten().double()
+
+    return compare
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("psnr", "dB", higher_is_better=True, compare=_psnr),
-        Metric("ssim", "", higher_is_better=True, compare=_ssim),
-        Metric("mse", "", higher_is_better=False, compare=_mse),
-        Metric("lpips", "", higher_is_better=False, compare=_lpips),
+        Metric("psnr", "dB", "pictures", higher_is_better=True, compare=_psnr),
+        Metric("ssim", "", "pictures", higher_is_better=True, compare=_ssim),
+        Metric("mse", "", "pictures", higher_is_better=False, compare=_mse),
+        Metric("lpips", "", "pictures", higher_is_better=False, compare=_lpips("alex")),
+        Metric("lpips-vgg", "", "pictures", higher_is_better=False, compare=_lpips("vgg")),
+        Metric("latent-l1", "", "latents", higher_is_better=False, compare=_l1),
+        Metric("latent-mse", "", "latents", higher_is_better=False, compare=_mse),
     )
 }
+"""The built-in ones, which ``otcache_plugin.builtin`` registers."""
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of that name.
+    """The metric that is registered under that name.
 
     Raises:
         UnknownNameError: there is none; the message lists those there are.
+        PluginError: what is registered calls itself otherwise.
     """
-    if name not in METRICS:
-        raise UnknownNameError("metric", name, "no such metric", f"Use {', '.join(METRICS)}")
-    return METRICS[name]
+    host = plugin_host()
+    try:
+        metric = host.metrics.get(name).make()
+    except UnknownNameError as error:
+        raise host.mention_broken(error) from None
+    if metric.name != name:
+        raise PluginError(
+            f"{host.metrics.distribution_of(name)} registers the metric {name!r}, which calls "
+            f"itself {metric.name!r}: documents would name a metric that nobody finds. Rename one."
+        )
+    return metric

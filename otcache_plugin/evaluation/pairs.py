@@ -1,15 +1,16 @@
-"""Prompt-seed pairs, and what a pipeline makes of them."""
+"""Prompt-seed pairs, and the pictures that an image pipeline makes of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
+from otcache_plugin.evaluation.outputs import generate_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
     from diffusers import DiffusionPipeline
 
 
@@ -21,7 +22,6 @@ class Pair:
     seed: int
 
 
-@torch.no_grad()
 def generate(
     pipe: DiffusionPipeline,
     pairs: Sequence[Pair],
@@ -39,14 +39,6 @@ def generate(
     Returns:
         ``(len(pairs), 3, H, W)`` float32 in [0, 1] on the CPU.
     """
-    pictures = []
-    for start in range(0, len(pairs), batch_size):
-        batch = pairs[start : start + batch_size]
-        output = pipe(
-            prompt=[pair.prompt for pair in batch],
-            generator=[torch.Generator().manual_seed(pair.seed) for pair in batch],
-            output_type="pt",
-            **call_arguments,
-        )
-        pictures.append(output.images.float().cpu())
-    return torch.cat(pictures)
+    pictures = generate_outputs(pipe, pairs, call_arguments, batch_size).pictures
+    assert pictures is not None
+    return pictures.squeeze(1)

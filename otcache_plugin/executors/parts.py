@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.hooks import HookRegistry
 
 from otcache_plugin.errors import ExecutionError, PipelineError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from diffusers import DiffusionPipeline
 
@@ -43,26 +44,6 @@ def find_scheduler(pipe: DiffusionPipeline) -> Any:
     return scheduler
 
 
-def find_euler_scheduler(pipe: DiffusionPipeline) -> FlowMatchEulerDiscreteScheduler:
-    """The pipeline's scheduler; raises PipelineError unless it takes Euler steps of a velocity."""
-    scheduler = find_scheduler(pipe)
-    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        raise PipelineError(
-            "scheduler",
-            type(scheduler).__name__,
-            "the average velocity is defined for Euler steps of a flow-matching velocity",
-            "Use a FlowMatchEulerDiscreteScheduler, or executor='blocks'",
-        )
-    if scheduler.config.get("stochastic_sampling"):
-        raise PipelineError(
-            "scheduler.stochastic_sampling",
-            True,
-            "its steps add noise, so the latents' displacement is not an average velocity",
-            "Set stochastic_sampling=False, or use executor='blocks'",
-        )
-    return scheduler
-
-
 def remove_hook(denoiser: torch.nn.Module, name: str) -> None:
     """Takes a hook off; when it was the last one, ``forward`` is the class's again."""
     HookRegistry.check_if_exists_or_initialize(denoiser).remove_hook(name, recurse=False)
@@ -87,4 +68,13 @@ def require_same_scheduler(pipe: DiffusionPipeline, hooked: Any) -> None:
         raise ExecutionError(
             "the pipeline's scheduler was replaced after enable_cache, so its steps cannot be "
             "followed. Call cache_dit.enable_cache(pipe, policy=…) again."
+        )
+
+
+def refuse_token_noise_levels(step_arguments: Mapping[str, Any]) -> None:
+    """Raises ExecutionError when a step gives every token a noise level of its own."""
+    if step_arguments.get("per_token_timesteps") is not None:
+        raise ExecutionError(
+            "this pipeline denoises tokens at different noise levels (per_token_timesteps), "
+            "which the velocity executor cannot follow. Use executor='blocks'."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,14 @@ class MethodHook:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the replacement, or what it stood in for once removed."""
         return self._replacement(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """What a copy of the instance gets: its own method, unhooked.
+
+        Pipelines that denoise two things at once (LTX-2's audio) copy their scheduler. The hook's
+        replacement holds the pipeline, which must not be copied with it.
+        """
+        return copy.deepcopy(self.original, memo)
 
     def remove(self) -> None:
         """Gives the instance back what it had, as soon as nothing lies on top any more."""

@@ -3,8 +3,8 @@
 A hook on the transformer short-circuits its forward on cached steps, whatever the number of calls
 per step (guidance as two calls, as one doubled batch, or none); what the pipeline then makes of
 the stale output does not matter, because the model output that reaches ``scheduler.step`` is
-replaced by the average-velocity estimate. Everything sits on the instances of one pipeline and is
-taken off again by ``remove``.
+replaced by the estimate: the average velocity, or the last one again where the scheduler takes no
+Euler steps. Everything sits on the instances of one pipeline and is taken off again by ``remove``.
 
 A run begins at ``scheduler.set_timesteps``: the state of any earlier run, finished or interrupted,
 is dropped there, and the schedule is resolved from the sigmas that the scheduler then has.
@@ -24,18 +24,25 @@ from otcache_plugin.errors import ArgumentError, ExecutionError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.parts import (
     find_denoisers,
-    find_euler_scheduler,
+    find_scheduler,
+    refuse_token_noise_levels,
     remove_hook,
     require_same_scheduler,
     transformer_not_called,
 )
 from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
+from otcache_plugin.executors.schedulers import (
+    Estimate,
+    require_look_backs,
+    supported_estimate,
+)
+from otcache_plugin.plan import SchedulePlan
 from otcache_plugin.report import planned_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+    from diffusers import DiffusionPipeline
 
     from otcache_plugin.plan import Plan, Resolution
     from otcache_plugin.report import RunReport
@@ -45,7 +52,7 @@ BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers"
 
 
 class VelocityExecutor:
-    """Skips the whole transformer on cached steps and estimates the average velocity."""
+    """Skips the whole transformer on cached steps and estimates their velocity."""
 
     name: ClassVar[str] = "velocity"
 
@@ -65,16 +72,19 @@ class VelocityExecutor:
 
         Raises:
             ArgumentError: a block-cache argument was given.
-            PipelineError: no denoiser, or a scheduler whose step is not the Euler step of a
-                velocity.
+            PipelineError: no denoiser, or a scheduler with which no estimate is known to be
+                right, or not the one that an explicit schedule asks for.
         """
         refuse_block_cache_arguments(cache_dit_arguments)
-        scheduler = find_euler_scheduler(pipe)
+        scheduler = find_scheduler(pipe)
+        estimate = supported_estimate(scheduler)
+        if isinstance(plan, SchedulePlan):
+            require_look_backs(scheduler, plan.schedule)
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
             activation.original("enable_cache")(pipe, **others)
-        return VelocityActivation(plan, find_denoisers(pipe), scheduler, pipe)
+        return VelocityActivation(plan, find_denoisers(pipe), scheduler, estimate, pipe)
 
 
 def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None:
@@ -146,13 +156,15 @@ class VelocityActivation:
         self,
         plan: Plan,
         denoisers: tuple[torch.nn.Module, ...],
-        scheduler: FlowMatchEulerDiscreteScheduler,
+        scheduler: Any,
+        estimate: Estimate,
         pipe: DiffusionPipeline,
     ) -> None:
         self.plan = plan
         self._pipe = pipe
         self._denoisers = denoisers
         self._scheduler = scheduler
+        self._estimate = estimate
         self._run: _Run | None = None
         self._run_pending = False
         for denoiser in denoisers:
@@ -197,6 +209,7 @@ class VelocityActivation:
     def _begin(self, begin: int) -> None:
         sigmas = self._scheduler.sigmas[begin:].float()
         resolution = self.plan.resolve(sigmas.double().cpu().numpy())
+        require_look_backs(self._scheduler, resolution.schedule)
         self._run = _Run(resolution, sigmas, begin)
         self._run_pending = False
 
@@ -215,11 +228,7 @@ class VelocityActivation:
         run = self._run
         if run is None or run.finished:
             raise transformer_not_called()
-        if kwargs.get("per_token_timesteps") is not None:
-            raise ExecutionError(
-                "this pipeline denoises tokens at different noise levels (per_token_timesteps), "
-                "which the velocity executor cannot follow. Use executor='blocks'."
-            )
+        refuse_token_noise_levels(kwargs)
         run = self._align(run, timestep)
         velocity = self._velocity(run, model_output)
         result = self._scheduler_hooks.original_step(velocity, timestep, sample, *args, **kwargs)
@@ -250,6 +259,8 @@ class VelocityActivation:
 
     def _velocity(self, run: _Run, model_output: torch.Tensor) -> torch.Tensor:
         if not run.schedule.is_computed(run.step):
+            if self._estimate is Estimate.PLAIN_REUSE:
+                return run.log[-1].velocity
             look_back = run.schedule.look_back_at(run.step)
             sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
             return estimate_velocity(run.log, look_back, sigma, sigma_next)

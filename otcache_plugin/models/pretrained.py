@@ -11,34 +11,47 @@ from diffusers import DiffusionPipeline
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models.precision import convert
-from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.models.setups import ModelSetup, SetupDefaults
 from otcache_plugin.origin import ModelOrigin, find_origin
+from otcache_plugin.prompts.files import (
+    Prompts,
+    calibration_prompts,
+    evaluation_prompts,
+    read_prompts,
+    require_disjoint,
+)
 
-FEWEST_PROMPTS = 3
+LARGE_MODEL = SetupDefaults("lpips", pairs=50, held_out_pairs=50, batch_size=1)
 OWN_CALL_ARGUMENTS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
 GUIDANCE_WORDS = ("guidance", "cfg")
 """What the names of guidance arguments have in common."""
 
 
 def load_pretrained_setup(
-    model: str, revision: str | None, prompts: Path | None, call_arguments: str
+    model: str,
+    revision: str | None,
+    prompts: Path | None,
+    call_arguments: str,
+    evaluation: Path | None = None,
 ) -> ModelSetup:
-    """Loads an image pipeline to calibrate, in half precision on a GPU when there is one.
+    """Loads a pipeline to calibrate, in half precision on a GPU when there is one.
 
     Args:
         model: Hub id, or a folder that ``save_pretrained`` wrote.
         revision: commit sha on the Hub; for a folder, what the document shall call its weights.
-        prompts: text file, one prompt per line; every third one is held out.
+        prompts: file of prompts to calibrate on; None for those that ship with the package.
         call_arguments: JSON object of further arguments of every pipeline call.
+        evaluation: file of held-out prompts; likewise.
 
     Raises:
-        ArgumentError: a file or value cannot be used, or the model cannot be loaded.
+        ArgumentError: a file or value cannot be used, a prompt is in both files, or the model
+            cannot be loaded.
         DocumentNotFoundError: the model's revision is unknown.
     """
     is_folder = Path(model).is_dir()
     if not is_folder and "/" not in model:
         raise _not_a_model(model, "no such folder, and a Hub id is of the form org/name")
-    texts = read_prompts(prompts)
+    to_calibrate, held_out = _read_both(prompts, evaluation)
     arguments = _parse_call_arguments(call_arguments)
     on_gpu = torch.cuda.is_available()
     try:
@@ -59,9 +72,10 @@ def load_pretrained_setup(
         pipe.to("cuda" if on_gpu else "cpu"),
         arguments,
         {name: float(value) for name, value in arguments.items() if _is_guidance(name, value)},
-        tuple(text for index, text in enumerate(texts) if index % 3 != 2),
-        tuple(texts[2::3]),
+        to_calibrate.texts,
+        held_out.texts,
         _origin(pipe, model, revision, is_folder),
+        LARGE_MODEL,
     )
 
 
@@ -70,39 +84,13 @@ def _not_a_model(model: str, problem: str) -> ArgumentError:
     return ArgumentError("MODEL", model, problem, remedy)
 
 
-def read_prompts(path: Path | None) -> list[str]:
-    """The prompts of a text file, one per line, empty lines passed over.
-
-    Raises:
-        ArgumentError: there is no such file, it has too few prompts, or one twice.
-    """
-    if path is None:
-        raise ArgumentError(
-            "--prompts",
-            None,
-            "only the models that ship with the package bring prompts of their own",
-            "Pass --prompts FILE, a text file with one prompt per line",
-        )
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(
-            "--prompts", str(path), f"it cannot be read ({error})", "Pass a UTF-8 text file"
-        ) from error
-    prompts = [line.strip() for line in lines if line.strip()]
-    twice = [prompt for prompt in dict.fromkeys(prompts) if prompts.count(prompt) > 1]
-    if twice:
-        raise ArgumentError(
-            "--prompts", twice[0], "this prompt stands in the file twice", "Leave one of them out"
-        )
-    if len(prompts) < FEWEST_PROMPTS:
-        raise ArgumentError(
-            "--prompts",
-            str(path),
-            f"{len(prompts)} prompts",
-            f"Use {FEWEST_PROMPTS} or more: every third one is held out for evidence",
-        )
-    return prompts
+def _read_both(calibration: Path | None, evaluation: Path | None) -> tuple[Prompts, Prompts]:
+    to_calibrate = read_prompts(calibration, "--prompts") if calibration is not None else calibration_prompts()
+    held_out = (
+        read_prompts(evaluation, "--evaluation-prompts") if evaluation is not None else evaluation_prompts()
+    )
+    require_disjoint(to_calibrate, held_out)
+    return to_calibrate, held_out
 
 
 def _parse_call_arguments(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.origin import ModelOrigin, find_origin
+from otcache_plugin.prompts.files import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,27 @@ SEEDS_PER_CALIBRATION = 10_000
 
 
 @dataclass(frozen=True)
+class SetupDefaults:
+    """How a model is calibrated unless it is said otherwise.
+
+    Attributes:
+        metric: what pictures are compared by.
+        pairs: prompt-seed pairs to calibrate on.
+        held_out_pairs: pairs of the evidence.
+        batch_size: pairs per pipeline call.
+    """
+
+    metric: str
+    pairs: int
+    held_out_pairs: int
+    batch_size: int
+
+
+SMALL_MODEL = SetupDefaults("psnr", pairs=96, held_out_pairs=64, batch_size=16)
+"""For pictures of 32 × 32 pixels, which say nothing to a perceptual metric and cost little."""
+
+
+@dataclass(frozen=True)
 class ModelSetup:
     """A pipeline and how it is calibrated and evaluated.
 
@@ -38,6 +60,8 @@ class ModelSetup:
         calibration_prompts: to calibrate on.
         held_out_prompts: disjoint from them, for evidence.
         origin: the model revision that documents are keyed by.
+        defaults: of the calibration.
+        free_text_encoders: whether they are to go once all prompts are encoded.
     """
 
     name: str
@@ -47,6 +71,8 @@ class ModelSetup:
     calibration_prompts: tuple[str, ...]
     held_out_prompts: tuple[str, ...]
     origin: ModelOrigin
+    defaults: SetupDefaults = SMALL_MODEL
+    free_text_encoders: bool = False
 
     def calibration_pairs(self, count: int, seed: int = 0) -> list[Pair]:
         """``count`` pairs to calibrate on, spread over the prompts.
@@ -72,7 +98,12 @@ class ModelSetup:
     @property
     def prompts_digest(self) -> str:
         """SHA-256 of the calibration prompts."""
-        return hashlib.sha256("\n".join(self.calibration_prompts).encode()).hexdigest()
+        return Prompts(self.calibration_prompts).digest
+
+    @property
+    def held_out_digest(self) -> str:
+        """SHA-256 of the held-out prompts."""
+        return Prompts(self.held_out_prompts).digest
 
 
 def _pairs(prompts: Sequence[str], count: int, first_seed: int) -> list[Pair]:

@@ -59,13 +59,16 @@ class EdgeSettings:
 class EdgeTable:
     """Velocity errors of every edge, with the noise schedule that they were measured on.
 
-    Both arrays are copied and made read-only. Tables compare by identity.
+    The arrays are copied and made read-only. Tables compare by identity.
 
     Args:
         velocity_errors: float32 of shape (T, T, K): entry [i, j, k-1] is L_k(i → j), the mean
             absolute error of the average velocity, in the units of the velocity. 0 where
             j == i + 1, +inf where j <= i, finite and not negative elsewhere.
         sigmas: float64 of shape (T+1,), strictly decreasing.
+        spread: float32 of the errors' shape: the standard deviation of each entry over the pairs
+            of prompt and seed that it is the mean of. 0 where nothing is cached or there is no
+            edge, finite and not negative elsewhere. None where it was not measured.
 
     Raises:
         EdgeTableError: Any of this does not hold.
@@ -73,22 +76,25 @@ class EdgeTable:
 
     velocity_errors: NDArray[np.float32]
     sigmas: NDArray[np.float64]
+    spread: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        remedy = "Pass a float32 array of shape (T, T, K)"
-        numbers = as_array("velocity_errors", self.velocity_errors, EdgeTableError, remedy)
-        with np.errstate(over="ignore"):  # What is too large becomes +inf, and is refused as that.
-            errors = numbers.astype(np.float32)
+        errors = _as_float32("velocity_errors", self.velocity_errors)
         _check_errors(errors)
         sigmas = as_sigmas("sigmas", self.sigmas, errors.shape[0], EdgeTableError)
         errors.flags.writeable = False
         sigmas.flags.writeable = False
         object.__setattr__(self, "velocity_errors", errors)
         object.__setattr__(self, "sigmas", sigmas)
+        if self.spread is not None:
+            spread = _as_float32("spread", self.spread)
+            _check_spread(spread, errors.shape)
+            spread.flags.writeable = False
+            object.__setattr__(self, "spread", spread)
 
-    def __reduce__(self) -> tuple[type[EdgeTable], tuple[NDArray[np.float32], NDArray[np.float64]]]:
+    def __reduce__(self) -> tuple[type[EdgeTable], tuple[NDArray[np.generic] | None, ...]]:
         # Rebuilt through the constructor: an unpickled array would be writable again.
-        return EdgeTable, (self.velocity_errors, self.sigmas)
+        return EdgeTable, (self.velocity_errors, self.sigmas, self.spread)
 
     @property
     def num_inference_steps(self) -> int:
@@ -170,21 +176,57 @@ class EdgeTable:
         return look_back
 
 
+def _as_float32(field: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+    numbers = as_array(field, value, EdgeTableError, "Pass a float32 array of shape (T, T, K)")
+    with np.errstate(over="ignore"):  # What is too large becomes +inf, and is refused as that.
+        return numbers.astype(np.float32)
+
+
 def _check_errors(errors: NDArray[np.float32]) -> None:
     field = "velocity_errors"
     if errors.ndim != 3 or errors.shape[0] != errors.shape[1] or 0 in errors.shape:
         raise EdgeTableError(
             field, errors.shape, "not of shape (T, T, K)", "Pass one table of T by T per look-back"
         )
-    total = errors.shape[0]
-    start, end = np.indices((total, total))
-    for where, valid, problem, remedy in (
-        (end <= start, errors == np.inf, "must be +inf, there is no edge", "Set j <= i to +inf"),
-        (end == start + 1, errors == 0, "must be 0, nothing is cached", "Set gap-1 edges to 0"),
-        (end > start + 1, np.isfinite(errors) & (errors >= 0), "not finite and >= 0", "Measure it"),
-    ):
+    gap = _gaps(len(errors))
+    _check_entries(
+        field,
+        errors,
+        (gap <= 0, errors == np.inf, "must be +inf, there is no edge", "Set j <= i to +inf"),
+        (gap == 1, errors == 0, "must be 0, nothing is cached", "Set gap-1 edges to 0"),
+        (gap > 1, np.isfinite(errors) & (errors >= 0), "not finite and >= 0", "Measure it"),
+    )
+
+
+def _check_spread(spread: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    field = "spread"
+    if spread.shape != shape:
+        problem = f"not of the velocity errors' shape {shape}"
+        raise EdgeTableError(field, spread.shape, problem, "Pass one entry per velocity error")
+    gap = _gaps(len(spread))
+    _check_entries(
+        field,
+        spread,
+        (gap <= 1, spread == 0, "must be 0, nothing is cached", "Set j <= i+1 to 0"),
+        (gap > 1, np.isfinite(spread) & (spread >= 0), "not finite and >= 0", "Measure it"),
+    )
+
+
+def _gaps(total: int) -> NDArray[np.int_]:
+    """Return j - i for every [i, j]."""
+    steps = np.arange(total)
+    return steps[None, :] - steps[:, None]
+
+
+def _check_entries(
+    field: str,
+    entries: NDArray[np.float32],
+    *rules: tuple[NDArray[np.bool_], NDArray[np.bool_], str, str],
+) -> None:
+    """Refuse the first entry that breaks a rule: where it holds, what is valid, problem, remedy."""
+    for where, valid, problem, remedy in rules:
         wrong = np.argwhere(where[:, :, None] & ~valid)
         if len(wrong):
             i, j, k = (int(index) for index in wrong[0])
             name = f"{field}[{i}, {j}, {k}]"
-            raise EdgeTableError(name, float(errors[i, j, k]), problem, remedy)
+            raise EdgeTableError(name, float(entries[i, j, k]), problem, remedy)

@@ -6,6 +6,7 @@ Wasserstein geodesic (arXiv 2606.31026, section 3.3); every budget between them 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
@@ -26,8 +27,9 @@ class OTCachePolicy:
     """Optimal-transport prediction between an anchor and a reference.
 
     At the anchor's and the reference's budget the calibrated schedule itself is returned. Between
-    them the steps are predicted; each segment's look-back is the best of the edge table or, without
-    a table, that of the segment of the nearer calibrated schedule in which its midpoint lies. With
+    them the steps are predicted; each segment's look-back is, where look-backs were calibrated,
+    that of the anchor's segment in which its midpoint lies, else the best of the edge table or,
+    without a table, that of the nearer calibrated schedule's segment. With
     a table the policy goes on above the reference's budget as MeanCache: there segments are short
     and the additive surrogate that it minimises is reliable, which is why the reference is taken
     from it in the first place.
@@ -39,9 +41,12 @@ class OTCachePolicy:
             calibrated per model; 1.3 is the paper's.
         edges: Edge table of the calibration, if at hand.
         settings: How to read the table.
+        look_backs: Look-backs that predictions inherit, one per segment of the anchor; None where
+            none were calibrated.
 
     Raises:
-        ScheduleError: The schedules differ in steps, or the anchor's budget is not the smaller.
+        ScheduleError: The schedules differ in steps, the anchor's budget is not the smaller, or
+            the look-backs do not fit the anchor.
         FieldError: rho is not finite and above 0.
         EdgeTableError: The table has another number of steps, or does not fit the settings.
     """
@@ -51,11 +56,14 @@ class OTCachePolicy:
     rho: float = 1.3
     edges: EdgeTable | None = None
     settings: EdgeSettings = field(default_factory=EdgeSettings)
+    look_backs: tuple[int, ...] | None = None
 
     name: ClassVar[str] = "otcache"
 
     def __post_init__(self) -> None:
         require_endpoints(self.anchor, self.reference)
+        if self.look_backs is not None:
+            object.__setattr__(self, "look_backs", self._profile(self.look_backs).look_backs)
         rho = as_positive("rho", self.rho, FieldError, "Use a number such as rho=1.3")
         object.__setattr__(self, "rho", rho)
         if self.edges is None:
@@ -99,10 +107,16 @@ class OTCachePolicy:
         return Schedule(steps, self.num_inference_steps, self._look_backs(steps))
 
     def _look_backs(self, steps: tuple[int, ...]) -> tuple[int, ...]:
+        midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
+        if self.look_backs is not None:
+            return inherited_look_backs(steps, self._profile(self.look_backs), midpoints)
         if self.edges is not None:
             return self.edges.look_backs(steps, self.settings)
         to_anchor = len(steps) - self.anchor.budget
         to_reference = self.reference.budget - len(steps)
         nearer = self.anchor if to_anchor < to_reference else self.reference
-        midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
         return inherited_look_backs(steps, nearer, midpoints)
+
+    def _profile(self, look_backs: Sequence[int]) -> Schedule:
+        """Return the anchor with these look-backs."""
+        return self.anchor.with_look_backs(look_backs)

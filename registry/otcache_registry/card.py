@@ -3,26 +3,77 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Collection
+from statistics import median
 
 from .document import EvidenceRow, PolicyDocument, ScheduleRecord
 from .drawing import draw_schedule
+from .folder import FIGURES_FOLDER
 
 __all__ = ["render_card"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
+_FIGURES = {
+    "schedules.png": (
+        "Curves of the anchor, the predicted and the reference schedule",
+        "Where the computed steps lie: a curve is flat where they are dense, and the dashed line "
+        "is even spacing.",
+    ),
+    "gaps.png": (
+        "Gap of every segment of the anchor, the predicted and the reference schedule",
+        "How far apart neighbouring computed steps are, over the course of the run.",
+    ),
+    "quality.png": (
+        "Mean of each metric against the budget, one line per policy, with error bars",
+        "Held-out mean of each policy against the budget, with 95 % confidence interval.",
+    ),
+    "differences.png": (
+        "Paired difference of OTCache to MeanCache against the budget, with error bars",
+        "OTCache minus MeanCache on the same pairs, with 95 % confidence interval: one that "
+        "crosses zero leaves open which of them is better.",
+    ),
+    "search.png": (
+        "Best value so far of the anchor search against the trial",
+        "How the anchor search went on the calibration pairs, from its warm start on.",
+    ),
+}
+"""Alternative text and sentence of each figure that is shown."""
 
-def render_card(document: PolicyDocument) -> str:
-    """Return the card, with the Hub's YAML front matter, ending in a newline."""
+_METRICS = {
+    "psnr": "PSNR in dB, more is better",
+    "ssim": "SSIM, more is better",
+    "mse": "Mean squared error, less is better",
+    "lpips": "LPIPS, less is better",
+}
+
+_SEARCHES = {
+    "joint": "joint, on all pairs at once",
+    "per-pair": "per pair, each on its own",
+}
+
+
+def render_card(document: PolicyDocument, figures: Collection[str] = ()) -> str:
+    """Return the card, with the Hub's YAML front matter, ending in a newline.
+
+    Args:
+        document: The document.
+        figures: Names of the files beside it in `figures/`. Shown are "schedules.png", "gaps.png",
+            "quality.png", "differences.png" and "search.png".
+    """
     sections = (
         _front_matter(document),
         _introduction(document),
         _use(document),
         _schedules(document),
+        *_pictures(figures, "schedules.png", "gaps.png"),
         _evidence(document),
+        *_pictures(figures, "quality.png", "differences.png"),
         _calibration(document),
+        *_pictures(figures, "search.png"),
     )
     return "\n\n".join(sections) + "\n"
 
@@ -82,40 +133,67 @@ rho = {document.rho:g}.
 ```"""
 
 
+def _pictures(figures: Collection[str], *names: str) -> list[str]:
+    paragraphs = []
+    for name in names:
+        if name in figures:
+            alternative, sentence = _FIGURES[name]
+            paragraphs += [sentence, f"![{alternative}]({FIGURES_FOLDER}/{name})"]
+    return paragraphs
+
+
 def _evidence(document: PolicyDocument) -> str:
     if not document.evidence:
         return "## Evidence\n\nNo held-out figures yet."
-    rows = "\n".join(_evidence_row(row) for row in document.evidence)
-    return f"""## Evidence
+    metrics = dict.fromkeys(row.metric for row in document.evidence)
+    tables = (
+        _evidence_table(metric, [row for row in document.evidence if row.metric == metric])
+        for metric in metrics
+    )
+    introduction = """## Evidence
 
-Held-out prompt-seed pairs, none of them used in the calibration. Differences are on the same \
-pairs, with the 95 % confidence interval of their mean.
-
-| Policy | Budget | Metric | Mean | Standard error | Pairs | Compared to | Difference \
-| 95 % interval | Better on |
-|---|---|---|---|---|---|---|---|---|---|
-{rows}"""
+Measured on held-out prompt-seed pairs, none of them used in the calibration: each mean with its \
+standard error. Differences are on the same pairs, with the 95 % confidence interval of their mean \
+and the share of pairs on which the policy is the better one."""
+    return "\n\n".join([introduction, *tables])
 
 
-def _evidence_row(row: EvidenceRow) -> str:
+def _evidence_table(metric: str, rows: list[EvidenceRow]) -> str:
+    decimals = _decimals(median(row.standard_error for row in rows))
+    # By budget, and within one in the order of the document.
+    by_budget = sorted(rows, key=lambda row: row.budget)
+    lines = "\n".join(_evidence_row(row, decimals) for row in by_budget)
+    return f"""### {_METRICS.get(metric, _escape(metric))}
+
+| Budget | Policy | Mean | Pairs | Compared to | Difference | Better on |
+|---:|---|---:|---:|---|---:|---:|
+{lines}"""
+
+
+def _evidence_row(row: EvidenceRow, decimals: int) -> str:
     cells = [
-        _escape(row.policy),
         str(row.budget),
-        _escape(row.metric),
-        f"{row.mean:.4g}",
-        f"{row.standard_error:.2g}",
+        _escape(row.policy),
+        f"{row.mean:.{decimals}f} ± {row.standard_error:.{decimals}f}",
         str(row.pairs),
     ]
     if row.compared_to is None:
-        cells += [""] * 4
+        cells += [""] * 3
+    elif row.difference_low == row.difference_high == 0:
+        cells += [_escape(row.compared_to), "none", ""]
     else:
+        interval = f"[{row.difference_low:+.{decimals}f}, {row.difference_high:+.{decimals}f}]"
         cells += [
             _escape(row.compared_to),
-            f"{row.difference_mean:+.3g}",
-            f"{row.difference_low:+.3g} … {row.difference_high:+.3g}",
+            f"{row.difference_mean:+.{decimals}f} {interval}",
             f"{row.win_rate:.0%} of pairs",
         ]
     return f"| {' | '.join(cells)} |"
+
+
+def _decimals(error: float) -> int:
+    """Return the decimal places that show two significant digits of an error, 2 to 12."""
+    return min(max(1 - math.floor(math.log10(error)), 2), 12) if error > 0 else 2
 
 
 def _calibration(document: PolicyDocument) -> str:
@@ -125,14 +203,15 @@ def _calibration(document: PolicyDocument) -> str:
     )
     return f"""## Calibration
 
-- Anchor search: {_escape(calibration.metric)} on {calibration.pairs} pairs, seed \
-{calibration.seed}, up to {calibration.trials} trials; {calibration.evaluations} schedules run in \
-the whole calibration
-- Cost: {calibration.transformer_calls} transformer calls, {calibration.seconds:.0f} seconds on \
-{_escape(calibration.device)}
+- Pairs: {calibration.pairs}, seed {calibration.seed}, in batches of {calibration.batch_size}
+- Anchor search: {_SEARCHES[calibration.search]}, by {_escape(calibration.metric)}, up to \
+{calibration.trials} trials
+- Cost: {calibration.evaluations} schedules run, {calibration.transformer_calls} transformer \
+calls, {calibration.seconds:.0f} seconds on {_escape(calibration.device)}
 - Created: {_escape(calibration.created)}
 - Versions: {versions or "not recorded"}
-- Prompts: SHA-256 {calibration.prompts_digest}
+- Calibration prompts: SHA-256 {calibration.prompts_digest}
+- Held-out prompts: SHA-256 {calibration.held_out_digest}
 - Edge table: SHA-256 {document.edges_sha256}"""
 
 

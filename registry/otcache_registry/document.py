@@ -43,6 +43,8 @@ POLICY_SCHEMA: Final = "otcache.policy/v1"
 
 MAX_INFERENCE_STEPS = 10_000
 
+MAX_HISTORY = 10_000
+"""Most losses of a search that a document holds: the warm start's and those of 9,999 trials."""
 
 Value = TypeVar("Value")
 
@@ -174,11 +176,17 @@ class Calibration(_Part):
     Attributes:
         pairs: Prompt-seed pairs that the schedules were judged on.
         seed: Seed of the search and of the pairs.
-        prompts_digest: SHA-256 of the prompts, 64 hexadecimal digits.
+        batch_size: Pairs per pipeline call. Batches decide rounding, so other ones may give other
+            results.
+        prompts_digest: SHA-256 of the calibration prompts, 64 hexadecimal digits.
+        held_out_digest: SHA-256 of the prompts of the evidence, likewise.
         metric: What the anchor search minimised, such as "lpips".
         reference_budget: Budget of the reference.
         anchor_budget: Budget of the anchor.
+        search: How the anchor was searched: on all pairs at once, or for each pair on its own.
         trials: Candidates that the search was allowed.
+        history: Lowest loss so far over the calibration pairs: the warm start's, then one after
+            each trial. Empty where it was not kept.
         evaluations: Schedules that were really run.
         transformer_calls: Calls of the transformer altogether.
         seconds: Wall-clock time altogether.
@@ -189,17 +197,30 @@ class Calibration(_Part):
 
     pairs: Annotated[Count, Field(ge=1)]
     seed: Count
+    batch_size: Annotated[Count, Field(ge=1)]
     prompts_digest: Digest
+    held_out_digest: Digest
     metric: Text
     reference_budget: Budget
     anchor_budget: Budget
+    search: Literal["joint", "per-pair"]
     trials: Count
+    history: Annotated[tuple[float, ...], Field(max_length=MAX_HISTORY)] = ()
     evaluations: Count
     transformer_calls: Count
     seconds: NotNegative
     libraries: Annotated[dict[Text, Text], AfterValidator(_by_key)]
     device: Text
     created: Text
+
+    @model_validator(mode="after")
+    def _check_history(self) -> Self:
+        for index, (loss, following) in enumerate(pairwise(self.history)):
+            if following > loss:
+                problem = f"entry {index + 1} is above the one before"
+                remedy = "Use the lowest loss so far, which never rises"
+                raise DocumentError("history", self.history, problem, remedy)
+        return self
 
     @model_validator(mode="after")
     def _check_created(self) -> Self:
@@ -268,6 +289,8 @@ class PolicyDocument(_Part):
         anchor: The searched schedule at the smallest budget.
         reference: The graph policy's schedule at a larger budget.
         rho: Exponent of the warp between them, above 0.
+        look_backs: Look-backs that predictions inherit, one per segment of the anchor; None where
+            they take those of the edge table.
         graph: How to read the edge table.
         calibration: How all this was found.
         evidence: Held-out figures.
@@ -282,6 +305,7 @@ class PolicyDocument(_Part):
     anchor: ScheduleRecord
     reference: ScheduleRecord
     rho: Positive
+    look_backs: Annotated[tuple[LookBack, ...], Field(max_length=MAX_INFERENCE_STEPS)] | None = None
     graph: GraphSettings
     calibration: Calibration
     evidence: Annotated[tuple[EvidenceRow, ...], Field(max_length=10_000)] = ()
@@ -336,6 +360,10 @@ class PolicyDocument(_Part):
             except ScheduleError as error:
                 path = f"{field}.{error.field}"
                 raise DocumentError(path, error.value, error.problem, error.remedy) from None
+        if self.look_backs is not None and len(self.look_backs) != self.anchor.budget - 1:
+            problem = f"{len(self.look_backs)} entries for an anchor of {self.anchor.budget} steps"
+            remedy = f"Use {self.anchor.budget - 1}, one per segment, or null"
+            raise DocumentError("look_backs", self.look_backs, problem, remedy)
         if self.anchor.budget >= self.reference.budget:
             steps, remedy = self.anchor.computed_steps, f"Use fewer than {self.reference.budget}"
             problem = f"{len(steps)} steps, not fewer than the reference's"

@@ -43,12 +43,13 @@ CARD_FILE: Final = "README.md"
 FIGURES_FOLDER: Final = "figures"
 
 MAX_EDGES_BYTES = 256 * 2**20
-"""Largest edge table that is read: 50 steps need 60 KiB, 1,000 need 23 MiB."""
+"""Largest edge table that is read: 50 steps need 120 KiB, 1,000 need 46 MiB."""
 
 SAME_SIGMAS = 1e-6
 """Largest difference between the document's sigmas and those beside the edge table."""
 
 _DTYPES = {"sigmas": np.dtype(np.float64), "velocity_errors": np.dtype(np.float32)}
+_SPREAD_DTYPES = {**_DTYPES, "spread": np.dtype(np.float32)}
 _RESTORE = "Fetch the policy again, or calibrate anew"
 _NO_FIGURES: Mapping[str, bytes] = MappingProxyType({})
 
@@ -76,6 +77,7 @@ class StoredPolicy:
             rho=self.document.rho,
             edges=self.edges,
             settings=self.document.graph.edge_settings(),
+            look_backs=self.document.look_backs,
         )
 
     def meancache_policy(self) -> MeanCachePolicy:
@@ -86,9 +88,12 @@ class StoredPolicy:
 def edges_bytes(edges: EdgeTable) -> bytes:
     """Return the content of the edge table's file.
 
-    It holds `velocity_errors`, float32 of shape (T, T, K), and `sigmas`, float64 of shape (T+1,).
+    It holds `velocity_errors`, float32 of shape (T, T, K), `sigmas`, float64 of shape (T+1,), and
+    where it was measured `spread`, of the errors' type and shape.
     """
     tensors = {"sigmas": edges.sigmas, "velocity_errors": edges.velocity_errors}
+    if edges.spread is not None:
+        tensors["spread"] = edges.spread
     # safetensors copies memory as it lies, whatever the strides say.
     return safetensors.numpy.save(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -213,12 +218,12 @@ def _parse_edges(data: bytes) -> EdgeTable:
         problem = f"not a safetensors file ({error})"
         raise DocumentError(EDGES_FILE, f"{len(data)} bytes", problem, _RESTORE) from None
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-    if dtypes != _DTYPES:
+    if dtypes not in (_DTYPES, _SPREAD_DTYPES):
         found = {name: str(dtype) for name, dtype in dtypes.items()}
-        remedy = "It holds velocity_errors as float32 and sigmas as float64, nothing else"
+        remedy = "It holds velocity_errors and spread as float32, sigmas as float64, nothing else"
         raise DocumentError(EDGES_FILE, found, "not the tensors of an edge table", remedy)
     try:
-        return EdgeTable(tensors["velocity_errors"], tensors["sigmas"])
+        return EdgeTable(tensors["velocity_errors"], tensors["sigmas"], tensors.get("spread"))
     except EdgeTableError as error:
         path = f"edges.{error.field}"
         raise DocumentError(path, error.value, error.problem, error.remedy) from None

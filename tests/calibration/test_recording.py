@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from otcache_policies import Schedule
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import otcache_plugin
-from otcache_plugin.calibration.calibrate import CalibrationSettings, record_pairs
+from otcache_plugin.calibration import recording
+from otcache_plugin.calibration.errors import RecordingError
 from otcache_plugin.calibration.recording import (
     EdgeAccumulator,
     Trajectory,
+    edge_errors,
     record,
-    velocity_errors,
 )
 from otcache_plugin.errors import PipelineError
-from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.executors.schedulers import Estimate
 from otcache_plugin.models.exact_flow import ExactFlowPipeline
-from otcache_plugin.models.setups import ModelSetup
 
 STEPS = 10
 PROMPTS = [f"kind {number}" for number in range(5)]
-
-
-class Silent:
-    """Progress that nobody looks at."""
-
-    def start(self, stage: str, total: int) -> None: ...
-
-    def advance(self) -> None: ...
+Recorded = Callable[..., Trajectory]
 
 
 def run(pipe: ExactFlowPipeline, prompts: list[str] = PROMPTS[:2], first: int = 0) -> torch.Tensor:
@@ -44,38 +42,96 @@ def run(pipe: ExactFlowPipeline, prompts: list[str] = PROMPTS[:2], first: int = 
     return latents
 
 
-def recorded(pipe: ExactFlowPipeline, *args: Any) -> Trajectory:
-    with record(pipe) as trajectory:
-        run(pipe, *args)
-    return trajectory
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    """Return a recorder of runs, each in a folder of its own."""
+    numbers = count()
+
+    def record_run(pipe: ExactFlowPipeline, *args: Any) -> Trajectory:
+        with record(pipe, tmp_path / f"run {next(numbers)}") as trajectory:
+            run(pipe, *args)
+        return trajectory
+
+    return record_run
 
 
-def test_a_recorded_run_takes_euler_steps_of_its_velocities(pipe: ExactFlowPipeline) -> None:
-    with record(pipe) as trajectory:
+def test_a_recorded_run_takes_euler_steps_of_its_velocities(
+    pipe: ExactFlowPipeline, tmp_path: Path
+) -> None:
+    with record(pipe, tmp_path / "new" / "folder") as trajectory:
         final = run(pipe)
     x, v, s = trajectory.x, trajectory.v, trajectory.sigmas
-    assert (len(x), len(v), len(s)) == (STEPS + 1, STEPS, STEPS + 1)
+    assert trajectory.num_inference_steps == len(trajectory.timesteps) == STEPS
+    assert (s.shape, s.dtype) == ((STEPS + 1,), torch.float32)
     noise = [torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
-    assert torch.equal(x[0], torch.cat(noise))
-    assert torch.equal(x[-1], final)
+    assert torch.equal(x(0), torch.cat(noise))
+    assert torch.equal(x(STEPS), final)
     assert s[0] == 1
     assert s[-1] == 0
     for i in range(STEPS):
         assert s[i + 1] < s[i]
-        assert torch.equal(x[i + 1], x[i] + (s[i + 1] - s[i]) * v[i])
+        assert torch.equal(x(i + 1), x(i) + (s[i + 1] - s[i]) * v(i))
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 2 * STEPS + 1
 
 
-def test_the_recorded_velocities_are_the_transformers(pipe: ExactFlowPipeline) -> None:
+def test_the_recorded_velocities_are_the_transformers(
+    pipe: ExactFlowPipeline, recorded: Recorded
+) -> None:
     trajectory = recorded(pipe)
     conditions = [pipe.transformer.condition(prompt) for prompt in PROMPTS[:2]]
-    for x, v, sigma in zip(trajectory.x[:-1], trajectory.v, trajectory.sigmas[:-1], strict=True):
-        torch.testing.assert_close(v, pipe.transformer(x, sigma, conditions), rtol=1e-4, atol=1e-4)
+    for i in range(STEPS):
+        expected = pipe.transformer(trajectory.x(i), trajectory.sigmas[i], conditions)
+        torch.testing.assert_close(trajectory.v(i), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_recording_changes_nothing_and_leaves_no_trace(pipe: ExactFlowPipeline) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_tensors_are_kept_as_they_are(dtype: torch.dtype, tmp_path: Path) -> None:
+    trajectory = Trajectory(tmp_path)
+    tensor = torch.randn(2, 3, 4).to(dtype).transpose(1, 2)
+    trajectory.write("x", 7, tensor)
+    assert trajectory.x(7).dtype == dtype
+    assert torch.equal(trajectory.x(7), tensor)
+
+
+def test_a_folder_can_be_recorded_to_again(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
+    for first in (0, 7):
+        with record(pipe, tmp_path) as trajectory:
+            run(pipe, PROMPTS[:1], first)
+        noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(first))
+        assert torch.equal(trajectory.x(0), noise)
+        if first == 0:
+            kept = trajectory.x(STEPS)
+            expected = kept.clone()
+    # What was read before lies in a file that is gone by now, not in one that was overwritten.
+    assert torch.equal(kept, expected)
+    assert not torch.equal(trajectory.x(STEPS), expected)
+
+
+def test_nothing_is_kept_from_step_to_step(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
+    own, outputs, alive = pipe.scheduler.step, [], []
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        alive.append(sum(not reference.expired() for reference in outputs))
+        result = own(*args, **kwargs)
+        outputs.extend(StorageWeakRef(tensor.untyped_storage()) for tensor in (args[0], result[0]))
+        return result
+
+    pipe.scheduler.step = step
+    with record(pipe, tmp_path) as trajectory:
+        run(pipe)
+        assert len(outputs) == 2 * STEPS
+        assert all(reference.expired() for reference in outputs)
+    # Of all earlier steps only the latents that the next one begins with.
+    assert alive == [0] + [1] * (STEPS - 1)
+    assert edge_errors(trajectory).shape == (2, STEPS, STEPS, 6)
+
+
+def test_recording_changes_nothing_and_leaves_no_trace(
+    pipe: ExactFlowPipeline, tmp_path: Path
+) -> None:
     plain = run(pipe)
     attributes = set(vars(pipe.scheduler))
-    with record(pipe):
+    with record(pipe, tmp_path):
         signature = inspect.signature(pipe.scheduler.step)
         assert torch.equal(run(pipe), plain)
     assert set(vars(pipe.scheduler)) == attributes
@@ -83,18 +139,87 @@ def test_recording_changes_nothing_and_leaves_no_trace(pipe: ExactFlowPipeline) 
     assert torch.equal(run(pipe), plain)
 
 
-def test_an_exception_inside_leaves_no_trace(pipe: ExactFlowPipeline) -> None:
-    with pytest.raises(ValueError, match="none of the flow's scenes"), record(pipe):  # noqa: PT012
+def test_an_exception_inside_leaves_no_trace(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
+    unknown = pytest.raises(ValueError, match="none of the flow's scenes")
+    with unknown, record(pipe, tmp_path):
         run(pipe)
         run(pipe, ["nothing the flow knows"])
     assert "step" not in vars(pipe.scheduler)
 
 
-def test_a_scheduler_that_takes_no_euler_steps_is_refused(pipe: ExactFlowPipeline) -> None:
+def test_a_scheduler_whose_steps_add_noise_is_refused(
+    pipe: ExactFlowPipeline, tmp_path: Path
+) -> None:
     pipe.scheduler.register_to_config(stochastic_sampling=True)
-    with pytest.raises(PipelineError, match="stochastic_sampling"), record(pipe):
+    refused = pytest.raises(PipelineError, match="stochastic_sampling")
+    with refused, record(pipe, tmp_path / "new"):
         pass
     assert "step" not in vars(pipe.scheduler)
+    assert not (tmp_path / "new").exists()
+
+
+def test_latents_that_change_between_steps_are_refused(
+    pipe: ExactFlowPipeline, tmp_path: Path
+) -> None:
+    def change(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        if arguments[1] < 0.5:
+            arguments[0][0, 0, 0, 0] += 1e-3
+
+    pipe.transformer.register_forward_pre_hook(change)
+    changed = pytest.raises(RecordingError, match="not those that the step before gave")
+    with changed as caught, record(pipe, tmp_path) as trajectory:
+        run(pipe)
+    step = caught.value.value
+    assert trajectory.sigmas[step] < 0.5 <= trajectory.sigmas[step - 1]
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_two_runs_in_one_recording_are_refused(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
+    second = pytest.raises(RecordingError, match="a second run in one recording")
+    with second, record(pipe, tmp_path):
+        run(pipe)
+        run(pipe)
+
+
+def test_half_a_run_has_no_edges(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
+    with record(pipe, tmp_path / "none") as trajectory:
+        pass
+    with pytest.raises(RecordingError, match="steps=0: taken: nothing was recorded"):
+        edge_errors(trajectory)
+
+    def interrupt(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        if arguments[1] < 0.5:
+            raise KeyboardInterrupt
+
+    pipe.transformer.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt), record(pipe, tmp_path / "half") as trajectory:
+        run(pipe)
+    taken = int((trajectory.sigmas >= 0.5).sum())
+    assert 0 < taken < STEPS
+    with pytest.raises(RecordingError, match=f"steps={taken}: taken of the run's {STEPS}"):
+        edge_errors(trajectory)
+
+
+def test_steps_that_cannot_be_repeated_have_no_edges(
+    pipe: ExactFlowPipeline, recorded: Recorded
+) -> None:
+    own = pipe.scheduler.step
+
+    def noisy(*args: Any, **kwargs: Any) -> Any:
+        (x,) = own(*args, **kwargs)
+        x[0, 0, 0, 0] += 1e-6 * torch.rand(())
+        return (x,)
+
+    pipe.scheduler.step = noisy
+    trajectory = recorded(pipe)
+    with pytest.raises(RecordingError, match="velocity of step 0 again, it does not give the"):
+        edge_errors(trajectory)
+    del pipe.scheduler.step
+    otcache_plugin.enable_cache(pipe, policy=SCHEDULE)
+    trajectory = recorded(pipe)
+    # What the policy put in the velocities' place at step 2, the first cached one, is not recorded.
+    with pytest.raises(RecordingError, match="velocity of step 2 again"):
+        edge_errors(trajectory)
 
 
 SCHEDULE = Schedule([0, 1, 4, 7, 9], STEPS, [1, 2, 3, 2])
@@ -105,13 +230,13 @@ def assert_untouched(pipe: ExactFlowPipeline, plain: torch.Tensor) -> None:
     assert torch.equal(run(pipe), plain)
 
 
-def test_recording_an_accelerated_pipeline(pipe: ExactFlowPipeline) -> None:
+def test_recording_an_accelerated_pipeline(pipe: ExactFlowPipeline, recorded: Recorded) -> None:
     plain = run(pipe)
     otcache_plugin.enable_cache(pipe, policy=SCHEDULE)
     cached = run(pipe)
     assert not torch.equal(cached, plain)
     trajectory = recorded(pipe)
-    assert torch.equal(trajectory.x[-1], cached)
+    assert torch.equal(trajectory.x(STEPS), cached)
     # The policy is as much at work as before.
     assert torch.equal(run(pipe), cached)
     assert otcache_plugin.summary(pipe).as_planned
@@ -119,32 +244,34 @@ def test_recording_an_accelerated_pipeline(pipe: ExactFlowPipeline) -> None:
     assert_untouched(pipe, plain)
 
 
-def test_enabling_a_policy_while_recording(pipe: ExactFlowPipeline) -> None:
+def test_enabling_a_policy_while_recording(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
     plain = run(pipe)
-    with record(pipe) as trajectory:
+    with record(pipe, tmp_path) as trajectory:
         otcache_plugin.enable_cache(pipe, policy=SCHEDULE)
         cached = run(pipe)
     for i in range(STEPS):  # below the policy: what is recorded are the velocities it put in
-        step = (trajectory.sigmas[i + 1] - trajectory.sigmas[i]) * trajectory.v[i]
-        assert torch.equal(trajectory.x[i + 1], trajectory.x[i] + step)
+        step = (trajectory.sigmas[i + 1] - trajectory.sigmas[i]) * trajectory.v(i)
+        assert torch.equal(trajectory.x(i + 1), trajectory.x(i) + step)
     # The recording went first, from under the policy.
     assert torch.equal(run(pipe), cached)
-    assert len(trajectory.v) == STEPS
+    assert len(trajectory.timesteps) == STEPS
     otcache_plugin.disable_cache(pipe)
     assert_untouched(pipe, plain)
 
 
-def test_disabling_a_policy_while_recording(pipe: ExactFlowPipeline) -> None:
+def test_disabling_a_policy_while_recording(pipe: ExactFlowPipeline, tmp_path: Path) -> None:
     plain = run(pipe)
     otcache_plugin.enable_cache(pipe, policy=SCHEDULE)
-    with record(pipe) as trajectory:
+    with record(pipe, tmp_path) as trajectory:
         otcache_plugin.disable_cache(pipe)
         assert torch.equal(run(pipe), plain)
-    assert torch.equal(trajectory.x[-1], plain)
+    assert torch.equal(trajectory.x(STEPS), plain)
     assert_untouched(pipe, plain)
 
 
-def test_what_somebody_else_put_on_the_scheduler_stays(pipe: ExactFlowPipeline) -> None:
+def test_what_somebody_else_put_on_the_scheduler_stays(
+    pipe: ExactFlowPipeline, recorded: Recorded
+) -> None:
     calls = []
     own = pipe.scheduler.step
 
@@ -164,9 +291,10 @@ def test_what_somebody_else_put_on_the_scheduler_stays(pipe: ExactFlowPipeline) 
 def roll_out(trajectory: Trajectory, i: int, j: int, k: int) -> torch.Tensor:
     """The latents before step j when i+1 … j-1 are cached with look-back k, from the formulas."""
     s = trajectory.sigmas
-    x_before, x_after = trajectory.x[: i + 1], trajectory.x[1 : i + 2]
+    x_before = [trajectory.x(step) for step in range(i + 1)]
+    x_after = [trajectory.x(step + 1) for step in range(i + 1)]
     sigma_before, sigma_after = list(s[: i + 1]), list(s[1 : i + 2])
-    v = trajectory.v[: i + 1]
+    v = [trajectory.v(step) for step in range(i + 1)]
     for step in range(i + 1, j):
         length = len(v)
         assert length == step
@@ -182,73 +310,214 @@ def roll_out(trajectory: Trajectory, i: int, j: int, k: int) -> torch.Tensor:
     return x_after[j - 1]
 
 
-def error_of(trajectory: Trajectory, x_hat: torch.Tensor, i: int, j: int) -> float:
-    """``mean |u_hat - u|`` of latents before step j that ought to have been the recorded ones."""
+def errors_of(trajectory: Trajectory, x_hat: torch.Tensor, i: int, j: int) -> np.ndarray:
+    """``mean |u_hat - u|`` per pair, of latents before step j instead of the recorded ones."""
     span = trajectory.sigmas[j] - trajectory.sigmas[i]
-    u_hat = (x_hat - trajectory.x[i]) / span
-    u = (trajectory.x[j] - trajectory.x[i]) / span
-    return float((u_hat - u).abs().mean())
+    u_hat = (x_hat - trajectory.x(i)) / span
+    u = (trajectory.x(j) - trajectory.x(i)) / span
+    return (u_hat - u).abs().mean(dim=(1, 2, 3)).numpy()
 
 
-def test_edges_cost_what_the_formulas_say(pipe: ExactFlowPipeline) -> None:
-    trajectory = recorded(pipe)
-    errors = velocity_errors(trajectory)
+def test_edges_cost_what_the_formulas_say(pipe: ExactFlowPipeline, recorded: Recorded) -> None:
+    trajectory = recorded(pipe, PROMPTS[:3])
+    errors = edge_errors(trajectory)
     assert errors.dtype == np.float32
-    assert errors.shape == (STEPS, STEPS, 6)
+    assert errors.shape == (3, STEPS, STEPS, 6)
     for i in range(STEPS):
-        assert np.all(errors[i, : i + 1] == np.inf)
-        assert np.all(errors[i, i + 1 : i + 2] == 0)
+        assert np.all(errors[:, i, : i + 1] == np.inf)
+        assert np.all(errors[:, i, i + 1 : i + 2] == 0)
         for j in range(i + 2, STEPS):
-            expected = [
-                error_of(trajectory, roll_out(trajectory, i, j, k), i, j) for k in range(1, 7)
-            ]
-            np.testing.assert_allclose(errors[i, j], expected, rtol=1e-4, atol=1e-6)
+            for k in range(1, 7):
+                expected = errors_of(trajectory, roll_out(trajectory, i, j, k), i, j)
+                np.testing.assert_allclose(errors[:, i, j, k - 1], expected, rtol=1e-4, atol=1e-6)
+    # The pairs differ, so that none can stand for another.
+    assert np.abs(errors[0, 0, 2] - errors[1, 0, 2]).max() > 1e-3
 
 
-def test_fewer_look_backs(pipe: ExactFlowPipeline) -> None:
+def test_fewer_look_backs(pipe: ExactFlowPipeline, recorded: Recorded) -> None:
     trajectory = recorded(pipe)
-    few = velocity_errors(trajectory, max_look_back=2)
-    np.testing.assert_array_equal(few, velocity_errors(trajectory)[:, :, :2])
+    few = edge_errors(trajectory, max_look_back=2)
+    np.testing.assert_array_equal(few, edge_errors(trajectory)[..., :2])
 
 
 @pytest.mark.parametrize(
     ("i", "j", "k"),
     [(0, 2, 1), (0, 9, 4), (1, 4, 2), (2, 7, 1), (2, 9, 3), (4, 6, 2), (4, 9, 6), (7, 9, 5)],
 )
-def test_edges_cost_what_a_cached_run_does(pipe: ExactFlowPipeline, i: int, j: int, k: int) -> None:
+def test_edges_cost_what_a_cached_run_does(
+    pipe: ExactFlowPipeline, recorded: Recorded, i: int, j: int, k: int
+) -> None:
     full = recorded(pipe)
     steps = [*range(i + 1), *range(j, STEPS)]
     look_backs = [k if start == i else 1 for start in steps[:-1]]
     otcache_plugin.enable_cache(pipe, policy=Schedule(steps, STEPS, look_backs))
     cached = recorded(pipe)
     assert otcache_plugin.summary(pipe).computed_steps == tuple(steps)
-    assert torch.equal(cached.x[i + 1], full.x[i + 1])
-    expected = error_of(full, cached.x[j], i, j)
-    np.testing.assert_allclose(velocity_errors(full)[i, j, k - 1], expected, rtol=1e-5)
+    assert torch.equal(cached.x(i + 1), full.x(i + 1))
+    expected = errors_of(full, cached.x(j), i, j)
+    np.testing.assert_allclose(edge_errors(full)[:, i, j, k - 1], expected, rtol=1e-5)
 
 
-def test_batches_count_by_their_pairs(pipe: ExactFlowPipeline) -> None:
+def test_plain_reuse_by_the_scheduler_is_look_back_one(
+    pipe: ExactFlowPipeline, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trajectory = recorded(pipe)
+    estimated = edge_errors(trajectory)[..., :1]
+    monkeypatch.setattr(recording, "supported_estimate", lambda scheduler: Estimate.PLAIN_REUSE)
+    reused = edge_errors(trajectory)
+    assert reused.shape == (2, STEPS, STEPS, 1)
+    assert np.nanmax(np.where(np.isfinite(estimated), estimated, 0)) > 0.1
+    np.testing.assert_allclose(reused, estimated, rtol=1e-4, atol=1e-6)
+
+
+class CountLatents(TorchDispatchMode):
+    """Watches how many tensors of at least a size are alive at once, by their storages."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.most = 0
+        self._storages: dict[int, StorageWeakRef] = {}
+
+    def see(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.nbytes() >= self.size:
+            self._storages[storage._cdata] = StorageWeakRef(storage)
+        alive = {key: each for key, each in self._storages.items() if not each.expired()}
+        self._storages, self.most = alive, max(self.most, len(alive))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> torch.Tensor:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.see(result)
+        return result
+
+
+TEMPORARIES = 5
+"""Of one estimate and one comparison."""
+
+
+@pytest.mark.parametrize(("look_back", "reuse"), [(1, False), (3, False), (6, False), (6, True)])
+def test_edges_need_no_more_than_one_log(
+    pipe: ExactFlowPipeline,
+    recorded: Recorded,
+    look_back: int,
+    reuse: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trajectory = recorded(pipe)
+    watch = CountLatents(trajectory.x(0).nbytes)
+    read = trajectory._read
+
+    def watched_read(name: str, step: int) -> torch.Tensor:
+        tensor = read(name, step)
+        watch.see(tensor)
+        return tensor
+
+    monkeypatch.setattr(trajectory, "_read", watched_read)
+    if reuse:
+        monkeypatch.setattr(recording, "supported_estimate", lambda _: Estimate.PLAIN_REUSE)
+    with watch:
+        edge_errors(trajectory, look_back)
+    log = 2 if reuse else 2 * look_back + 1
+    assert log < watch.most <= log + TEMPORARIES
+    assert watch.most < 2 * STEPS + 1  # the whole trajectory, which does not fit everywhere
+
+
+def random_errors(pairs: int, seed: int = 0, look_backs: int = 3) -> np.ndarray:
+    """Errors of four steps; the edges with cached steps are 0→2, 0→3 and 1→3."""
+    errors = np.full((pairs, 4, 4, look_backs), np.inf, dtype=np.float32)
+    for step in range(3):
+        errors[:, step, step + 1] = 0
+    for i, j in ((0, 2), (0, 3), (1, 3)):
+        rng = np.random.default_rng([seed, i, j])
+        errors[:, i, j] = rng.lognormal(size=(pairs, look_backs))
+    return errors
+
+
+SIGMAS = torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0])
+
+
+def test_the_table_is_the_mean_and_spread_over_pairs() -> None:
+    errors = random_errors(7)
+    accumulator = EdgeAccumulator()
+    accumulator.add(errors, SIGMAS)
+    table = accumulator.table()
+    np.testing.assert_allclose(table.velocity_errors, errors.mean(axis=0), rtol=1e-6)
+    assert table.spread is not None
+    finite = np.where(np.isinf(errors), 0, errors).astype(np.float64)
+    np.testing.assert_allclose(table.spread, finite.std(axis=0, ddof=1), rtol=1e-6)
+    np.testing.assert_array_equal(table.sigmas, SIGMAS.double().numpy())
+
+
+def test_a_spread_by_hand() -> None:
+    errors = random_errors(3)
+    errors[:, 0, 2, 0] = [1, 2, 6]  # mean 3, squares 4 + 1 + 9 over 2
+    accumulator = EdgeAccumulator()
+    accumulator.add(errors, SIGMAS)
+    table = accumulator.table()
+    assert table.spread is not None
+    assert table.velocity_errors[0, 2, 0] == 3
+    assert table.spread[0, 2, 0] == np.float32(np.sqrt(7))
+
+
+def test_batches_make_no_difference() -> None:
+    errors = random_errors(9)
+    tables = []
+    for size in (9, 4, 1):
+        accumulator = EdgeAccumulator()
+        for start in range(0, 9, size):
+            accumulator.add(errors[start : start + size], SIGMAS)
+        tables.append(accumulator.table())
+    for table in tables[1:]:
+        np.testing.assert_array_equal(table.velocity_errors, tables[0].velocity_errors)
+        np.testing.assert_array_equal(table.spread, tables[0].spread)
+
+
+def test_one_pair_has_no_spread() -> None:
+    accumulator = EdgeAccumulator()
+    errors = random_errors(1)
+    accumulator.add(errors, SIGMAS)
+    assert accumulator.table().spread is None
+    np.testing.assert_array_equal(accumulator.table().velocity_errors, errors[0])
+
+
+def test_adding_leaves_the_errors_alone() -> None:
+    errors = random_errors(2).astype(np.float64)
+    EdgeAccumulator().add(errors, SIGMAS)
+    np.testing.assert_array_equal(errors, random_errors(2))
+
+
+@pytest.mark.parametrize("sigmas", [SIGMAS + 1e-4, SIGMAS[:-1]], ids=["shifted", "shorter"])
+def test_another_noise_schedule_is_refused(sigmas: torch.Tensor) -> None:
+    accumulator = EdgeAccumulator()
+    accumulator.add(random_errors(2), SIGMAS)
+    accumulator.add(random_errors(2), SIGMAS + 1e-7)
+    with pytest.raises(RecordingError, match="changed its noise schedule between two runs"):
+        accumulator.add(random_errors(2), sigmas)
+
+
+def test_other_look_backs_are_refused() -> None:
+    accumulator = EdgeAccumulator()
+    accumulator.add(random_errors(2), SIGMAS)
+    with pytest.raises(RecordingError, match=r"not of the shape \(N, 4, 4, 3\)"):
+        accumulator.add(random_errors(2, look_backs=1), SIGMAS)
+
+
+def test_recorded_batches(pipe: ExactFlowPipeline, recorded: Recorded) -> None:
     together, batched = EdgeAccumulator(), EdgeAccumulator()
-    together.add(recorded(pipe, PROMPTS, 0))
-    batched.add(recorded(pipe, PROMPTS[:4], 0))
-    batched.add(recorded(pipe, PROMPTS[4:], 4))
-    expected = together.table()
-    table = batched.table()
+    for accumulator, sizes in ((together, [5]), (batched, [4, 1])):
+        first = 0
+        for size in sizes:
+            trajectory = recorded(pipe, PROMPTS[first : first + size], first)
+            accumulator.add(edge_errors(trajectory), trajectory.sigmas)
+            first += size
+    expected, table = together.table(), batched.table()
+    assert table.spread is not None
     np.testing.assert_allclose(
         table.velocity_errors, expected.velocity_errors, rtol=1e-4, atol=1e-6
     )
-    np.testing.assert_array_equal(table.sigmas, expected.sigmas)
+    np.testing.assert_allclose(table.spread, expected.spread, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(table.sigmas, pipe.scheduler.sigmas.numpy(), rtol=1e-6)
-
-
-def test_recording_pairs(setup: ModelSetup) -> None:
-    pairs = setup.calibration_pairs(5)
-    arguments = {"num_inference_steps": STEPS}
-    table, pictures = record_pairs(
-        setup, pairs, arguments, CalibrationSettings(batch_size=2), Silent()
-    )
-    assert torch.equal(pictures, generate(setup.pipe, pairs, arguments, 2))
-    together, _ = record_pairs(setup, pairs, arguments, CalibrationSettings(batch_size=5), Silent())
-    np.testing.assert_allclose(
-        table.velocity_errors, together.velocity_errors, rtol=1e-4, atol=1e-6
-    )

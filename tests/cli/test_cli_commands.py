@@ -16,6 +16,7 @@ from otcache_plugin.cli import doctor
 from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
 
 HEAVY = ["torch", "diffusers", "transformers", "cache_dit", "optuna", "scipy", "matplotlib"]
+METRICS = ["latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim"]
 
 
 def test_the_command_line_is_light() -> None:
@@ -65,12 +66,13 @@ def test_plugins_as_text(otcache: Any) -> None:
     shown = otcache("plugins")
     assert (shown.code, shown.err) == (0, "")
     rows = [line.split() for line in shown.out.splitlines()]
-    assert [row[:2] for row in rows if row[0] in ("policy", "executor")] == [
+    assert [row[:2] for row in rows if row[0] in ("policy", "executor", "metric")] == [
         ["policy", "meancache"],
         ["policy", "otcache"],
         ["policy", "uniform"],
         ["executor", "blocks"],
         ["executor", "velocity"],
+        *(["metric", name] for name in METRICS),
     ]
     assert ["builtin", "otcache-plugin", "loaded"] in rows
 
@@ -79,14 +81,17 @@ def test_plugins_as_json(otcache: Any) -> None:
     shown = otcache("plugins", "--json", OTCACHE_PLUGINS="")
     assert (shown.code, shown.err) == (0, "")
     data = json.loads(shown.out)
-    assert sorted(data) == ["executors", "plugins", "policies"]
+    assert sorted(data) == ["executors", "metrics", "plugins", "policies"]
     assert sorted(data["policies"]) == ["meancache", "otcache", "uniform"]
     assert sorted(data["executors"]) == ["blocks", "velocity"]
+    assert sorted(data["metrics"]) == METRICS
     assert all(data["policies"].values())
+    assert all(data["metrics"].values())
     builtin = data["plugins"][0]
     assert (builtin["name"], builtin["distribution"]) == ("builtin", "otcache-plugin")
     assert builtin["policies"] == ["meancache", "otcache", "uniform"]
     assert builtin["executors"] == ["blocks", "velocity"]
+    assert builtin["metrics"] == METRICS
     assert (builtin["error"], builtin["skipped"]) == ("", False)
 
 
@@ -97,7 +102,7 @@ def test_plugins_shows_errors_as_they_are(main: Any, monkeypatch: pytest.MonkeyP
     broken = LoadedPlugin("odd", "odd-plugin 1.0", error=error)
     monkeypatch.setattr(
         "otcache_plugin.cli.plugins.plugin_host",
-        lambda: PluginHost(host.policies, host.executors, (broken,)),
+        lambda: PluginHost(host.policies, host.executors, host.metrics, (broken,)),
     )
     shown = main("plugins")
     assert shown.code == 0

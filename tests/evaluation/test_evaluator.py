@@ -12,6 +12,7 @@ from otcache_policies import Schedule
 import otcache_plugin
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import metric_named
+from otcache_plugin.evaluation.outputs import SPACES, Outputs, Space
 from otcache_plugin.evaluation.pairs import Pair, generate
 from otcache_plugin.models.exact_flow import ExactFlowPipeline
 
@@ -21,6 +22,7 @@ PAIRS = [Pair(f"kind {kind}", seed) for kind, seed in [(0, 3), (1, 7), (0, 4), (
 SCHEDULE = Schedule([0, 1, 4, 7], STEPS, [1, 2, 1])
 COARSE = Schedule([0, 7], STEPS)
 PSNR, MSE = metric_named("psnr"), metric_named("mse")
+LATENT_L1 = metric_named("latent-l1")
 
 
 class Counted(Evaluator):
@@ -28,15 +30,21 @@ class Counted(Evaluator):
 
     runs = 0
 
-    def pictures(self, schedule: Schedule) -> torch.Tensor:
+    def outputs(self, schedule: Schedule, spaces: frozenset[Space] = SPACES) -> Outputs:
         self.runs += 1
-        return super().pictures(schedule)
+        return super().outputs(schedule, spaces)
+
+
+def pictures_of(outputs: Outputs) -> torch.Tensor:
+    """``(N, 3, H, W)``."""
+    assert outputs.pictures is not None
+    return outputs.pictures[:, 0]
 
 
 @pytest.mark.parametrize("batch_size", [64, 2])
 def test_pictures_are_those_of_a_run_by_hand(pipe: ExactFlowPipeline, batch_size: int) -> None:
     evaluator = Evaluator(pipe, PAIRS, ARGUMENTS, batch_size)
-    pictures = evaluator.pictures(SCHEDULE)
+    pictures = pictures_of(evaluator.outputs(SCHEDULE))
     assert pictures.shape == (5, 3, 32, 32)
     otcache_plugin.enable_cache(pipe, policy=SCHEDULE)
     for start in range(0, 5, batch_size):
@@ -50,7 +58,7 @@ def test_pictures_are_those_of_a_run_by_hand(pipe: ExactFlowPipeline, batch_size
         assert torch.equal(pictures[start : start + batch_size], images)
     assert otcache_plugin.summary(pipe).as_planned
     otcache_plugin.disable_cache(pipe)
-    assert not torch.allclose(pictures, evaluator.reference, atol=1e-3)
+    assert not torch.allclose(pictures, pictures_of(evaluator.reference()), atol=1e-3)
 
 
 def test_a_pair_is_its_seed_whatever_the_batch(pipe: ExactFlowPipeline) -> None:
@@ -65,8 +73,8 @@ def test_a_pair_is_its_seed_whatever_the_batch(pipe: ExactFlowPipeline) -> None:
 def test_the_reference_is_the_full_run(pipe: ExactFlowPipeline) -> None:
     full = generate(pipe, PAIRS, ARGUMENTS)
     evaluator = Evaluator(pipe, PAIRS, ARGUMENTS)
-    assert torch.equal(evaluator.reference, full)
-    assert torch.equal(evaluator.pictures(Schedule.full(STEPS)), full)
+    assert torch.equal(pictures_of(evaluator.reference()), full)
+    assert torch.equal(pictures_of(evaluator.outputs(Schedule.full(STEPS))), full)
     (values,) = evaluator.values(Schedule.full(STEPS), PSNR)
     assert values.tolist() == [100.0] * 5
 
@@ -74,10 +82,11 @@ def test_the_reference_is_the_full_run(pipe: ExactFlowPipeline) -> None:
 def test_a_reference_at_hand_is_not_generated_again(pipe: ExactFlowPipeline) -> None:
     calls = []
     pipe.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
-    reference = torch.full((5, 3, 32, 32), 0.5)
+    reference = Outputs(torch.zeros(5, 3, 32, 32), torch.full((5, 1, 3, 32, 32), 0.5))
     evaluator = Evaluator(pipe, PAIRS, ARGUMENTS, reference=reference)
+    assert evaluator.reference() is reference
     assert calls == []
-    expected = ((evaluator.pictures(SCHEDULE) - 0.5).double() ** 2).mean(dim=(1, 2, 3))
+    expected = ((pictures_of(evaluator.outputs(SCHEDULE)) - 0.5).double() ** 2).mean(dim=(1, 2, 3))
     np.testing.assert_allclose(evaluator.values(SCHEDULE, MSE)[0], expected.numpy(), rtol=1e-6)
 
 
@@ -110,7 +119,7 @@ def test_the_pipeline_is_left_untouched(pipe: ExactFlowPipeline) -> None:
     before = generate(pipe, PAIRS, ARGUMENTS)
     attributes = set(vars(pipe)), set(vars(pipe.scheduler))
     evaluator = Evaluator(pipe, PAIRS, ARGUMENTS)
-    evaluator.pictures(SCHEDULE)
+    evaluator.outputs(SCHEDULE)
     assert (set(vars(pipe)), set(vars(pipe.scheduler))) == attributes
     assert torch.equal(generate(pipe, PAIRS, ARGUMENTS), before)
 
@@ -118,6 +127,7 @@ def test_the_pipeline_is_left_untouched(pipe: ExactFlowPipeline) -> None:
 def test_also_when_a_run_fails(pipe: ExactFlowPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     before = generate(pipe, PAIRS, ARGUMENTS)
     evaluator = Evaluator(pipe, PAIRS, ARGUMENTS)
+    evaluator.reference()
     scheduler = type(pipe.scheduler)
     step, steps = scheduler.step, 0
 
@@ -136,3 +146,55 @@ def test_also_when_a_run_fails(pipe: ExactFlowPipeline, monkeypatch: pytest.Monk
     # What failed was not kept.
     assert np.isfinite(evaluator.values(SCHEDULE, PSNR)[0]).all()
     assert evaluator.evaluations == 1
+
+
+def test_fewer_steps_are_fewer_true_steps(pipe: ExactFlowPipeline) -> None:
+    evaluator = Evaluator(pipe, PAIRS, ARGUMENTS)
+    fewer = generate(pipe, PAIRS, {"num_inference_steps": 5})
+    assert torch.equal(pictures_of(evaluator.outputs(Schedule.full(5))), fewer)
+    (values,) = evaluator.values(Schedule.full(5), MSE)
+    expected = (fewer - generate(pipe, PAIRS, ARGUMENTS)).double().square().mean(dim=(1, 2, 3))
+    np.testing.assert_allclose(values, expected.numpy(), rtol=1e-6)
+    assert values.min() > 0
+
+
+def test_latents_are_compared_as_the_cached_run_leaves_them(pipe: ExactFlowPipeline) -> None:
+    evaluator = Evaluator(pipe, PAIRS, ARGUMENTS)
+    (values,) = evaluator.values(SCHEDULE, LATENT_L1)
+
+    def latents() -> torch.Tensor:
+        given: torch.Tensor = pipe(
+            prompt=[pair.prompt for pair in PAIRS],
+            generator=[torch.Generator().manual_seed(pair.seed) for pair in PAIRS],
+            output_type="latent",
+            num_inference_steps=STEPS,
+        ).images
+        return given.double()
+
+    full = latents()
+    otcache_plugin.enable_cache(pipe, policy=SCHEDULE)
+    cached = latents()
+    otcache_plugin.disable_cache(pipe)
+    np.testing.assert_allclose(values, (cached - full).abs().mean(dim=(1, 2, 3)), rtol=1e-12)
+    assert values.min() > 0
+
+
+def test_pictures_only_where_a_metric_looks_at_them(pipe: ExactFlowPipeline) -> None:
+    asked: list[str] = []
+    postprocess = pipe.image_processor.postprocess
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["output_type"])
+        return postprocess(*args, **kwargs)
+
+    pipe.image_processor.postprocess = counting
+    evaluator = Evaluator(pipe, PAIRS, ARGUMENTS)
+    latents = evaluator.values(SCHEDULE, LATENT_L1)[0]
+    assert evaluator.reference(frozenset({"latents"})).pictures is None
+    assert asked == []
+    both = evaluator.values(SCHEDULE, LATENT_L1, PSNR)
+    assert asked == ["pt", "pt"]  # of the full run, and of the schedule
+    np.testing.assert_array_equal(both[0], latents)
+    evaluator.values(COARSE, PSNR)
+    assert asked == ["pt"] * 3
+    assert evaluator.evaluations == 3

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
+from typing import Any
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
-from otcache_policies import OTCacheError
+from otcache_policies import FieldError, OTCacheError
 
 from otcache_plugin.errors import UnknownNameError
 from otcache_plugin.evaluation import metrics
-from otcache_plugin.evaluation.metrics import METRICS, metric_named
+from otcache_plugin.evaluation.metrics import METRICS, Metric, metric_named
+from otcache_plugin.evaluation.outputs import Outputs
 
 
-@pytest.fixture
-def random_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
+@cache
+def random_network(backbone: str) -> torch.nn.Module:
     """LPIPS with a backbone drawn at random: the pretrained one would have to be downloaded."""
     import lpips
 
     torch.manual_seed(0)
-    network = lpips.LPIPS(pretrained=False, pnet_rand=True, verbose=False).eval()
-    monkeypatch.setattr(metrics, "_lpips_network", lambda backbone: network)
+    network: torch.nn.Module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+    return network
+
+
+@pytest.fixture
+def random_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``lpips`` and ``lpips-vgg`` have random backbones."""
+    monkeypatch.setattr(metrics, "_lpips_network", random_network)
 
 
 @pytest.fixture(params=list(METRICS))
-def metric(request: pytest.FixtureRequest) -> Iterator[metrics.Metric]:
+def metric(request: pytest.FixtureRequest, random_lpips: None) -> Metric:
     """Each of them."""
-    if request.param == "lpips":
-        request.getfixturevalue("random_lpips")
     return metric_named(request.param)
 
 
@@ -79,9 +86,7 @@ def test_ssim_falls_with_noise(pictures: torch.Tensor) -> None:
     assert (values[-1] > -1).all()
 
 
-def test_every_metric_gives_one_value_per_pair(
-    metric: metrics.Metric, pictures: torch.Tensor
-) -> None:
+def test_every_metric_gives_one_value_per_pair(metric: Metric, pictures: torch.Tensor) -> None:
     candidate = noisy(pictures, 0.2)
     values = metric.compare(candidate, pictures)
     assert values.shape == (3,)
@@ -93,24 +98,34 @@ def test_every_metric_gives_one_value_per_pair(
         torch.testing.assert_close(alone[0], values[i], rtol=1e-4, atol=1e-6)
 
 
-def test_every_metric_knows_its_direction(metric: metrics.Metric, pictures: torch.Tensor) -> None:
+def test_every_metric_knows_its_direction(metric: Metric, pictures: torch.Tensor) -> None:
     means = (metric.compare(noisy(pictures, s), pictures).mean() for s in (0.0, 0.02, 0.3))
     same, near, far = (metric.loss(mean.item()) for mean in means)
     assert same < near < far
     assert metric.higher_is_better == (metric.name in ("psnr", "ssim"))
 
 
-def test_every_metric_is_symmetric(metric: metrics.Metric, pictures: torch.Tensor) -> None:
+def test_every_metric_is_symmetric(metric: Metric, pictures: torch.Tensor) -> None:
     candidate = noisy(pictures, 0.2)
     forth, back = metric.compare(candidate, pictures), metric.compare(pictures, candidate)
     torch.testing.assert_close(forth, back, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.usefixtures("random_lpips")
-def test_lpips_is_a_distance(pictures: torch.Tensor) -> None:
-    lpips = metric_named("lpips")
+@pytest.mark.parametrize("name", ["lpips", "lpips-vgg"])
+def test_lpips_is_a_distance(pictures: torch.Tensor, name: str) -> None:
+    lpips = metric_named(name)
     assert lpips.compare(pictures, pictures).tolist() == [0.0] * 3
     assert (lpips.compare(noisy(pictures, 0.2), pictures) > 0).all()
+
+
+@pytest.mark.usefixtures("random_lpips")
+@pytest.mark.parametrize(("name", "backbone"), [("lpips", "alex"), ("lpips-vgg", "vgg")])
+def test_lpips_of_a_backbone(pictures: torch.Tensor, name: str, backbone: str) -> None:
+    candidate = noisy(pictures, 0.2)
+    with torch.no_grad():  # without normalize=True it wants [-1, 1]
+        expected = random_network(backbone)(2 * candidate - 1, 2 * pictures - 1).flatten()
+    torch.testing.assert_close(metric_named(name).compare(candidate, pictures), expected.double())
 
 
 def test_lpips_without_its_weights_says_what_to_do(
@@ -132,4 +147,73 @@ def test_an_unknown_metric_lists_those_there_are() -> None:
         metric_named("beauty")
     assert caught.value.field == "metric"
     assert str(caught.value).startswith("metric='beauty'")
-    assert "psnr, ssim, mse, lpips" in str(caught.value)
+    assert "latent-l1, latent-mse, lpips, lpips-vgg, mse, psnr, ssim" in str(caught.value)
+
+
+def test_latent_errors_by_hand() -> None:
+    """Whatever the latents' form: a mean over everything but the pairs."""
+    reference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    candidate = torch.tensor([[[1.0, 2.0], [3.0, 8.0]], [[1.0, -1.0], [2.0, 0.0]]])
+    outputs = Outputs(candidate, None), Outputs(reference, None)
+    assert metric_named("latent-l1").values(*outputs).tolist() == [1.0, 1.0]
+    assert metric_named("latent-mse").values(*outputs).tolist() == [4.0, 1.5]
+
+
+def test_a_video_is_the_mean_of_its_frames() -> None:
+    """Frames that are 0.1, 0.01 and 1 off: 20, 40 and 0 dB, and squares 0.01, 0.0001 and 1."""
+    still = torch.zeros(2, 3, 3, 16, 16)
+    moving = still.clone()
+    for frame, offset in enumerate((0.1, 0.01, 1.0)):
+        moving[1, frame] += offset
+    latents = torch.zeros(2, 4)
+    outputs = Outputs(latents, moving), Outputs(latents, still)
+    np.testing.assert_allclose(metric_named("psnr").values(*outputs), [100.0, 20.0], rtol=1e-6)
+    np.testing.assert_allclose(metric_named("mse").values(*outputs), [0.0, 1.0101 / 3], rtol=1e-6)
+
+
+def test_frames_are_compared_a_few_at_a_time() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def compare(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(candidate.shape))
+        return (candidate - reference)[:, 0, 0, 0]
+
+    metric = Metric("corner", "", "pictures", higher_is_better=False, compare=compare)
+    numbers = torch.arange(33.0).reshape(3, 11)  # every frame has its own
+    pictures = numbers[:, :, None, None, None].expand(3, 11, 3, 8, 8)
+    latents = torch.zeros(3, 4)
+    values = metric.values(Outputs(latents, pictures), Outputs(latents, torch.ones(3, 11, 3, 8, 8)))
+    assert seen == [(16, 3, 8, 8), (16, 3, 8, 8), (1, 3, 8, 8)]
+    assert values.tolist() == [4.0, 15.0, 26.0]  # means of 0 … 10, 11 … 21, 22 … 32, less 1
+    assert values.dtype == np.float64
+
+
+def test_values_look_only_at_the_metrics_space(metric: Metric, pictures: torch.Tensor) -> None:
+    candidate = noisy(pictures, 0.2)
+    expected = metric.compare(candidate, pictures)
+    if metric.space == "latents":
+        outputs = [Outputs(each, torch.zeros(3, 1, 3, 32, 32)) for each in (candidate, pictures)]
+    else:
+        outputs = [Outputs(torch.zeros(3, 4), each[:, None]) for each in (candidate, pictures)]
+    np.testing.assert_array_equal(metric.values(*outputs), expected.numpy())
+    assert (metric.space == "latents") == metric.name.startswith("latent-")
+
+
+@pytest.mark.parametrize("side", ["candidate", "reference"])
+def test_pictures_that_were_not_decoded_are_missed(pictures: torch.Tensor, side: str) -> None:
+    outputs: dict[str, Any] = {
+        "candidate": Outputs(torch.zeros(3, 4), pictures[:, None]),
+        "reference": Outputs(torch.zeros(3, 4), pictures[:, None]),
+    }
+    outputs[side] = Outputs(torch.zeros(3, 4), None)
+    with pytest.raises(FieldError, match=f"metric='psnr'.*the {side} were not decoded"):
+        metric_named("psnr").values(**outputs)
+    assert metric_named("latent-l1").values(**outputs).tolist() == [0.0] * 3
+
+
+def test_outputs_of_other_pairs_are_refused(pictures: torch.Tensor) -> None:
+    """One picture would be broadcast to three."""
+    three, one = (Outputs(torch.zeros(n, 4), pictures[:n, None]) for n in (3, 1))
+    for name in ("mse", "latent-mse"):
+        with pytest.raises(FieldError, match=r"of the reference are of shape \(1, .*same pairs"):
+            metric_named(name).values(three, one)

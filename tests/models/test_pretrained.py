@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, WanPipeline
 from otcache_registry import DocumentNotFoundError
+from tiny_pipelines import make_wan
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.evaluation.pairs import generate
 from otcache_plugin.models.embedded import FOLDER
-from otcache_plugin.models.pretrained import load_pretrained_setup, read_prompts
+from otcache_plugin.models.pretrained import load_pretrained_setup
+from otcache_plugin.prompts.files import calibration_prompts, evaluation_prompts
 
 CALL = json.dumps({"height": 32, "width": 32, "max_sequence_length": 8, "guidance_scale": 1.5})
 PROMPTS = ["red circle left on navy", "blue cross top on gray", "white square right on pink"]
@@ -39,8 +41,8 @@ def test_a_folder_is_loaded_with_prompts_arguments_and_the_stated_revision(
     setup = load_pretrained_setup(str(folder), "r1", prompts, CALL)
     assert type(setup.pipe) is FluxPipeline
     assert (setup.origin.model, setup.origin.revision) == (str(folder), "r1")
-    assert setup.calibration_prompts == tuple(PROMPTS[:2])
-    assert setup.held_out_prompts == (PROMPTS[2],)
+    assert setup.calibration_prompts == tuple(PROMPTS)
+    assert setup.held_out_prompts == evaluation_prompts().texts
     assert setup.guidance == {"guidance_scale": 1.5}
     pairs = setup.calibration_pairs(2)
     pictures = generate(setup.pipe, pairs, {**setup.call_arguments, "num_inference_steps": 2})
@@ -57,26 +59,19 @@ def test_what_is_no_model_is_refused(tmp_path: Path, prompts: Path) -> None:
         load_pretrained_setup(str(tmp_path), "r1", prompts, CALL)
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("one\n", "1 prompts"),
-        ("one\ntwo\none\n", "--prompts='one': this prompt stands in the file twice"),
-        ("\n \n", "0 prompts"),
-    ],
-)
-def test_unusable_prompts_are_refused(tmp_path: Path, text: str, problem: str) -> None:
-    file = tmp_path / "prompts.txt"
-    file.write_text(text)
-    with pytest.raises(ArgumentError, match=problem):
-        read_prompts(file)
+def test_held_out_prompts_of_a_file(folder: Path, prompts: Path) -> None:
+    setup = load_pretrained_setup(str(folder), "r1", None, CALL, prompts)
+    assert setup.calibration_prompts == calibration_prompts().texts
+    assert setup.held_out_prompts == tuple(PROMPTS)
 
 
-def test_missing_prompts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="Pass --prompts FILE"):
-        read_prompts(None)
-    with pytest.raises(ArgumentError, match="cannot be read"):
-        read_prompts(tmp_path / "none.txt")
+def test_a_video_pipeline_is_loaded(tmp_path: Path) -> None:
+    make_wan().save_pretrained(tmp_path)
+    call = json.dumps({"height": 64, "width": 64, "num_frames": 5, "guidance_scale": 4.0})
+    setup = load_pretrained_setup(str(tmp_path), "r1", None, call)
+    assert type(setup.pipe) is WanPipeline
+    assert setup.call_arguments["num_frames"] == 5
+    assert setup.guidance == {"guidance_scale": 4.0}
 
 
 def test_a_mistyped_name_is_said_to_be_no_model() -> None:

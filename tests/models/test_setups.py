@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -72,6 +73,8 @@ def test_the_digest_is_the_prompts(exact_flow: ModelSetup) -> None:
     for others in (prompts[:-1], prompts[::-1], (*prompts[:-1], "something else")):
         assert replace(exact_flow, calibration_prompts=others).prompts_digest != digest
     assert replace(exact_flow, held_out_prompts=()).prompts_digest == digest
+    held_out = "\n".join(exact_flow.held_out_prompts).encode()
+    assert exact_flow.held_out_digest == hashlib.sha256(held_out).hexdigest()
 
 
 def test_an_unknown_model_lists_those_there_are() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import cache_dit
 import pytest
+import torch
 from otcache_policies import OTCachePolicy, UniformPolicy
 from otcache_registry import StoredPolicy, read_policy
 from plugin_fakes import FakeEntryPoint, plugin
@@ -23,14 +24,27 @@ from tiny_pipelines import FLUX, make_flux
 
 import otcache_plugin
 from otcache_plugin import RunReport, enabling, hookspecs, manager
-from otcache_plugin.builtin import otcache_register_executors, otcache_register_policies
+from otcache_plugin.builtin import (
+    otcache_register_executors,
+    otcache_register_metrics,
+    otcache_register_policies,
+)
 from otcache_plugin.errors import PluginError, UnknownNameError
+from otcache_plugin.evaluation import metrics
+from otcache_plugin.evaluation.metrics import Metric, metric_named
+from otcache_plugin.evaluation.outputs import Outputs
 from otcache_plugin.manager import LoadedPlugin, PluginHost, load_plugins
 from otcache_plugin.plan import Plan
-from otcache_plugin.registries import CalibratedPolicy, ExecutorRegistry, PolicyRegistry
+from otcache_plugin.registries import (
+    CalibratedPolicy,
+    ExecutorRegistry,
+    MetricRegistry,
+    PolicyRegistry,
+)
 from otcache_plugin.report import planned_report
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
+METRICS = ("latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim")
 
 
 def hooks_of(module: Any) -> set[str]:
@@ -61,6 +75,25 @@ def registering(**policies: Any) -> Any:
     return plugin(otcache_register_policies=otcache_register_policies)
 
 
+def worst_pixel(name: str = "worst-pixel") -> Metric:
+    """The largest error of any pixel."""
+
+    def compare(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        return (candidate - reference).abs().flatten(1).amax(1)
+
+    return Metric(name, "", "pictures", higher_is_better=False, compare=compare)
+
+
+def measuring(*names: str) -> Any:
+    """A plugin that registers one metric under several names."""
+
+    def otcache_register_metrics(registry: MetricRegistry) -> None:
+        for name in names:
+            registry.register(name, worst_pixel, "largest error of any pixel")
+
+    return plugin(otcache_register_metrics=otcache_register_metrics)
+
+
 class DryActivation:
     """A plan that nothing follows."""
 
@@ -88,11 +121,12 @@ class DryExecutor:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes ``enable_cache`` see the plugins of these entry points."""
+    """Makes ``enable_cache`` and ``metric_named`` see the plugins of these entry points."""
 
     def use_plugins(*entry_points: FakeEntryPoint) -> PluginHost:
         host = load_plugins(entry_points, None)
-        monkeypatch.setattr(enabling, "plugin_host", lambda: host)
+        for module in (enabling, metrics):
+            monkeypatch.setattr(module, "plugin_host", lambda: host)
         return host
 
     return use_plugins
@@ -162,20 +196,83 @@ def test_hook_otcache_register_executors(use: Any, enable: Any) -> None:
     assert applied.removed
 
 
+def test_hook_otcache_register_metrics(use: Any) -> None:
+    made: list[Metric] = []
+
+    def make() -> Metric:
+        made.append(worst_pixel())
+        return made[-1]
+
+    def otcache_register_metrics(registry: MetricRegistry) -> None:
+        registry.register("worst-pixel", make, "largest error of any pixel")
+
+    module = plugin(otcache_register_metrics=otcache_register_metrics)
+    host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
+    assert list(host.metrics) == [*METRICS, "worst-pixel"]
+    assert host.metrics.distribution_of("worst-pixel") == "otcache-theirs 1.0"
+    assert host.metrics.get("worst-pixel").description == "largest error of any pixel"
+    assert host.plugins[1].metrics == ("worst-pixel",)
+    assert made == []  # made when it is asked for
+    metric = metric_named("worst-pixel")
+    assert made == [metric]
+    black = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
+    spotted = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
+    assert spotted.pictures is not None
+    spotted.pictures[1, 0, 2, 5, 6] = 0.5
+    assert metric.values(spotted, black).tolist() == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ["dists", "lpips2", "clip-iqa", "x", "a-", "v-1-0"])
+def test_a_name_that_a_metric_may_have(name: str) -> None:
+    host = load_plugins([FakeEntryPoint("theirs", lambda: measuring(name))], None)
+    assert name in host.metrics
+    assert host.broken() == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "LPIPS", "2nd", "-l1", "latent_l1", "a b", "a/b", "psnr\n", "été"]
+)
+def test_a_name_that_a_metric_may_not_have(name: str) -> None:
+    entry_point = FakeEntryPoint("theirs", lambda: measuring("fine", name), "otcache-theirs")
+    host = load_plugins([entry_point], None)
+    (broken,) = host.broken()
+    assert broken.error == (
+        f"PluginError: otcache-theirs 1.0 registers the metric {name!r}: a metric's name is a "
+        "small letter, then small letters, digits and hyphens. Rename it."
+    )
+    assert tuple(host.metrics) == METRICS  # nor the one that came before
+
+
+def test_a_metric_bears_the_name_it_is_registered_under(use: Any) -> None:
+    use(FakeEntryPoint("theirs", lambda: measuring("worst-pixel", "worst"), "otcache-theirs"))
+    assert metric_named("worst-pixel").name == "worst-pixel"
+    with pytest.raises(PluginError, match=r"otcache-theirs 1\.0 .*'worst', .*'worst-pixel'"):
+        metric_named("worst")
+
+
 def test_the_built_in_names_come_by_the_same_hooks() -> None:
     host = load_plugins([], None)
     policies, executors = PolicyRegistry("test"), ExecutorRegistry("test")
+    measures = MetricRegistry("test")
     otcache_register_policies(policies)
     otcache_register_executors(executors)
+    otcache_register_metrics(measures)
     assert list(host.policies) == list(policies) == ["meancache", "otcache", "uniform"]
     assert list(host.executors) == list(executors) == ["blocks", "velocity"]
+    assert tuple(host.metrics) == tuple(measures) == METRICS
     assert host.plugins == (
         LoadedPlugin(
-            "builtin", "otcache-plugin", ("meancache", "otcache", "uniform"), ("blocks", "velocity")
+            "builtin",
+            "otcache-plugin",
+            ("meancache", "otcache", "uniform"),
+            ("blocks", "velocity"),
+            METRICS,
         ),
     )
-    for name in host.policies:
-        assert host.policies.distribution_of(name) == "otcache-plugin"
+    for registry in (host.policies, host.executors, host.metrics):
+        assert {registry.distribution_of(name) for name in registry} == {"otcache-plugin"}
+    for name in host.metrics:
+        assert host.metrics.get(name).make().name == name
 
 
 def test_names_are_sorted_whatever_the_order() -> None:
@@ -204,7 +301,7 @@ def broken_hook() -> Any:
 
 
 def unknown_hook() -> Any:
-    return plugin(otcache_register_metrics=lambda registry: None)
+    return plugin(otcache_register_schedulers=lambda registry: None)
 
 
 def wrong_name() -> Any:
@@ -224,9 +321,10 @@ def twice_the_same() -> Any:
     [
         (broken_import, "ModuleNotFoundError: No module named 'secret_sauce'"),
         (broken_hook, "RuntimeError: out of luck"),
-        (unknown_hook, "otcache_register_metrics"),
+        (unknown_hook, "otcache_register_schedulers"),
         (wrong_name, "registers the policy 'their-policy': a name is an identifier"),
         (twice_the_same, "policy 'twice' is registered by both"),
+        (lambda: measuring("worst", "worst"), "metric 'worst' is registered by both"),
     ],
 )
 def test_a_broken_plugin_is_reported_and_disturbs_nobody(
@@ -237,7 +335,7 @@ def test_a_broken_plugin_is_reported_and_disturbs_nobody(
     (broken,) = host.broken()
     assert (broken.name, broken.distribution) == ("broken", "otcache-broken 0.2")
     assert reason in broken.error
-    assert (broken.policies, broken.executors) == ((), ())
+    assert (broken.policies, broken.executors, broken.metrics) == ((), (), ())
     assert list(host.policies) == ["good", "meancache", "otcache", "uniform"]
 
     pipe = make_flux()
@@ -247,6 +345,9 @@ def test_a_broken_plugin_is_reported_and_disturbs_nobody(
         assert otcache_plugin.summary(pipe).as_planned
     with pytest.raises(UnknownNameError, match=r"otcache-broken 0\.2: ") as caught:
         cache_dit.enable_cache(pipe, policy="theirs")
+    assert reason in str(caught.value)
+    with pytest.raises(UnknownNameError, match=r"otcache-broken 0\.2: ") as caught:
+        metric_named("theirs")
     assert reason in str(caught.value)
 
 
@@ -276,6 +377,10 @@ def test_a_built_in_name_is_taken() -> None:
     module = plugin(otcache_register_executors=otcache_register_executors)
     with pytest.raises(PluginError, match=r"executor 'blocks' is registered by both"):
         load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
+
+    metric = FakeEntryPoint("theirs", lambda: measuring("latent-l1"), "otcache-theirs")
+    with pytest.raises(PluginError, match=r"metric 'latent-l1' is .* both otcache-plugin and otc"):
+        load_plugins([metric], None)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +487,7 @@ json.dump({"listed": listed, "shape": images.shape, **report.to_dict()}, sys.__s
             "distribution": "otcache-front-loaded 0.1.0",
             "policies": ["front_loaded"],
             "executors": [],
+            "metrics": [],
             "error": "",
             "skipped": False,
         }

@@ -68,10 +68,13 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
         "calibration": Calibration(
             pairs=4,
             seed=0,
+            batch_size=4,
             prompts_digest="a" * 64,
+            held_out_digest="b" * 64,
             metric="lpips",
             reference_budget=REFERENCE_BUDGET,
             anchor_budget=ANCHOR_BUDGET,
+            search="joint",
             trials=0,
             evaluations=0,
             transformer_calls=200,

@@ -16,12 +16,14 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxImg2ImgPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
     ZImagePipeline,
@@ -151,7 +153,19 @@ def make_z_image() -> Any:
     return quiet(pipe)
 
 
-def make_wan() -> Any:
+def unipc_scheduler(**config: Any) -> UniPCMultistepScheduler:
+    """The scheduler of Wan, SkyReels and Cosmos."""
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    return UniPCMultistepScheduler(**{**flow, **config})
+
+
+def dpm_scheduler(**config: Any) -> DPMSolverMultistepScheduler:
+    """The scheduler of Sana."""
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    return DPMSolverMultistepScheduler(**{**flow, **config})
+
+
+def make_wan(*, scheduler: Any = None) -> Any:
     """A Wan 2.2 pipeline of two one-block transformers, the second one below noise level 0.9."""
     torch.manual_seed(0)
     transformers = [
@@ -175,7 +189,7 @@ def make_wan() -> Any:
         tokenizer=None,
         text_encoder=None,
         vae=None,
-        scheduler=euler_scheduler(),
+        scheduler=scheduler or euler_scheduler(),
         transformer=transformers[0],
         transformer_2=transformers[1],
         boundary_ratio=0.9,

@@ -86,6 +86,17 @@ def test_evidence_may_be_left_out(content: dict[str, Any]) -> None:
     assert PolicyDocument.from_json(json.dumps(content)).evidence == ()
 
 
+def test_a_history_may_be_left_out_and_be_as_long_as_the_longest_search(
+    content: dict[str, Any],
+) -> None:
+    del content["calibration"]["history"]
+    assert PolicyDocument.from_json(json.dumps(content)).calibration.history == ()
+    # Losses of a metric that is better when it is larger are negative.
+    falling = [-float(trial) for trial in range(10_000)]
+    content["calibration"]["history"] = falling
+    assert PolicyDocument.from_json(json.dumps(content)).calibration.history == tuple(falling)
+
+
 def test_schedule_record() -> None:
     schedule = Schedule([0, 1, 4, 6], 7, [1, 3, 2])
     record = ScheduleRecord.of(schedule)
@@ -132,6 +143,10 @@ def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, An
     assert set(schema["properties"]) == set(content)
     assert schema["properties"]["schema"]["const"] == POLICY_SCHEMA
     assert set(schema["required"]) == set(content) - {"evidence"}
+    calibration = schema["$defs"]["Calibration"]
+    assert set(calibration["properties"]) == set(content["calibration"])
+    assert set(calibration["required"]) == set(content["calibration"]) - {"history"}
+    assert calibration["properties"]["search"]["enum"] == ["joint", "per-pair"]
     for part in (schema, *schema["$defs"].values()):
         assert part["additionalProperties"] is False
     json.dumps(schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -82,25 +83,91 @@ def test_set_up_and_calibration(valid_document: PolicyDocument) -> None:
         "revision 0123abcd",
         "ExamplePipeline, FlowMatchEulerDiscreteScheduler, 12 steps, sigmas 1 … 0, "
         "768 by 512 pixels, true\\_cfg\\_scale = 4",
-        "lpips on 32 pairs, seed 0, up to 200 trials; 150 schedules run in the whole calibration",
-        "19200 transformer calls, 302 seconds on one CPU core",
+        "Pairs: 32, seed 0, in batches of 16",
+        "Anchor search: per pair, each on its own, by lpips, up to 200 trials",
+        "150 schedules run, 19200 transformer calls, 302 seconds on one CPU core",
         "cache-dit 1.5.1, torch 2.9.0",
         "2026-01-31T12:00:00+00:00",
-        "a" * 64,
-        valid_document.edges_sha256,
+        "Calibration prompts: SHA-256 " + "a" * 64,
+        "Held-out prompts: SHA-256 " + "b" * 64,
+        "Edge table: SHA-256 " + valid_document.edges_sha256,
     ):
         assert words in card
 
 
+def test_a_joint_search(make_document: Make, valid_document: PolicyDocument) -> None:
+    calibration = valid_document.calibration.model_copy(update={"search": "joint"})
+    card = render_card(valid_document.model_copy(update={"calibration": calibration}))
+    assert "Anchor search: joint, on all pairs at once, by lpips" in card
+
+
 def test_evidence(valid_document: PolicyDocument) -> None:
-    header, _, alone, compared = rows(render_card(valid_document))
-    assert header[4:6] == ["Standard error", "Pairs"]
-    assert alone[:6] == ["meancache", "6", "psnr", "31.25", "0.5", "48"]
-    assert alone[6:] == [""] * 4
-    assert compared == [
-        *["otcache", "6", "psnr", "33.75", "0.25", "48"],
-        *["meancache", "+2.5", "+1.75 … +3.25", "88% of pairs"],
+    card = render_card(valid_document)
+    header, _, alone, compared = rows(card)
+    assert "### PSNR in dB, more is better\n\n| Budget" in card
+    assert header == [
+        *["Budget", "Policy", "Mean", "Pairs", "Compared to", "Difference", "Better on"],
     ]
+    assert alone == ["6", "meancache", "31.25 ± 0.50", "48", "", "", ""]
+    assert compared == [
+        *["6", "otcache", "33.75 ± 0.25", "48"],
+        *["meancache", "+2.50 [+1.75, +3.25]", "88% of pairs"],
+    ]
+
+
+def test_evidence_is_a_table_per_metric_by_budget(
+    make_document: Make, valid_edges: EdgeTable
+) -> None:
+    def row(policy: str, budget: int, metric: str, error: float) -> EvidenceRow:
+        return EvidenceRow(
+            policy=policy,
+            budget=budget,
+            metric=metric,
+            mean=1 / 3,
+            standard_error=error,
+            pairs=2,
+        )
+
+    evidence = (
+        row("uniform", 8, "psnr", 0.5),
+        row("uniform", 8, "own", 0.0031),
+        row("fewer-steps", 6, "psnr", 12.0),
+        row("otcache", 6, "psnr", 0.25),
+        row("uniform", 6, "own", 0.0),
+        row("otcache", 6, "own", 0.0042),
+    )
+    card = render_card(make_document(valid_edges, evidence=evidence))
+    psnr, own = card.split("### ")[1:]
+    assert own.startswith("own\n")
+    assert [(cells[0], cells[1], cells[2]) for cells in rows(psnr)[2:]] == [
+        ("6", "fewer-steps", "0.33 ± 12.00"),
+        ("6", "otcache", "0.33 ± 0.25"),
+        ("8", "uniform", "0.33 ± 0.50"),
+    ]
+    # Two digits of the table's middle error, 0.0031.
+    assert [(cells[0], cells[1], cells[2]) for cells in rows(own)[2:]] == [
+        ("6", "uniform", "0.3333 ± 0.0000"),
+        ("6", "otcache", "0.3333 ± 0.0042"),
+        ("8", "uniform", "0.3333 ± 0.0031"),
+    ]
+
+
+def test_the_same_pictures_are_no_difference(make_document: Make, valid_edges: EdgeTable) -> None:
+    row = EvidenceRow(
+        policy="otcache",
+        budget=8,
+        metric="psnr",
+        mean=40.0,
+        standard_error=0.0,
+        pairs=2,
+        compared_to="meancache",
+        difference_mean=0.0,
+        difference_low=0.0,
+        difference_high=0.0,
+        win_rate=0.5,
+    )
+    card = render_card(make_document(valid_edges, evidence=(row,)))
+    assert rows(card)[2] == ["8", "otcache", "40.00 ± 0.00", "2", "meancache", "none", ""]
 
 
 def test_no_evidence(make_document: Make, valid_edges: EdgeTable) -> None:
@@ -109,13 +176,42 @@ def test_no_evidence(make_document: Make, valid_edges: EdgeTable) -> None:
     assert rows(card) == []
 
 
+FIGURES = ["schedules.png", "gaps.png", "quality.png", "differences.png", "search.png"]
+
+
+def test_figures_are_shown_in_their_sections(valid_document: PolicyDocument) -> None:
+    card = render_card(valid_document, {"other.png", *FIGURES})
+    places = {
+        path: heading
+        for heading, *lines in (part.splitlines() for part in card.split("\n## ")[1:])
+        for line in lines
+        for path in re.findall(r"^!\[[^\]]{10,}\]\((.*)\)$", line)
+    }
+    assert places == {
+        "figures/schedules.png": "Schedules",
+        "figures/gaps.png": "Schedules",
+        "figures/quality.png": "Evidence",
+        "figures/differences.png": "Evidence",
+        "figures/search.png": "Calibration",
+    }
+    assert "other.png" not in card
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_only_figures_that_are_there_are_shown(valid_document: PolicyDocument, name: str) -> None:
+    card = render_card(valid_document, [name])
+    assert re.findall(r"\]\((figures/.*)\)", card) == [f"figures/{name}"]
+    (picture,) = re.findall(r"\n\n[A-Z].*\.\n\n!\[.*\]\(.*\)", card)
+    assert card.replace(picture, "") == render_card(valid_document)
+
+
 def test_texts_are_shown_as_they_are(make_document: Make, valid_edges: EdgeTable) -> None:
     row = EvidenceRow(policy="a|b", budget=6, metric="<b>", mean=1.0, standard_error=0.1, pairs=2)
     document = make_document(
         valid_edges, evidence=(row,), model=ModelReference(id="*x*`y`", revision="[1](2)")
     )
     card = render_card(document)
-    assert rows(card)[2][0] == "a\\|b"
-    assert rows(card)[2][2] == "\\<b\\>"
+    assert rows(card)[2][1] == "a\\|b"
+    assert "### \\<b\\>\n" in card
     assert "# Cache schedules for \\*x\\*\\`y\\`" in card
     assert "\\[1\\](2)" in card

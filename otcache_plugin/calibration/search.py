@@ -1,0 +1,330 @@
+"""Stage 2: the anchor search, black-box minimisation of the end-to-end loss in gap space.
+
+Optuna's CMA-ES moves the gaps of a warm start (OTCache, arXiv 2606.31026, Sec. 3.3, Eq. 6 and 7)
+and P_sum turns them back into a schedule. A wide search alone stops far from the optimum on a
+landscape this small and bumpy, a narrow one never leaves the warm start: so the trials are split
+into rounds, each a fresh CMA-ES around the best schedule so far with half the range of the last.
+
+A search measures nothing itself. It is a generator that yields what it wants measured and is sent
+the losses, so that several can go on side by side and a replayed one takes no time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import WilcoxonPruner
+from optuna.samplers import CmaEsSampler
+from optuna.trial import TrialState, create_trial
+from otcache_policies import Schedule, project_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from otcache_plugin.calibration.journal import JournalStudy, TrialJournal
+    from otcache_plugin.calibration.settings import AnchorSettings
+    from otcache_plugin.calibration.units import Batch
+
+SMALLEST_GAP = 0.1
+"""Where a gap is held before rounding, so that no order of steps is ever reversed."""
+
+Request = tuple["Schedule", "Batch"]
+"""A schedule to be run on a batch of pairs; answered with an ``(n,)`` array of losses."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The pairs that candidates are judged on.
+
+    Attributes:
+        batches: all of them, in their order.
+        first: how many of them a candidate must survive before it is run on the others.
+    """
+
+    batches: tuple[Batch, ...]
+    first: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate that was run on all pairs of its panel."""
+
+    schedule: Schedule
+    loss: float
+
+
+@dataclass(frozen=True)
+class AnchorSearch:
+    """What a search found.
+
+    Attributes:
+        warm_start: the schedule it began with.
+        complete: every candidate that was run on all pairs, in order.
+        best_losses: the best loss so far, first the warm start's, then after each trial.
+    """
+
+    warm_start: Trial
+    complete: tuple[Trial, ...]
+    best_losses: tuple[float, ...]
+
+    def best(self, count: int) -> list[Trial]:
+        """The best candidates of distinct steps, best first, none worse than the warm start."""
+        found: dict[tuple[int, ...], Trial] = {}
+        for trial in sorted((self.warm_start, *self.complete), key=lambda trial: trial.loss):
+            found.setdefault(trial.schedule.computed_steps, trial)
+        return [each for each in found.values() if each.loss <= self.warm_start.loss][:count]
+
+
+def losses_on(
+    schedules: Sequence[Schedule], batches: Sequence[Batch]
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Asks for the losses of all schedules on all batches: an ``(n,)`` array per schedule."""
+    if not schedules or not batches:
+        return [np.empty(0) for _ in schedules]
+    given = yield [(schedule, batch) for schedule in schedules for batch in batches]
+    return [np.concatenate([given[schedule, batch] for batch in batches]) for schedule in schedules]
+
+
+def search_steps(
+    warm_start: Schedule,
+    panel: Panel,
+    look_backs: Callable[[tuple[int, ...]], tuple[int, ...]],
+    settings: AnchorSettings,
+    seed: int,
+    journal: TrialJournal,
+    name: str,
+    on_trial: Callable[[], None] = lambda: None,
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
+    """Searches the schedules of the warm start's budget for the lowest mean loss.
+
+    Args:
+        warm_start: where to begin, and what is never done worse than.
+        panel: the pairs to judge on.
+        look_backs: of the segments between computed steps, as the edge table gives them.
+        settings: how long and how far.
+        seed: of CMA-ES.
+        journal: where the trials are kept.
+        name: of this search in the journal.
+        on_trial: called after every trial.
+
+    Returns:
+        The search with every complete trial.
+    """
+    (values,) = yield from losses_on([warm_start], panel.batches)
+    baseline, best = values, Trial(warm_start, float(values.mean()))
+    complete, best_losses = [best], [best.loss]
+    total = warm_start.num_inference_steps
+    # With two steps both ends are fixed: there is nothing to search.
+    ranges = settings.ranges if warm_start.budget > 2 else ()
+    for number, half_width in enumerate(ranges):
+        study = _study(len(best.schedule.gaps), values - baseline, seed + number, settings)
+        kept = journal.study(f"{name}, round {number + 1}")
+        kept.keep(study.get_trials(deepcopy=False)[0])
+        centre = np.array(best.schedule.gaps, dtype=np.float64)
+        stale, left = 0, settings.round_trials[number]
+        while left > 0 and stale < settings.patience:
+            count = min(_population(len(centre)), left)
+            generation = [study.ask(_space(len(centre))) for _ in range(count)]
+            left -= count
+            candidates = []
+            for trial in generation:
+                offsets = np.array([trial.params[gap] for gap in _space(len(centre))])
+                steps = steps_of_gaps(centre + half_width * offsets, total)
+                candidates.append(Schedule(steps, total, look_backs(steps)))
+            judged = yield from _judge(generation, candidates, panel, baseline)
+            for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
+                trial.set_user_attr("computed_steps", schedule.computed_steps)
+                study.tell(trial, float((losses - baseline[: len(losses)]).mean()))
+                kept.keep(study.get_trials(deepcopy=False)[trial.number])
+                stale += 1
+                if len(losses) == len(baseline):
+                    complete.append(Trial(schedule, float(losses.mean())))
+                    if complete[-1].loss < best.loss:
+                        best, values, stale = complete[-1], losses, 0
+                best_losses.append(best.loss)
+                on_trial()
+    return AnchorSearch(complete[0], tuple(complete[1:]), tuple(best_losses))
+
+
+def _judge(
+    trials: Sequence[optuna.Trial],
+    candidates: Sequence[Schedule],
+    panel: Panel,
+    baseline: NDArray[np.float64],
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """The candidates' losses on all pairs; on the first batches only where that is hopeless.
+
+    What the pruner sees of a pair is the difference to the warm start, so that it does not matter
+    which pairs are the harder ones.
+    """
+    first = yield from losses_on(candidates, panel.batches[: panel.first])
+    for trial, losses in zip(trials, first, strict=True):
+        _report(trial, losses - baseline[: len(losses)], 0)
+    survivors = [
+        number
+        for number, trial in enumerate(trials)
+        if panel.first < len(panel.batches) and not trial.should_prune()
+    ]
+    rest = yield from losses_on(
+        [candidates[number] for number in survivors], panel.batches[panel.first :]
+    )
+    judged = list(first)
+    for number, losses in zip(survivors, rest, strict=True):
+        judged[number] = np.concatenate([first[number], losses])
+        _report(trials[number], losses - baseline[-len(losses) :], len(first[number]))
+    return judged
+
+
+def _report(trial: optuna.Trial, differences: NDArray[np.float64], first_pair: int) -> None:
+    for pair, difference in enumerate(differences.tolist(), first_pair):
+        trial.report(difference, pair)
+
+
+def search_look_backs(
+    start: tuple[int, ...],
+    family: Callable[[tuple[int, ...]], Sequence[Schedule]],
+    panel: Panel,
+    max_look_back: int,
+    trials: int,
+    study: JournalStudy,
+    on_trial: Callable[[], None] = lambda: None,
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], tuple[int, ...]]:
+    """Searches the look-backs of the anchor's segments, one segment after the other.
+
+    The edge table knows the best look-back of a segment when every step before it was computed.
+    At a small budget most were not, so what it says is only where to begin: every other look-back
+    of a segment is tried, on the first batches, and those that are ahead there on all.
+
+    Args:
+        start: look-backs to begin with.
+        family: the schedules that look-backs decide about; their mean loss is minimised.
+        panel: the pairs to judge on.
+        max_look_back: the largest look-back tried.
+        trials: candidates altogether.
+        study: where they are kept.
+        on_trial: called after every trial.
+
+    Returns:
+        The look-backs, no worse than those begun with.
+    """
+    best = start
+    best_losses = yield from _family_losses([best], family, panel.batches)
+    segment, unchanged, tried = 0, 0, 0
+    while unchanged < len(start) and tried < trials:
+        others = [
+            (*best[:segment], look_back, *best[segment + 1 :])
+            for look_back in range(1, max_look_back + 1)
+            if look_back != best[segment]
+        ][: trials - tried]
+        # Where a segment has no cached step, its look-back changes nothing.
+        others = [other for other in others if list(family(other)) != list(family(best))]
+        improved = yield from _improvements(others, best_losses[0], family, panel)
+        for other in others:
+            study.keep(_look_back_trial(other, improved.get(other), max_look_back))
+            on_trial()
+        tried += len(others)
+        unchanged += 1
+        if improved:
+            best = min(improved, key=lambda each: improved[each].mean())
+            best_losses = [improved[best]]
+            unchanged = 1
+        segment = (segment + 1) % len(start)
+    return best
+
+
+def _improvements(
+    candidates: Sequence[tuple[int, ...]],
+    best: NDArray[np.float64],
+    family: Callable[[tuple[int, ...]], Sequence[Schedule]],
+    panel: Panel,
+) -> Generator[
+    list[Request], Mapping[Request, NDArray[np.float64]], dict[tuple[int, ...], NDArray[np.float64]]
+]:
+    """The candidates with a lower mean loss than the best, with their losses per pair."""
+    screened = yield from _family_losses(candidates, family, panel.batches[: panel.first])
+    ahead = [
+        candidate
+        for candidate, losses in zip(candidates, screened, strict=True)
+        if losses.mean() < best[: len(losses)].mean()
+    ]
+    judged = yield from _family_losses(ahead, family, panel.batches)
+    return {
+        candidate: losses
+        for candidate, losses in zip(ahead, judged, strict=True)
+        if losses.mean() < best.mean()
+    }
+
+
+def _family_losses(
+    candidates: Sequence[tuple[int, ...]],
+    family: Callable[[tuple[int, ...]], Sequence[Schedule]],
+    batches: Sequence[Batch],
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Each candidate's losses per pair, the mean over its family."""
+    families = [family(candidate) for candidate in candidates]
+    flat = yield from losses_on([schedule for each in families for schedule in each], batches)
+    rows = iter(flat)
+    return [np.mean([next(rows) for _ in each], axis=0) for each in families]
+
+
+def _look_back_trial(
+    look_backs: tuple[int, ...], losses: NDArray[np.float64] | None, max_look_back: int
+) -> FrozenTrial:
+    names = [f"look_back{index:03d}" for index in range(len(look_backs))]
+    distribution = IntDistribution(1, max_look_back)
+    return create_trial(
+        params=dict(zip(names, look_backs, strict=True)),
+        distributions=dict.fromkeys(names, distribution),
+        state=TrialState.PRUNED if losses is None else TrialState.COMPLETE,
+        value=None if losses is None else float(losses.mean()),
+    )
+
+
+def steps_of_gaps(gaps: NDArray[np.float64], num_inference_steps: int) -> tuple[int, ...]:
+    """The schedule's steps nearest to real-valued gaps: scaled to T - 1, rounded by P_sum."""
+    positive = np.maximum(gaps, SMALLEST_GAP)
+    positions = np.concatenate([[0.0], np.cumsum(positive) / positive.sum()])
+    return project_sum(positions * (num_inference_steps - 1))
+
+
+def _study(
+    dimensions: int, differences: NDArray[np.float64], seed: int, settings: AnchorSettings
+) -> optuna.Study:
+    """A study that begins with its centre, whose differences to the warm start are known."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        # The pruner made for a mean over instances; experimental since 3.6 for its interface only.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        pruner = WilcoxonPruner(p_threshold=settings.prune_below)
+    study = optuna.create_study(
+        sampler=CmaEsSampler(seed=seed, n_startup_trials=1, popsize=_population(dimensions)),
+        pruner=pruner,
+    )
+    study.add_trial(
+        create_trial(
+            params=dict.fromkeys(_space(dimensions), 0.0),
+            distributions=_space(dimensions),
+            value=float(differences.mean()),
+            intermediate_values=dict(enumerate(differences.tolist())),
+        )
+    )
+    return study
+
+
+def _population(dimensions: int) -> int:
+    """Candidates per generation, as CMA-ES recommends; they are measured side by side."""
+    return 4 + int(3 * np.log(dimensions))
+
+
+def _space(dimensions: int) -> dict[str, BaseDistribution]:
+    return {f"gap{index:03d}": FloatDistribution(-1.0, 1.0) for index in range(dimensions)}

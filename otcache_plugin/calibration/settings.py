@@ -1,0 +1,116 @@
+"""What a calibration is determined by, besides the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from otcache_policies import BudgetError
+
+from otcache_plugin.errors import ArgumentError
+
+SEARCHES = ("joint", "per-pair")
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """How long to search for the anchor, and how far from the warm start.
+
+    Attributes:
+        trials: candidates altogether; identical ones are evaluated once but count. Three fifths
+            are for the steps, one for the look-backs of predictions, one for the anchor's own.
+        patience: trials without improvement after which a round ends.
+        ranges: half-width of each round's range of a gap, in steps; the trials for the steps are
+            split evenly. CMA-ES starts with a standard deviation of a third of it.
+        kind: "joint" scores each trial by its mean over all pairs, "per-pair" searches for every
+            pair alone and pools what was found, as the paper's Eq. 7 reads.
+        prune_below: p-value of the Wilcoxon test on a quarter of the pairs under which a trial is
+            hopeless and not run on the others.
+    """
+
+    trials: int = 200
+    patience: int = 50
+    ranges: tuple[float, ...] = (9.0, 4.5, 2.25)
+    kind: Literal["joint", "per-pair"] = "joint"
+    prune_below: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_at_least(0, "trials", self.trials)
+        require_at_least(1, "patience", self.patience)
+        if self.kind not in SEARCHES:
+            problem = "no such search"
+            raise ArgumentError("search", self.kind, problem, f"Use {' or '.join(SEARCHES)}")
+
+    @property
+    def look_back_trials(self) -> int:
+        """Trials for the look-backs of predictions, and as many for the anchor's own."""
+        return self.trials // 5
+
+    @property
+    def round_trials(self) -> tuple[int, ...]:
+        """Trials of each round for the steps, the remainder going to the first ones."""
+        share, rest = divmod(self.trials - 2 * self.look_back_trials, len(self.ranges))
+        return tuple(share + (number < rest) for number in range(len(self.ranges)))
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What a calibration is determined by, besides the model.
+
+    Attributes:
+        num_inference_steps: T.
+        budget_reference: budget of the reference.
+        budget_anchor: budget of the anchor.
+        default_budget: of a run that asks for none; None for 15 of 50, scaled to T.
+        metric: end-to-end metric that everything is tuned on.
+        pairs: calibration pairs.
+        held_out_pairs: pairs for the evidence, at least 2.
+        seed: of the pairs and the search.
+        batch_size: pairs per pipeline call; rounding depends on it, so results do.
+        threads: of each worker on a CPU; likewise.
+        anchor: the search.
+    """
+
+    num_inference_steps: int = 50
+    budget_reference: int = 20
+    budget_anchor: int = 8
+    default_budget: int | None = None
+    metric: str = "psnr"
+    pairs: int = 96
+    held_out_pairs: int = 64
+    seed: int = 0
+    batch_size: int = 16
+    threads: int = 1
+    anchor: AnchorSettings = field(default_factory=AnchorSettings)
+
+    def __post_init__(self) -> None:
+        steps, reference, anchor = (
+            self.num_inference_steps,
+            self.budget_reference,
+            self.budget_anchor,
+        )
+        remedy = "Use 2 <= budget_anchor < budget_reference < num_inference_steps"
+        if not 3 <= reference < steps:
+            problem = f"not from 3 to below the {steps} steps"
+            raise BudgetError("budget_reference", reference, problem, remedy)
+        if not 2 <= anchor < reference:
+            problem = f"not from 2 to below the reference's {reference}"
+            raise BudgetError("budget_anchor", anchor, problem, remedy)
+        default = self.default_budget
+        if default is not None and not anchor <= default <= steps:
+            problem = "below the anchor's budget or above the number of steps"
+            raise BudgetError("default_budget", default, problem, f"Use {anchor} … {steps}")
+        for name, smallest in (
+            ("pairs", 1),
+            ("held_out_pairs", 2),
+            ("batch_size", 1),
+            ("threads", 1),
+            ("seed", 0),
+        ):
+            require_at_least(smallest, name, getattr(self, name))
+
+
+def require_at_least(smallest: int, field: str, value: int) -> None:
+    """Raises ArgumentError when a setting is below its smallest value."""
+    if value < smallest:
+        raise ArgumentError(field, value, f"below {smallest}", f"Use {smallest} or more")

@@ -1,0 +1,78 @@
+"""Where a set-up comes from, in a form that can be sent to another process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otcache_plugin.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from otcache_plugin.models.setups import ModelSetup, SetupDefaults
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a set-up comes from; small and picklable, so that workers can load it themselves.
+
+    Attributes:
+        model: a model that ships with the package, a Hub id or a folder.
+        revision: commit of the weights, or what to call a folder's.
+        prompts: file of prompts to calibrate on, instead of the package's.
+        evaluation_prompts: file of held-out prompts, likewise.
+        call: JSON object of further arguments of every pipeline call.
+        free_text_encoders: whether the text encoders are to go once all prompts are encoded.
+    """
+
+    model: str
+    revision: str | None = None
+    prompts: Path | None = None
+    evaluation_prompts: Path | None = None
+    call: str = "{}"
+    free_text_encoders: bool = False
+
+    def load(self) -> ModelSetup:
+        """Loads the model; prompts are read and checked before.
+
+        Raises:
+            ArgumentError: a file or value cannot be used or is not for this model, or the model
+                cannot be loaded.
+            DocumentNotFoundError: the model's revision is unknown.
+        """
+        # They bring PyTorch with them, which a process that only sends this does without.
+        from otcache_plugin.models.pretrained import load_pretrained_setup
+        from otcache_plugin.models.setups import SETUPS, load_setup
+
+        if self.model in SETUPS:
+            self._refuse_what_is_fixed()
+            setup = load_setup(self.model)
+        else:
+            setup = load_pretrained_setup(
+                self.model, self.revision, self.prompts, self.call, self.evaluation_prompts
+            )
+        return replace(setup, free_text_encoders=self.free_text_encoders)
+
+    @property
+    def defaults(self) -> SetupDefaults:
+        """How this model is calibrated unless it is said otherwise."""
+        from otcache_plugin.models.pretrained import LARGE_MODEL
+        from otcache_plugin.models.setups import SETUPS, SMALL_MODEL
+
+        return SMALL_MODEL if self.model in SETUPS else LARGE_MODEL
+
+    def _refuse_what_is_fixed(self) -> None:
+        given = {
+            "--revision": self.revision,
+            "--prompts": self.prompts,
+            "--evaluation-prompts": self.evaluation_prompts,
+            "--call": None if self.call == "{}" else self.call,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise ArgumentError(
+                    option,
+                    str(value),
+                    f"{self.model} ships with its weights, its captions and how it is called",
+                    f"Leave {option} out, or pass a Hub id or a folder as MODEL",
+                )
