@@ -25,8 +25,13 @@ from otcache_registry import (
 
 from otcache_plugin.calibration.evidence import EVIDENCE_OF, evidence_rows, evidence_schedules
 from otcache_plugin.calibration.journal import TrialJournal
+from otcache_plugin.calibration.predicting import (
+    Predicting,
+    look_back_coordinates,
+    predicting_coordinates,
+)
 from otcache_plugin.calibration.recording import EdgeAccumulator
-from otcache_plugin.calibration.search import Panel, search_look_backs, search_steps
+from otcache_plugin.calibration.search import Panel, State, descend, search_steps
 from otcache_plugin.calibration.tuning import (
     POOL_SIZE,
     RHOS,
@@ -111,7 +116,7 @@ def calibrate(
     edges = calibration.record()
     graph = calibration.tune(edges)
     policy, history = calibration.search(graph)
-    policy = calibration.search_look_backs(policy, graph)
+    policy = calibration.improve(policy, graph)
     evidence, size = calibration.gather_evidence(policy, graph)
     document = PolicyDocument(
         schema=POLICY_SCHEMA,
@@ -251,41 +256,63 @@ class _Calibration:
         self.progress.start("pooling what the pairs found", len(pool) * batches)
         return best_of_pool(pool, self.losses), history
 
-    def search_look_backs(self, policy: OTCachePolicy, graph: MeanCachePolicy) -> OTCachePolicy:
-        """The look-backs that predictions inherit, then those of the anchor itself."""
+    def improve(self, policy: OTCachePolicy, graph: MeanCachePolicy) -> OTCachePolicy:
+        """The anchor, rho and look-backs for all that they predict, then the anchor's look-backs.
 
-        def predictions(look_backs: tuple[int, ...]) -> list[Schedule]:
-            family = replace(
-                policy, look_backs=look_backs, anchor=policy.anchor.with_look_backs(look_backs)
-            )
+        Raises the anchor's loss at no point above that of its warm start.
+        """
+        warm_start = graph.schedule(self.settings.budget_anchor)
+        (limit,) = self.measurements.losses([warm_start], self.metric)
+        largest = graph.edges.max_look_back
+
+        def predictions(state: Predicting) -> list[Schedule]:
+            family = state.policy(policy)
             return [family.schedule(budget) for budget in self.budgets]
 
+        start = Predicting(policy.anchor.computed_steps, policy.anchor.look_backs, policy.rho)
+        improved = self._descend(
+            "improving what is predicted",
+            start,
+            predicting_coordinates(len(start.look_backs), largest),
+            predictions,
+            limit,
+            self.settings.anchor.family_trials,
+        ).policy(policy)
+
         def anchor(look_backs: tuple[int, ...]) -> list[Schedule]:
-            return [policy.anchor.with_look_backs(look_backs)]
+            return [improved.anchor.with_look_backs(look_backs)]
 
-        inherited = self._look_backs("look-backs of predictions", policy, graph, predictions)
-        own = self._look_backs("look-backs of the anchor", policy, graph, anchor)
-        return replace(policy, anchor=policy.anchor.with_look_backs(own), look_backs=inherited)
+        own = self._descend(
+            "the anchor's look-backs",
+            improved.anchor.look_backs,
+            look_back_coordinates(len(improved.anchor.look_backs), largest),
+            anchor,
+            limit,
+            self.settings.anchor.look_back_trials,
+        )
+        return replace(improved, anchor=improved.anchor.with_look_backs(own))
 
-    def _look_backs(
+    def _descend(
         self,
         name: str,
-        policy: OTCachePolicy,
-        graph: MeanCachePolicy,
-        family: Callable[[tuple[int, ...]], list[Schedule]],
-    ) -> tuple[int, ...]:
-        trials = self.settings.anchor.look_back_trials
-        self.progress.start(f"searching {name}", trials)
-        search = search_look_backs(
-            policy.anchor.look_backs,
+        start: State,
+        coordinates: Sequence[Callable[[State], list[State]]],
+        family: Callable[[State], list[Schedule]],
+        limit: float,
+        trials: int,
+    ) -> State:
+        self.progress.start(name, trials)
+        descent = descend(
+            start,
+            coordinates,
             family,
             self.panel,
-            graph.edges.max_look_back,
+            limit,
             trials,
             self.journal.study(name),
             self.progress.advance,
         )
-        return self.measurements.drive({name: search}, self.metric)[name]
+        return self.measurements.drive({name: descent}, self.metric)[name]
 
     def gather_evidence(
         self, policy: OTCachePolicy, graph: MeanCachePolicy

@@ -1,27 +1,22 @@
-"""What a calibration costs, before it is begun: by the formula, and by a measured step."""
+"""What a calibration costs, before it is begun: by the formula, and by a measured batch."""
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-import torch
+from otcache_policies import UniformPolicy
 
 from otcache_plugin.calibration.evidence import EVIDENCE_OF
 from otcache_plugin.calibration.tuning import POOL_SIZE, RHOS, edge_settings, tuning_budgets
-from otcache_plugin.calibration.worker import count_transformer_calls
-from otcache_plugin.evaluation.outputs import generate_outputs
+from otcache_plugin.calibration.units import Evaluate, Measured, Record, batches_of
 
 if TYPE_CHECKING:
     from otcache_plugin.calibration.settings import CalibrationSettings
-    from otcache_plugin.models.setups import ModelSetup
+    from otcache_plugin.calibration.worker import Worker
 
-PROBE_STEPS = (2, 4)
-"""Inference steps of the two calls that a step's time is measured by."""
+RECORDING = "recording full runs"
 
 
 @dataclass(frozen=True)
@@ -52,9 +47,9 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
     policies = len(edge_settings(max_look_back))
     tried = 2 * len(RHOS) + POOL_SIZE
     evidence = sorted({*budgets, settings.budget_reference})
-    trials, look_backs = sum(search.round_trials), search.look_back_trials
+    trials = sum(search.round_trials)
     stages = [
-        of_schedules("recording full runs", 1, settings.num_inference_steps, pairs),
+        of_schedules(RECORDING, 1, settings.num_inference_steps, pairs),
         of_schedules("tuning the graph policy", policies * len(budgets), policies * family, pairs),
         of_schedules("searching the anchor", 1 + trials, (1 + trials) * anchor, pairs),
     ]
@@ -65,9 +60,15 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
         *stages,
         of_schedules("choosing anchor and rho", tried * len(budgets), tried * family, pairs),
         of_schedules(
-            "searching look-backs",
-            look_backs * (len(budgets) + 1),
-            look_backs * (family + anchor),
+            "improving what is predicted",
+            search.family_trials * len(budgets),
+            search.family_trials * family,
+            pairs,
+        ),
+        of_schedules(
+            "the anchor's look-backs",
+            search.look_back_trials,
+            search.look_back_trials * anchor,
             pairs,
         ),
         of_schedules(
@@ -80,50 +81,46 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
 
 
 @dataclass(frozen=True)
-class MeasuredStep:
-    """What one pipeline call of a full batch takes here.
+class MeasuredCosts:
+    """What a batch of pairs takes here.
 
     Attributes:
-        seconds: of one denoising step.
-        overhead_seconds: of everything else in the call: text encoding, decoding.
+        record_seconds: a full run, recorded and rolled out.
+        step_seconds: one denoising step.
+        run_seconds: everything else in a run: text encoding, decoding, the metric.
         transformer_calls: of one step; two where guidance is a second call.
         peak_bytes: most memory in use meanwhile, on the accelerator where there is one.
     """
 
-    seconds: float
-    overhead_seconds: float
+    record_seconds: float
+    step_seconds: float
+    run_seconds: float
     transformer_calls: int
     peak_bytes: int
 
 
-def measure_step(setup: ModelSetup, settings: CalibrationSettings) -> MeasuredStep:
-    """Times two short calls, after one that is not timed."""
-    pairs = setup.calibration_pairs(settings.pairs, settings.seed)[: settings.batch_size]
-    on_gpu = setup.pipe.device.type == "cuda"
-    torch.set_num_threads(settings.threads)
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(setup.pipe.device)
+def measure_costs(worker: Worker, settings: CalibrationSettings) -> MeasuredCosts:
+    """Records the first batch, and runs it at the anchor's and at the reference's budget."""
+    worker.reset_peak_memory()
+    batch = batches_of("calibration", settings.pairs, settings.batch_size)[0]
+    (_, reference), (_, recorded) = worker.measure(Record(batch), {})
+    uniform = UniformPolicy(settings.num_inference_steps)
 
-    def call(steps: int) -> tuple[float, int]:
-        started = time.perf_counter()
-        with count_transformer_calls(setup.pipe) as counter:
-            arguments = {**setup.call_arguments, "num_inference_steps": steps}
-            generate_outputs(setup.pipe, pairs, arguments, len(pairs))
-        return time.perf_counter() - started, counter.calls
+    def run(budget: int) -> Measured:
+        unit = Evaluate(batch, uniform.schedule(budget), (settings.metric,))
+        ((_, measured),) = worker.measure(unit, reference.arrays)
+        return measured
 
-    few, more = PROBE_STEPS
-    call(few)
-    (few_seconds, few_calls), (more_seconds, more_calls) = call(few), call(more)
-    step = max(0.0, (more_seconds - few_seconds) / (more - few))
-    peak = (
-        torch.cuda.max_memory_allocated(setup.pipe.device)
-        if on_gpu
-        # Linux counts in kilobytes, macOS in bytes.
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024)
+    few, more = settings.budget_anchor, settings.budget_reference
+    short, long = run(few), run(more)
+    step = max(0.0, (long.seconds - short.seconds) / (more - few))
+    return MeasuredCosts(
+        record_seconds=recorded.seconds,
+        step_seconds=step,
+        run_seconds=max(0.0, short.seconds - few * step),
+        transformer_calls=long.transformer_calls // more,
+        peak_bytes=worker.peak_memory(),
     )
-    calls = (more_calls - few_calls) // (more - few)
-    return MeasuredStep(step, max(0.0, few_seconds - few * step), calls, peak)
 
 
 @dataclass(frozen=True)
@@ -131,20 +128,22 @@ class Estimate:
     """What a calibration will take at most.
 
     Attributes:
-        stages: of it.
-        step: measured here.
+        stages: of it, recording first.
+        measured: here, on one worker.
         batch_size: pairs per pipeline call.
     """
 
     stages: tuple[StageCost, ...]
-    step: MeasuredStep
+    measured: MeasuredCosts
     batch_size: int
 
     def transformer_calls(self, stage: StageCost) -> int:
         """Calls of the transformer, a batch counting once."""
-        return ceil(stage.steps / self.batch_size) * self.step.transformer_calls
+        return ceil(stage.steps / self.batch_size) * self.measured.transformer_calls
 
     def seconds(self, stage: StageCost) -> float:
         """On one worker."""
-        calls = self.step.seconds * stage.steps + self.step.overhead_seconds * stage.runs
-        return calls / self.batch_size
+        if stage.stage == RECORDING:
+            return self.measured.record_seconds * stage.runs / self.batch_size
+        steps, runs = stage.steps / self.batch_size, stage.runs / self.batch_size
+        return self.measured.step_seconds * steps + self.measured.run_seconds * runs

@@ -88,7 +88,7 @@ class JournalStudy:
         number, self._kept = self._kept, self._kept + 1
         if number < len(self._found):
             found = self._found[number]
-            if (found.params, found.value) != (trial.params, trial.value):
+            if _identity(found) != _identity(trial):
                 raise self._journal.damaged(
                     f"trial {number} of {self._study.study_name!r} is not the one searched"
                 )
@@ -109,6 +109,10 @@ class JournalStudy:
                 f"{self._journal.path} cannot be written ({error.strerror}). Free some space and "
                 "start the same command again; everything measured so far is kept."
             ) from None
+
+
+def _identity(trial: FrozenTrial) -> tuple[object, ...]:
+    return trial.params, trial.value, trial.user_attrs.get("state")
 
 
 def _drop_cut_line(path: Path) -> None:

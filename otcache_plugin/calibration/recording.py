@@ -85,6 +85,16 @@ class Trajectory:
         return self.folder / f"{name}-{step:04}.safetensors"
 
 
+def max_look_back(pipe: DiffusionPipeline) -> int:
+    """The largest look-back that is measured of this pipeline.
+
+    Raises:
+        PipelineError: the scheduler is none that anything can stand in for.
+    """
+    reuse = supported_estimate(find_scheduler(pipe)) is Estimate.PLAIN_REUSE
+    return 1 if reuse else MAX_LOOK_BACK
+
+
 @contextmanager
 def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
     """Records the pipeline call made inside the block.
@@ -97,8 +107,8 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
 
     Raises:
         PipelineError: the scheduler is none that anything can stand in for.
-        RecordingError: by the pipeline call, when it changes the latents between two steps or there
-            is a second one.
+        RecordingError: by the pipeline call, when it changes the latents between two steps, when
+            they are not finite, or when there is a second one.
     """
     scheduler = find_scheduler(pipe)
     supported_estimate(scheduler)
@@ -118,6 +128,7 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
             trajectory.sigmas = scheduler.sigmas[scheduler.step_index - 1 :].float().cpu()
             trajectory.write("x", 0, sample)
         index = len(trajectory.timesteps)
+        _require_finite(result[0], index)
         trajectory.write("v", index, model_output)
         trajectory.write("x", index + 1, result[0])
         trajectory.timesteps.append(timestep)
@@ -146,6 +157,17 @@ def _require_continued(trajectory: Trajectory, sample: torch.Tensor) -> None:
             "the latents are not those that the step before gave: the pipeline or a callback "
             "changes them between steps, which no edge accounts for",
             "Calibrate without inpainting masks and callbacks that change the latents",
+        )
+
+
+def _require_finite(latents: torch.Tensor, step: int) -> None:
+    if not latents.isfinite().all():
+        raise RecordingError(
+            "step",
+            step,
+            "the latents after it are not finite",
+            "Check what the pipeline generates: its precision or its scheduler's options may be "
+            "at fault",
         )
 
 

@@ -4,6 +4,8 @@ Optuna's CMA-ES moves the gaps of a warm start (OTCache, arXiv 2606.31026, Sec. 
 and P_sum turns them back into a schedule. A wide search alone stops far from the optimum on a
 landscape this small and bumpy, a narrow one never leaves the warm start: so the trials are split
 into rounds, each a fresh CMA-ES around the best schedule so far with half the range of the last.
+What was found is then improved along single coordinates (steps, look-backs, rho) for the whole
+family of schedules that it predicts.
 
 A search measures nothing itself. It is a generator that yields what it wants measured and is sent
 the losses, so that several can go on side by side and a replayed one takes no time.
@@ -13,11 +15,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import WilcoxonPruner
 from optuna.samplers import CmaEsSampler
@@ -25,7 +27,7 @@ from optuna.trial import TrialState, create_trial
 from otcache_policies import Schedule, project_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.journal import JournalStudy, TrialJournal
     from otcache_plugin.calibration.settings import AnchorSettings
     from otcache_plugin.calibration.units import Batch
+
+State = TypeVar("State", bound="Hashable")
 
 SMALLEST_GAP = 0.1
 """Where a gap is held before rounding, so that no order of steps is ever reversed."""
@@ -190,103 +194,92 @@ def _report(trial: optuna.Trial, differences: NDArray[np.float64], first_pair: i
         trial.report(difference, pair)
 
 
-def search_look_backs(
-    start: tuple[int, ...],
-    family: Callable[[tuple[int, ...]], Sequence[Schedule]],
+def descend(
+    start: State,
+    coordinates: Sequence[Callable[[State], list[State]]],
+    family: Callable[[State], Sequence[Schedule]],
     panel: Panel,
-    max_look_back: int,
+    limit: float,
     trials: int,
     study: JournalStudy,
     on_trial: Callable[[], None] = lambda: None,
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], tuple[int, ...]]:
-    """Searches the look-backs of the anchor's segments, one segment after the other.
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], State]:
+    """Improves a state along one coordinate after the other, until none improves it.
 
-    The edge table knows the best look-back of a segment when every step before it was computed.
-    At a small budget most were not, so what it says is only where to begin: every other look-back
-    of a segment is tried, on the first batches, and those that are ahead there on all.
+    Candidates are tried on the first batches, and those that are ahead there on all.
 
     Args:
-        start: look-backs to begin with.
-        family: the schedules that look-backs decide about; their mean loss is minimised.
+        start: the state to begin with.
+        coordinates: each gives the states that differ from one in it.
+        family: the schedules that a state stands for; their mean loss is minimised.
         panel: the pairs to judge on.
-        max_look_back: the largest look-back tried.
+        limit: largest loss of the family's first schedule that is accepted.
         trials: candidates altogether.
         study: where they are kept.
         on_trial: called after every trial.
 
     Returns:
-        The look-backs, no worse than those begun with.
+        The state, no worse than the first.
     """
     best = start
-    best_losses = yield from _family_losses([best], family, panel.batches)
-    segment, unchanged, tried = 0, 0, 0
-    while unchanged < len(start) and tried < trials:
+    (best_losses,) = yield from _family_losses([best], family, panel.batches)
+    number, unchanged, tried = 0, 0, 0
+    while unchanged < len(coordinates) and tried < trials:
         others = [
-            (*best[:segment], look_back, *best[segment + 1 :])
-            for look_back in range(1, max_look_back + 1)
-            if look_back != best[segment]
+            other
+            for other in coordinates[number % len(coordinates)](best)
+            if list(family(other)) != list(family(best))
         ][: trials - tried]
-        # Where a segment has no cached step, its look-back changes nothing.
-        others = [other for other in others if list(family(other)) != list(family(best))]
-        improved = yield from _improvements(others, best_losses[0], family, panel)
+        ahead = yield from _ahead(others, best_losses, family, panel)
+        judged = yield from _family_losses(ahead, family, panel.batches)
+        losses = dict(zip(ahead, judged, strict=True))
         for other in others:
-            study.keep(_look_back_trial(other, improved.get(other), max_look_back))
+            study.keep(_descent_trial(other, losses.get(other)))
             on_trial()
-        tried += len(others)
-        unchanged += 1
-        if improved:
-            best = min(improved, key=lambda each: improved[each].mean())
-            best_losses = [improved[best]]
-            unchanged = 1
-        segment = (segment + 1) % len(start)
+        tried, unchanged, number = tried + len(others), unchanged + 1, number + 1
+        better = {
+            other: values
+            for other, values in losses.items()
+            if values.mean() < best_losses.mean() and values[0].mean() <= limit
+        }
+        if better:
+            best = min(better, key=lambda other: float(better[other].mean()))
+            best_losses, unchanged = better[best], 1
     return best
 
 
-def _improvements(
-    candidates: Sequence[tuple[int, ...]],
+def _ahead(
+    candidates: Sequence[State],
     best: NDArray[np.float64],
-    family: Callable[[tuple[int, ...]], Sequence[Schedule]],
+    family: Callable[[State], Sequence[Schedule]],
     panel: Panel,
-) -> Generator[
-    list[Request], Mapping[Request, NDArray[np.float64]], dict[tuple[int, ...], NDArray[np.float64]]
-]:
-    """The candidates with a lower mean loss than the best, with their losses per pair."""
-    screened = yield from _family_losses(candidates, family, panel.batches[: panel.first])
-    ahead = [
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[State]]:
+    """The candidates with a lower mean loss than the best on the first batches."""
+    losses = yield from _family_losses(candidates, family, panel.batches[: panel.first])
+    return [
         candidate
-        for candidate, losses in zip(candidates, screened, strict=True)
-        if losses.mean() < best[: len(losses)].mean()
+        for candidate, values in zip(candidates, losses, strict=True)
+        if values.mean() < best[:, : values.shape[1]].mean()
     ]
-    judged = yield from _family_losses(ahead, family, panel.batches)
-    return {
-        candidate: losses
-        for candidate, losses in zip(ahead, judged, strict=True)
-        if losses.mean() < best.mean()
-    }
 
 
 def _family_losses(
-    candidates: Sequence[tuple[int, ...]],
-    family: Callable[[tuple[int, ...]], Sequence[Schedule]],
+    states: Sequence[State],
+    family: Callable[[State], Sequence[Schedule]],
     batches: Sequence[Batch],
 ) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """Each candidate's losses per pair, the mean over its family."""
-    families = [family(candidate) for candidate in candidates]
+    """Each state's losses, a row per schedule and a column per pair."""
+    families = [family(state) for state in states]
     flat = yield from losses_on([schedule for each in families for schedule in each], batches)
     rows = iter(flat)
-    return [np.mean([next(rows) for _ in each], axis=0) for each in families]
+    return [np.stack([next(rows) for _ in each]) for each in families]
 
 
-def _look_back_trial(
-    look_backs: tuple[int, ...], losses: NDArray[np.float64] | None, max_look_back: int
-) -> FrozenTrial:
-    names = [f"look_back{index:03d}" for index in range(len(look_backs))]
-    distribution = IntDistribution(1, max_look_back)
+def _descent_trial(state: State, losses: NDArray[np.float64] | None) -> FrozenTrial:
     return create_trial(
-        params=dict(zip(names, look_backs, strict=True)),
-        distributions=dict.fromkeys(names, distribution),
         state=TrialState.PRUNED if losses is None else TrialState.COMPLETE,
         value=None if losses is None else float(losses.mean()),
+        user_attrs={"state": repr(state)},
     )
 
 

@@ -17,8 +17,9 @@ class AnchorSettings:
     """How long to search for the anchor, and how far from the warm start.
 
     Attributes:
-        trials: candidates altogether; identical ones are evaluated once but count. Three fifths
-            are for the steps, one for the look-backs of predictions, one for the anchor's own.
+        trials: candidates altogether; identical ones are evaluated once but count. Half of them
+            are for the steps, three tenths for what is predicted from them, a fifth for the
+            anchor's look-backs.
         patience: trials without improvement after which a round ends.
         ranges: half-width of each round's range of a gap, in steps; the trials for the steps are
             split evenly. CMA-ES starts with a standard deviation of a third of it.
@@ -42,15 +43,21 @@ class AnchorSettings:
             raise ArgumentError("search", self.kind, problem, f"Use {' or '.join(SEARCHES)}")
 
     @property
-    def look_back_trials(self) -> int:
-        """Trials for the look-backs of predictions, and as many for the anchor's own."""
-        return self.trials // 5
-
-    @property
     def round_trials(self) -> tuple[int, ...]:
         """Trials of each round for the steps, the remainder going to the first ones."""
-        share, rest = divmod(self.trials - 2 * self.look_back_trials, len(self.ranges))
+        left = self.trials - self.family_trials - self.look_back_trials
+        share, rest = divmod(left, len(self.ranges))
         return tuple(share + (number < rest) for number in range(len(self.ranges)))
+
+    @property
+    def family_trials(self) -> int:
+        """Trials for the schedules that an anchor predicts."""
+        return self.trials * 3 // 10
+
+    @property
+    def look_back_trials(self) -> int:
+        """Trials for the anchor's own look-backs."""
+        return self.trials // 5
 
 
 @dataclass(frozen=True)

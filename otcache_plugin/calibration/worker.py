@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -169,6 +171,19 @@ class Worker:
         if isinstance(unit, Reference):
             return [(unit, _arrays(self._run(unit.batch, self._spaces(unit.batch))))]
         return [(unit, self._evaluate(unit, reference))]
+
+    def reset_peak_memory(self) -> None:
+        """Begins to watch the accelerator's memory anew; a process's own peak only ever grows."""
+        if self.facts.device == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._setup.pipe.device)
+
+    def peak_memory(self) -> int:
+        """Most bytes that were in use, on the accelerator where there is one."""
+        if self.facts.device == "cuda":
+            return torch.cuda.max_memory_allocated(self._setup.pipe.device)
+        # Linux counts in kilobytes, macOS in bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def close(self) -> None:
         """Gives the pipeline back as it was, but for text encoders that were freed."""

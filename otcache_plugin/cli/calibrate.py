@@ -212,13 +212,15 @@ def _write(output: Path, result: CalibrationResult, json: bool) -> None:
 
 
 def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bool) -> None:
-    from otcache_plugin.calibration.cost import Estimate, measure_step, stage_costs
-    from otcache_plugin.calibration.recording import max_look_back_of
+    from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
+    from otcache_plugin.calibration.recording import max_look_back
+    from otcache_plugin.calibration.worker import Worker
     from otcache_plugin.cli.estimate import estimate_data, print_estimate
 
     setup = source.load()
-    stages = stage_costs(settings, max_look_back_of(setup.pipe))
-    estimate = Estimate(stages, measure_step(setup, settings), settings.batch_size)
+    stages = stage_costs(settings, max_look_back(setup.pipe))
+    costs = measure_costs(Worker(setup, settings), settings)
+    estimate = Estimate(stages, costs, settings.batch_size)
     if json:
         print_json(estimate_data(estimate))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,9 @@ if TYPE_CHECKING:
 
 def estimate_data(estimate: Estimate) -> dict[str, Any]:
     """The estimate as JSON."""
-    step = estimate.step
     return {
         "batch_size": estimate.batch_size,
-        "step_seconds": step.seconds,
-        "overhead_seconds_per_call": step.overhead_seconds,
-        "transformer_calls_per_step": step.transformer_calls,
-        "peak_bytes": step.peak_bytes,
+        "measured": asdict(estimate.measured),
         "stages": [
             {
                 "stage": stage.stage,
@@ -48,12 +45,12 @@ def print_estimate(estimate: Estimate, device: str) -> None:
     table.add_row("at most", f"{data['transformer_calls']:,}", _duration(data["seconds"]))
     console = Console(highlight=False)
     console.print(table)
-    step = estimate.step
+    measured = estimate.measured
     console.print(
-        f"\nMeasured here: {step.seconds:.3g} s a step of {estimate.batch_size} pairs on "
-        f"{device}, {step.overhead_seconds:.3g} s a call besides; peak memory "
-        f"{step.peak_bytes / 2**30:.1f} GiB.\nIdentical schedules are run once and hopeless "
-        "trials cut short, so it will be less.",
+        f"\nMeasured on {device} with batches of {estimate.batch_size}: a recorded run "
+        f"{measured.record_seconds:.3g} s, a step {measured.step_seconds:.3g} s, the rest of a run "
+        f"{measured.run_seconds:.3g} s; peak memory {measured.peak_bytes / 2**30:.1f} GiB.\n"
+        "Identical schedules are run once and hopeless trials cut short, so it will be less.",
         soft_wrap=True,
     )
 

@@ -13,10 +13,11 @@ from otcache_policies import OTCacheError
 from typer.core import TyperGroup
 
 from otcache_plugin import __version__
+from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.cli import calibrate, demo, doctor, plugins
 from otcache_plugin.cli.output import print_error
 
-FAILURE, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILURE, WRONG_USAGE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
 
 
 class _Commands(TyperGroup):
@@ -26,7 +27,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print_error("interrupted; nothing was half-written, start the same command again.")
+            print_error(
+                "interrupted; what was finished is kept and nothing is half-written. Start the "
+                "same command again to go on."
+            )
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -40,7 +44,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
-app.command("calibrate")(calibrate.calibrate)
+app.command("calibrate", cls=calibrate.OptionalRayAddress)(calibrate.calibrate)
+app.command("merge")(calibrate.merge)
 app.command("plugins")(plugins.plugins)
 app.command("doctor")(doctor.doctor)
 
@@ -64,9 +69,16 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command; a refused value is wrong usage (2), any other error a failure (1)."""
+    """Runs the command.
+
+    A refused value is wrong usage (2), a shard that has to wait for others unfinished (75, as in
+    sysexits.h), any other error a failure (1).
+    """
     try:
         app()
+    except UnfinishedError as error:
+        print_error(str(error))
+        sys.exit(UNFINISHED)
     except OTCacheError as error:
         print_error(str(error))
         sys.exit(WRONG_USAGE if isinstance(error, ValueError) else FAILURE)

@@ -66,7 +66,7 @@ class PromptMemo:
             self._hook = MethodHook(pipe, "encode_prompt", self._encode)
 
     def remove(self) -> None:
-        """Gives the pipeline its own ``encode_prompt`` back, and forgets; freed encoders stay so."""
+        """Gives the pipeline its own ``encode_prompt`` back, not its freed text encoders."""
         if self._hook is not None:
             self._hook.remove()
         self._memory.clear()
@@ -174,7 +174,7 @@ def _key(value: Any) -> Hashable:
     if isinstance(value, PLAIN):
         return type(value), value
     if isinstance(value, list | tuple):
-        return type(value), tuple(_key(item) for item in value)
+        return tuple(_key(item) for item in value)
     if isinstance(value, dict):
         return dict, tuple((_key(name), _key(item)) for name, item in value.items())
     raise _NotPlainError

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import is_accelerate_available
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models.precision import convert
@@ -58,11 +59,19 @@ def load_pretrained_setup(
         pipe = DiffusionPipeline.from_pretrained(
             model,
             revision=None if is_folder else revision,
-            low_cpu_mem_usage=False,
+            low_cpu_mem_usage=is_accelerate_available(),
             # Newer versions call it dtype, and know this name until 1.0.
             **({"torch_dtype": torch.bfloat16} if on_gpu else {}),
         )
     except (OSError, ValueError) as error:
+        # Parts of a transformer that stay in float32, as Wan's do, are only loaded by it.
+        if "low_cpu_mem_usage" in str(error):
+            raise ArgumentError(
+                "MODEL",
+                model,
+                f"diffusers does not load it without accelerate ({error})",
+                "Run: pip install accelerate",
+            ) from error
         raise _not_a_model(model, f"it cannot be loaded ({error})") from error
     if not on_gpu:
         convert(pipe, torch.float32)
@@ -85,9 +94,13 @@ def _not_a_model(model: str, problem: str) -> ArgumentError:
 
 
 def _read_both(calibration: Path | None, evaluation: Path | None) -> tuple[Prompts, Prompts]:
-    to_calibrate = read_prompts(calibration, "--prompts") if calibration is not None else calibration_prompts()
+    to_calibrate = (
+        read_prompts(calibration, "--prompts") if calibration is not None else calibration_prompts()
+    )
     held_out = (
-        read_prompts(evaluation, "--evaluation-prompts") if evaluation is not None else evaluation_prompts()
+        read_prompts(evaluation, "--evaluation-prompts")
+        if evaluation is not None
+        else evaluation_prompts()
     )
     require_disjoint(to_calibrate, held_out)
     return to_calibrate, held_out

@@ -1,1 +1,1 @@
-"""Prompts to calibrate and to evaluate on: 50 of each ship with the package, or files of one's own."""
+"""Prompts to calibrate and to evaluate on: 50 each ship with the package, or a file's."""

@@ -45,7 +45,7 @@ class Prompts:
         return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """What is wrong with a file, and what to do about it; at a line unless that is 0."""
 
     def __init__(self, line: int, problem: str, remedy: str) -> None:
@@ -103,22 +103,22 @@ def read_prompts(path: Path, option: str) -> Prompts:
     try:
         read = READERS.get(path.suffix.lower())
         if read is None:
-            raise _Refused(
+            raise _RefusedError(
                 0, "its name does not say what is in it", f"Use a file in {', '.join(READERS)}"
             )
         texts: dict[str, int] = {}
         for line, value in read(_text(path)):
             text = _checked(value, line)
             if text in texts:
-                raise _Refused(
+                raise _RefusedError(
                     line,
                     f"the prompt {_SHORT.repr(text)} is in line {texts[text]} already",
                     "Leave one of them out",
                 )
             texts[text] = line
         if not texts:
-            raise _Refused(0, "there is no prompt in it", "Write one per line into it")
-    except _Refused as refused:
+            raise _RefusedError(0, "there is no prompt in it", "Write one per line into it")
+    except _RefusedError as refused:
         raise ArgumentError(option, str(path), refused.problem, refused.remedy) from None
     return Prompts(tuple(texts))
 
@@ -129,30 +129,32 @@ def _text(path: Path) -> str:
             content = file.read(LARGEST_FILE + 1)
     # A path with a null character is a ValueError.
     except (OSError, ValueError) as error:
-        raise _Refused(0, f"it cannot be read ({error})", "Pass a file that can be") from error
+        raise _RefusedError(0, f"it cannot be read ({error})", "Pass a file that can be") from error
     if len(content) > LARGEST_FILE:
-        raise _Refused(0, f"it is larger than {LARGEST_FILE:,} bytes", "Use fewer prompts")
+        raise _RefusedError(0, f"it is larger than {LARGEST_FILE:,} bytes", "Use fewer prompts")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _Refused(line, f"it is not UTF-8 ({error})", "Save it as UTF-8") from error
+        raise _RefusedError(line, f"it is not UTF-8 ({error})", "Save it as UTF-8") from error
 
 
 def _checked(value: object, line: int) -> str:
     if not isinstance(value, str):
-        raise _Refused(line, f"{_SHORT.repr(value)} is not a string", "Put the prompt in quotes")
+        raise _RefusedError(
+            line, f"{_SHORT.repr(value)} is not a string", "Put the prompt in quotes"
+        )
     text = value.strip()
     if not text:
-        raise _Refused(line, "the prompt is empty", "Write one, or leave the line out")
+        raise _RefusedError(line, "the prompt is empty", "Write one, or leave the line out")
     if len(text) > LONGEST_PROMPT:
-        raise _Refused(
+        raise _RefusedError(
             line, f"the prompt has {len(text):,} characters", f"Use {LONGEST_PROMPT:,} at most"
         )
     for character in text:
         kind = UNPRINTABLE.get(unicodedata.category(character))
         if kind is not None:
-            raise _Refused(
+            raise _RefusedError(
                 line,
                 f"the prompt holds {kind}, U+{ord(character):04X}",
                 "Write a space in its place; a prompt is one line of text",
@@ -172,12 +174,12 @@ def _json_lines(text: str) -> Iterator[tuple[int, object]]:
             value = json.loads(line)
         # Too many digits are a ValueError as well, too many brackets a RecursionError.
         except (ValueError, RecursionError) as error:
-            raise _Refused(
+            raise _RefusedError(
                 number, f"it is not JSON ({error})", """Write such as {"prompt": "a cat"}"""
             ) from error
         if isinstance(value, dict):
             if "prompt" not in value:
-                raise _Refused(
+                raise _RefusedError(
                     number, 'the object has no "prompt"', """Write such as {"prompt": "a cat"}"""
                 )
             value = value["prompt"]
@@ -189,12 +191,12 @@ def _csv_column(text: str) -> Iterator[tuple[int, str]]:
     try:
         header = [name.strip() for name in next(rows, [])]
         if header.count("prompt") != 1:
-            raise _Refused(
+            raise _RefusedError(
                 1, f"{header.count('prompt')} columns are called prompt", "Call one of them prompt"
             )
         for row in rows:
             if row and len(row) != len(header):
-                raise _Refused(
+                raise _RefusedError(
                     rows.line_num,
                     f"{len(row)} fields under a header of {len(header)}",
                     "Put a prompt with commas in double quotes",
@@ -202,7 +204,7 @@ def _csv_column(text: str) -> Iterator[tuple[int, str]]:
             if row:
                 yield rows.line_num, row[header.index("prompt")]
     except csv.Error as error:
-        raise _Refused(
+        raise _RefusedError(
             rows.line_num, f"it is not CSV ({error})", "Put every prompt in double quotes"
         ) from error
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from diffusers import FluxPipeline, WanPipeline
+from diffusers import FluxPipeline, LTXPipeline
 from otcache_registry import DocumentNotFoundError
 from tiny_pipelines import make_wan
+from tiny_text import make_ltx_with_text
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.evaluation.pairs import generate
@@ -66,12 +67,25 @@ def test_held_out_prompts_of_a_file(folder: Path, prompts: Path) -> None:
 
 
 def test_a_video_pipeline_is_loaded(tmp_path: Path) -> None:
-    make_wan().save_pretrained(tmp_path)
-    call = json.dumps({"height": 64, "width": 64, "num_frames": 5, "guidance_scale": 4.0})
+    make_ltx_with_text().save_pretrained(tmp_path)
+    call = json.dumps({"height": 64, "width": 64, "num_frames": 9, "guidance_scale": 4.0})
     setup = load_pretrained_setup(str(tmp_path), "r1", None, call)
-    assert type(setup.pipe) is WanPipeline
-    assert setup.call_arguments["num_frames"] == 5
+    assert type(setup.pipe) is LTXPipeline
     assert setup.guidance == {"guidance_scale": 4.0}
+    prompts = list(setup.calibration_prompts[:2])
+    videos = setup.pipe(
+        prompts, **setup.call_arguments, num_inference_steps=2, output_type="pt"
+    ).frames
+    assert videos.shape == (2, 9, 3, 64, 64)
+
+
+def test_a_model_that_needs_accelerate_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wan().save_pretrained(tmp_path)
+    monkeypatch.setattr("otcache_plugin.models.pretrained.is_accelerate_available", lambda: False)
+    with pytest.raises(ArgumentError, match=r"MODEL=.*without accelerate.*pip install accelerate"):
+        load_pretrained_setup(str(tmp_path), "r1", None, CALL)
 
 
 def test_a_mistyped_name_is_said_to_be_no_model() -> None:

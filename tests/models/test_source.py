@@ -76,9 +76,9 @@ def test_prompts_are_checked_before_the_model_is_loaded(tmp_path: Path) -> None:
     good.write_text("one\ntwo\n")
     bad.write_text("one\none\n")
     source = ModelSource(str(FOLDER), "r1")
-    with pytest.raises(ArgumentError, match="--prompts=.*line 2"):
+    with pytest.raises(ArgumentError, match=r"--prompts=.*line 2"):
         replace(source, prompts=bad).load()
-    with pytest.raises(ArgumentError, match="--evaluation-prompts=.*line 2"):
+    with pytest.raises(ArgumentError, match=r"--evaluation-prompts=.*line 2"):
         replace(source, evaluation_prompts=bad).load()
     with pytest.raises(ArgumentError, match="prompt='one'"):
         replace(source, prompts=good, evaluation_prompts=good).load()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKLLTXVideo,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
@@ -201,7 +202,7 @@ def make_hunyuan_video_with_text() -> Any:
 
 
 def make_ltx_with_text() -> Any:
-    """LTX-Video of one block with a T5."""
+    """LTX-Video of one block with a T5 and a VAE, so it can be saved and loaded."""
     torch.manual_seed(0)
     transformer = LTXVideoTransformer3DModel(
         in_channels=4,
@@ -212,9 +213,17 @@ def make_ltx_with_text() -> Any:
         num_layers=1,
         caption_channels=TEXT_WIDTH,
     )
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=4,
+        block_out_channels=(4, 4, 4, 4),
+        decoder_block_out_channels=(4, 4, 4, 4),
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 5,
+        patch_size=1,
+    )
     pipe = LTXPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=None,
+        vae=vae.eval(),
         text_encoder=make_t5(),
         tokenizer=make_tokenizer(),
         transformer=transformer.eval(),

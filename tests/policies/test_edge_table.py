@@ -56,6 +56,61 @@ def test_pickling_keeps_the_numbers_and_the_protection(table: EdgeTable) -> None
     assert not again.velocity_errors.flags.writeable
 
 
+def spread_of_four_steps() -> np.ndarray:
+    """The spread that belongs to the errors, a tenth of them."""
+    errors = errors_of_four_steps()
+    return np.where(np.isfinite(errors), errors / 10, 0).astype(np.float32)
+
+
+def test_a_spread_is_copied_kept_and_protected(table: EdgeTable) -> None:
+    assert table.spread is None
+    assert pickle.loads(pickle.dumps(table)).spread is None
+    spread = spread_of_four_steps()
+    with_spread = EdgeTable(errors_of_four_steps(), SIGMAS, spread.astype(np.float64))
+    spread[0, 2] = 7
+    for each in (with_spread, pickle.loads(pickle.dumps(with_spread))):
+        assert each.spread.dtype == np.float32
+        np.testing.assert_array_equal(each.spread, spread_of_four_steps())
+        with pytest.raises(ValueError, match="read-only"):
+            each.spread[0] = 0
+    # It says how sure the errors are, and changes none of them.
+    np.testing.assert_array_equal(with_spread.costs(EdgeSettings()), table.costs(EdgeSettings()))
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "problem"),
+    [
+        ((2, 1, 0), np.inf, "must be 0, nothing is cached"),
+        ((3, 3, 1), 0.1, "must be 0"),
+        ((1, 2, 0), 0.5, "must be 0"),
+        ((1, 2, 1), np.nan, "must be 0"),
+        ((0, 3, 1), np.nan, "not finite and >= 0"),
+        ((0, 3, 1), np.inf, "not finite and >= 0"),
+        ((0, 3, 1), 1e300, "not finite and >= 0"),
+        ((0, 2, 0), -1.0, "not finite and >= 0"),
+    ],
+)
+def test_refuses_a_wrong_spread_by_its_place(
+    index: tuple[int, int, int], value: float, problem: str
+) -> None:
+    spread = spread_of_four_steps().astype(np.float64)
+    spread[index] = value
+    with pytest.raises(EdgeTableError, match=problem) as caught:
+        EdgeTable(errors_of_four_steps(), np.array(SIGMAS), spread)
+    assert caught.value.field == f"spread[{index[0]}, {index[1]}, {index[2]}]"
+
+
+@pytest.mark.parametrize("spread", [np.zeros((4, 4, 1)), np.zeros((4, 4)), 0.0])
+def test_refuses_a_spread_of_another_shape(spread: object) -> None:
+    with pytest.raises(EdgeTableError, match=r"spread=.*not of the velocity errors' shape"):
+        EdgeTable(errors_of_four_steps(), np.array(SIGMAS), spread)
+
+
+def test_refuses_a_spread_that_is_no_array() -> None:
+    with pytest.raises(EdgeTableError, match="spread='wide': not an array of numbers"):
+        EdgeTable(errors_of_four_steps(), np.array(SIGMAS), "wide")
+
+
 def test_velocity_cost_is_the_best_look_back_of_each_edge(table: EdgeTable) -> None:
     inf = np.inf
     expected = [[inf, 0, 1, 4], [inf, inf, 0, 3], [inf, inf, inf, 0], [inf, inf, inf, inf]]

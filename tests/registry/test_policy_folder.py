@@ -108,6 +108,37 @@ def test_memory_layout_of_the_table_makes_no_difference(valid_edges: EdgeTable) 
     assert edges_bytes(transposed) == edges_bytes(valid_edges)
 
 
+def with_spread(edges: EdgeTable) -> EdgeTable:
+    """The table with a spread that is half the error."""
+    errors = edges.velocity_errors
+    spread = np.where(np.isfinite(errors), errors / 2, 0)
+    return EdgeTable(errors, edges.sigmas, spread)
+
+
+def test_a_spread_is_kept(
+    tmp_path: Path, valid_edges: EdgeTable, make_document: Callable[..., PolicyDocument]
+) -> None:
+    edges = with_spread(valid_edges)
+    write_policy(tmp_path / "policy", make_document(edges), edges, CARD)
+    stored = read_policy(tmp_path / "policy").edges
+    np.testing.assert_array_equal(stored.velocity_errors, valid_edges.velocity_errors)
+    assert stored.spread is not None
+    assert stored.spread[0, 2, 0] == stored.velocity_errors[0, 2, 0] / 2 > 0
+    np.testing.assert_array_equal(stored.spread, edges.spread)
+    data = safetensors.numpy.load_file(tmp_path / "policy" / "edges.safetensors")
+    assert {name: str(tensor.dtype) for name, tensor in data.items()} == {
+        "velocity_errors": "float32",
+        "sigmas": "float64",
+        "spread": "float32",
+    }
+
+
+def test_a_table_without_spread_is_the_same_file_as_ever(valid_edges: EdgeTable) -> None:
+    tensors = {"sigmas": valid_edges.sigmas, "velocity_errors": valid_edges.velocity_errors}
+    assert edges_bytes(valid_edges) == safetensors.numpy.save(tensors)
+    assert edges_digest(with_spread(valid_edges)) != edges_digest(valid_edges)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "nowhere/policy.json", "empty", "x" * 5000])
 def test_no_document(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -190,6 +221,21 @@ def zeros(*shape: int) -> np.ndarray[Any, Any]:
             "edges.velocity_errors[0, 0, 0]",
             "must be +inf",
         ),
+        (
+            lambda make: tensors(make, spread=np.zeros((12, 12, 3))),
+            "edges.safetensors",
+            "spread as float32",
+        ),
+        (
+            lambda make: tensors(make, spread=zeros(12, 12, 2)),
+            "edges.spread",
+            "not of the velocity errors' shape (12, 12, 3)",
+        ),
+        (
+            lambda make: tensors(make, spread=zeros(12, 12, 3) + 1),
+            "edges.spread[0, 0, 0]",
+            "must be 0",
+        ),
     ],
     ids=[
         "truncated",
@@ -202,6 +248,9 @@ def zeros(*shape: int) -> np.ndarray[Any, Any]:
         "few-sigmas",
         "other-sigmas",
         "no-infinity",
+        "spread-dtype",
+        "spread-shape",
+        "spread-without-edge",
     ],
 )
 def test_tables_that_do_not_belong_to_the_document(
