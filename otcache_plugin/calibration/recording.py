@@ -74,7 +74,7 @@ class Trajectory:
     def write(self, name: str, step: int, tensor: torch.Tensor) -> None:
         """Stores ``x`` or ``v`` of a step."""
         path = self._path(name, step)
-        # A file that is mapped into memory must not change under its reader.
+        # Older safetensors write into the file, which a reader may have mapped into memory.
         path.unlink(missing_ok=True)
         save_file({name: tensor.detach().cpu().contiguous()}, path)
 

@@ -231,9 +231,12 @@ class VelocityActivation:
         refuse_token_noise_levels(kwargs)
         run = self._align(run, timestep)
         velocity = self._velocity(run, model_output)
+        # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
+        kept = bool(run.log) and sample is run.log[-1].x_after
+        x_before = sample if kept else sample.clone()
         result = self._scheduler_hooks.original_step(velocity, timestep, sample, *args, **kwargs)
         sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
-        run.log.append(LogEntry(sample, result[0], velocity, sigma, sigma_next))
+        run.log.append(LogEntry(x_before, result[0], velocity, sigma, sigma_next))
         run.step, run.calls_in_step = run.step + 1, 0
         if run.finished:
             run.release()

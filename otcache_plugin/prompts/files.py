@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import reprlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,10 +26,6 @@ UNPRINTABLE = {
     "Zp": "a paragraph separator",
 }
 """Unicode categories of what no prompt holds; texts are joined by line feeds to be digested."""
-
-# What JSON can nest, repr cannot always write.
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 80
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ def read_prompts(path: Path, option: str) -> Prompts:
             if text in texts:
                 raise _RefusedError(
                     line,
-                    f"the prompt {_SHORT.repr(text)} is in line {texts[text]} already",
+                    f"the prompt {_short(text)} is in line {texts[text]} already",
                     "Leave one of them out",
                 )
             texts[text] = line
@@ -141,9 +136,7 @@ def _text(path: Path) -> str:
 
 def _checked(value: object, line: int) -> str:
     if not isinstance(value, str):
-        raise _RefusedError(
-            line, f"{_SHORT.repr(value)} is not a string", "Put the prompt in quotes"
-        )
+        raise _RefusedError(line, f"{_short(value)} is not a string", "Put the prompt in quotes")
     text = value.strip()
     if not text:
         raise _RefusedError(line, "the prompt is empty", "Write one, or leave the line out")
@@ -160,6 +153,11 @@ def _checked(value: object, line: int) -> str:
                 "Write a space in its place; a prompt is one line of text",
             )
     return text
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

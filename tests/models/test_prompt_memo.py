@@ -166,7 +166,11 @@ def test_embeddings_are_fresh_copies() -> None:
     for tensor in first:
         tensor.zero_()
     # The same arguments in another form, with a default said.
-    again = pipe.encode_prompt(prompt_2=None, prompt=BATCH, max_sequence_length=20, lora_scale=None)
+    with count_encodings(pipe, FLUX) as calls:
+        again = pipe.encode_prompt(
+            prompt_2=None, prompt=BATCH, max_sequence_length=20, lora_scale=None
+        )
+    assert not calls
     assert all(torch.equal(a, b) for a, b in zip(again, kept, strict=True))
     memo.remove()
 
@@ -182,6 +186,9 @@ def test_every_argument_counts() -> None:
         pipe.encode_prompt("a", None)
         pipe.encode_prompt(["a"], None)
         assert len(calls) == 2 * 5
+        for scale in (1, 1.0, True):
+            pipe.encode_prompt("a", None, lora_scale=scale)
+        assert len(calls) == 2 * 8
     memo.remove()
 
 

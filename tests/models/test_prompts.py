@@ -150,6 +150,16 @@ def test_what_cannot_be_used_is_refused_with_its_line(
         read_prompts(tmp_path / name, "--evaluation-prompts")
 
 
+def test_an_error_is_short_whatever_the_file_holds(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    long = "x" * 4000
+    for line in (json.dumps([long] * 1000), "[" * 900 + "]" * 900, f'"{long}"\n"{long}"'):
+        file.write_text(line)
+        with pytest.raises(ArgumentError) as caught:
+            read_prompts(file, "--prompts")
+        assert len(caught.value.problem) < 300
+
+
 def test_the_longest_prompt_and_file_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

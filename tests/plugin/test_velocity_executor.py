@@ -274,6 +274,25 @@ def test_a_run_that_the_pipeline_stops_itself_is_not_as_planned(enable: Any) -> 
     assert otcache_plugin.summary(pipe).as_planned
 
 
+@pytest.mark.parametrize("look_back", [1, 3])
+def test_latents_that_the_pipeline_overwrites(look_back: int, enable: Any) -> None:
+    # Kandinsky 5 writes the next latents into those that it handed to scheduler.step.
+    schedule = UniformPolicy(STEPS, look_back).schedule(10)
+    pipe = make_flux()
+    enable(pipe, policy=schedule)
+    expected = FLUX.run(pipe)
+    step = pipe.scheduler.step
+
+    def overwrite(model_output: Any, timestep: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
+        return (sample.copy_(step(model_output, timestep, sample, **kwargs)[0]),)
+
+    pipe.scheduler.step = overwrite
+    try:
+        assert torch.equal(FLUX.run(pipe), expected)
+    finally:
+        pipe.scheduler.step = step
+
+
 def test_the_default_budget_scales_with_the_steps_of_the_run(enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy="uniform")

@@ -1,0 +1,258 @@
+"""Does the anchor beat the best-tuned MeanCache, and do predictions keep up with direct searches?
+
+    python benchmarks/predictions.py exact-flow --output predictions.json
+    python benchmarks/predictions.py embedded --anchor 5
+
+Calibrates each setting of the model with the defaults, then compares on fresh held-out pairs:
+
+- OTCache with MeanCache at the same budget, that one read in whichever of 24 ways is best at this
+  very budget on the calibration pairs;
+- OTCache's predictions with a search of as many trials for this one budget alone, which begins at
+  that best MeanCache schedule.
+
+The objective is PSNR. A difference of d dB is a squared error lower by 1 - 10^(-d/10).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from otcache_policies import EdgeTable, MeanCachePolicy, Schedule
+from otcache_registry import StoredPolicy
+from rich.console import Console
+from rich.table import Table
+
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
+from otcache_plugin.calibration.journal import TrialJournal
+from otcache_plugin.calibration.measurements import Measurements
+from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.predicting import look_back_coordinates
+from otcache_plugin.calibration.search import Panel, descend, search_steps
+from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.tuning import graph_candidates
+from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.cli.output import StageProgress
+from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.metrics import metric_named
+from otcache_plugin.evaluation.pairs import Pair
+from otcache_plugin.evaluation.statistics import paired_difference
+from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
+from otcache_plugin.models.setups import HELD_OUT_SEEDS, ModelSetup, load_setup
+from otcache_plugin.origin import find_origin
+
+FRESH_SEEDS = 8 * HELD_OUT_SEEDS
+"""First seed of the pairs; none from here on was looked at while anything was still chosen."""
+FLOWS = (
+    ExactFlowSettings(),
+    ExactFlowSettings(shift=2.2),
+    ExactFlowSettings(kernel_width=0.5),
+    ExactFlowSettings(scenes=2000),
+    ExactFlowSettings(seed=1),
+)
+PREDICTED = (10, 12, 15)
+DIRECT = AnchorSettings(trials=320)
+"""Half of its trials, 160, go to the steps; with 40 for look-backs a search has 200, as ours."""
+DIRECT_LOOK_BACK_TRIALS = 40
+METRICS = ("psnr", "ssim", "latent-l1")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One paired comparison on held-out pairs."""
+
+    model: str
+    budget: int
+    policy: str
+    compared_to: str
+    metric: str
+    pairs: int
+    mean: float
+    compared_mean: float
+    difference: float
+    low: float
+    high: float
+    win_rate: float
+    squared_error_saved: float | None
+    steps: tuple[int, ...]
+    compared_steps: tuple[int, ...]
+
+
+def flow_setup(flow: ExactFlowSettings) -> ModelSetup:
+    pipe = load_exact_flow_pipeline(flow)
+    return replace(load_setup("exact-flow"), pipe=pipe, origin=find_origin(pipe))
+
+
+def best_tuned(measurements: Measurements, edges: EdgeTable, budget: int, metric: str) -> Schedule:
+    """MeanCache's best schedule at this budget on the calibration pairs."""
+    schedules = [policy.schedule(budget) for policy in graph_candidates(edges)]
+    losses = measurements.losses(schedules, metric_named(metric))
+    return schedules[int(np.argmin(losses))]
+
+
+def search_directly(
+    measurements: Measurements,
+    graph: MeanCachePolicy,
+    warm_start: Schedule,
+    settings: CalibrationSettings,
+    journal: TrialJournal,
+) -> Schedule:
+    """The best schedule that a search for this budget alone finds."""
+    metric = metric_named(settings.metric)
+    batches = measurements.calibration_batches
+    panel = Panel(batches, -(-len(batches) // 4))
+    name = f"direct {warm_start.budget}"
+    steps = search_steps(
+        warm_start,
+        panel,
+        lambda steps: graph.edges.look_backs(steps, graph.settings),
+        DIRECT,
+        settings.seed,
+        journal,
+        name,
+    )
+    best = measurements.drive({name: steps}, metric)[name].best(1)[0]
+    look_backs = descend(
+        best.schedule.look_backs,
+        look_back_coordinates(len(best.schedule.look_backs), graph.edges.max_look_back),
+        lambda candidate: [best.schedule.with_look_backs(candidate)],
+        panel,
+        best.loss,
+        DIRECT_LOOK_BACK_TRIALS,
+        journal.study(f"{name}, look-backs"),
+    )
+    found = measurements.drive({name: look_backs}, metric)[name]
+    return best.schedule.with_look_backs(found)
+
+
+def compare(
+    setup: ModelSetup, name: str, settings: CalibrationSettings, pairs: int, folder: Path
+) -> list[Row]:
+    """Calibrates, and measures on fresh pairs."""
+    with LocalPool(lambda: setup, settings, folder / SCRATCH_FOLDER) as pool:
+        with Workspace(folder, manifest_of(pool.facts, settings)) as workspace:
+            measurements = Measurements(workspace, pool, settings)
+            with StageProgress(quiet=False) as progress:
+                result = calibrate(pool.facts, settings, workspace, measurements, progress)
+            stored = StoredPolicy(result.document, result.edges, name)
+            journal = TrialJournal(workspace.folder / "direct.log")
+            policy, graph = stored.otcache_policy(), stored.meancache_policy()
+            budgets = [settings.budget_anchor, *PREDICTED]
+            tuned = {
+                budget: best_tuned(measurements, result.edges, budget, settings.metric)
+                for budget in budgets
+            }
+            direct = {
+                budget: search_directly(measurements, graph, tuned[budget], settings, journal)
+                for budget in PREDICTED
+            }
+        held_out = [
+            Pair(pair.prompt, FRESH_SEEDS + number)
+            for number, pair in enumerate(setup.held_out_pairs(pairs))
+        ]
+        arguments = dict(setup.call_arguments)
+        evaluator = Evaluator(setup.pipe, held_out, arguments, settings.batch_size)
+        row = partial(compared, evaluator, name)
+        rows = []
+        for budget in budgets:
+            ours = policy.schedule(budget)
+            rows += row("otcache", ours, "best-tuned meancache", tuned[budget])
+            if budget in direct:
+                rows += row("otcache", ours, "direct search", direct[budget])
+        return rows
+
+
+def compared(
+    evaluator: Evaluator, model: str, name: str, ours: Schedule, other_name: str, other: Schedule
+) -> list[Row]:
+    metrics = [metric_named(each) for each in METRICS]
+    rows = []
+    for metric, own, its in zip(
+        metrics, evaluator.values(ours, *metrics), evaluator.values(other, *metrics), strict=True
+    ):
+        found = paired_difference(own, its)
+        rows.append(
+            Row(
+                model,
+                ours.budget,
+                name,
+                other_name,
+                metric.name,
+                len(own),
+                float(own.mean()),
+                float(its.mean()),
+                found.mean,
+                found.low,
+                found.high,
+                found.win_rate if metric.higher_is_better else 1 - found.win_rate,
+                1 - 10 ** (-found.mean / 10) if metric.name == "psnr" else None,
+                ours.computed_steps,
+                other.computed_steps,
+            )
+        )
+    return rows
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    table = Table(
+        "model", "budget", "to", "metric", "mean", "difference [95 % CI]", "wins", "saved"
+    )
+    for row in rows:
+        digits = 2 if row.metric == "psnr" else 5
+        table.add_row(
+            row.model,
+            str(row.budget),
+            row.compared_to,
+            row.metric,
+            f"{row.mean:.{digits}f}",
+            f"{row.difference:+.{digits}f} [{row.low:+.{digits}f}, {row.high:+.{digits}f}]",
+            f"{row.win_rate:.0%}",
+            "" if row.squared_error_saved is None else f"{row.squared_error_saved:.0%}",
+        )
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", choices=["exact-flow", "embedded"])
+    parser.add_argument("--anchor", type=int, default=8, help="the anchor's budget")
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--search", choices=["joint", "per-pair"], default="joint")
+    parser.add_argument("--only", type=int, help="one setting of the exact flow, by its number")
+    parser.add_argument("--work", type=Path, help="keep the measurements there, to go on later")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    setups = (
+        {flow.revision: partial(flow_setup, flow) for flow in FLOWS}
+        if arguments.model == "exact-flow"
+        else {"embedded": partial(load_setup, "embedded")}
+    )
+    if arguments.only is not None:
+        name = list(setups)[arguments.only]
+        setups = {name: setups[name]}
+    settings = CalibrationSettings(
+        budget_anchor=arguments.anchor, anchor=AnchorSettings(kind=arguments.search)
+    )
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, load in setups.items():
+            folder = (
+                arguments.work or Path(scratch)
+            ) / f"{name}-{arguments.search}-{arguments.anchor}"
+            found = compare(load(), name, settings, arguments.pairs, folder)
+            print_rows(found)
+            rows += found
+            if arguments.output:
+                arguments.output.parent.mkdir(parents=True, exist_ok=True)
+                data = [asdict(row) for row in rows]
+                arguments.output.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
