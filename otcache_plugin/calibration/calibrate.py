@@ -36,8 +36,9 @@ from otcache_plugin.calibration.tuning import (
     POOL_SIZE,
     RHOS,
     best_of_pool,
-    choose_anchor,
+    choose_endpoints,
     edge_settings,
+    graph_candidates,
     pool_of_pairs,
     tune_graph,
     tuning_budgets,
@@ -213,11 +214,13 @@ class _Calibration:
     def search(self, graph: MeanCachePolicy) -> tuple[OTCachePolicy, tuple[float, ...]]:
         """Stage 2: the anchor and rho, and the best loss after each trial."""
         pool, history = self._pool(graph)
-        tried = (2 * len(RHOS) + POOL_SIZE) * len(self.budgets)
+        budget = self.settings.budget_reference
+        references = [each.schedule(budget) for each in (graph, *graph_candidates(graph.edges))]
+        references = list(dict.fromkeys(references))
+        tried = (2 * len(RHOS) + POOL_SIZE + len(references)) * (len(self.budgets) + 1)
         batches = len(self.measurements.calibration_batches)
-        self.progress.start("choosing anchor and rho", tried * batches)
-        reference = graph.schedule(self.settings.budget_reference)
-        return choose_anchor(pool, graph, reference, self.budgets, self.losses), history
+        self.progress.start("choosing anchor, reference, rho", tried * batches)
+        return choose_endpoints(pool, graph, references, self.budgets, self.losses), history
 
     def _pool(self, graph: MeanCachePolicy) -> tuple[list[Schedule], tuple[float, ...]]:
         warm_start = graph.schedule(self.settings.budget_anchor)

@@ -45,7 +45,8 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
         return StageCost(stage, count * on, steps * on)
 
     policies = len(edge_settings(max_look_back))
-    tried = 2 * len(RHOS) + POOL_SIZE
+    tried = 2 * len(RHOS) + POOL_SIZE + policies
+    ends = (*budgets, settings.budget_reference)
     evidence = sorted({*budgets, settings.budget_reference})
     trials = sum(search.round_trials)
     stages = [
@@ -58,7 +59,9 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
         stages.append(of_schedules("pooling what the pairs found", pool, pool * anchor, pairs))
     return (
         *stages,
-        of_schedules("choosing anchor and rho", tried * len(budgets), tried * family, pairs),
+        of_schedules(
+            "choosing anchor, reference, rho", tried * len(ends), tried * sum(ends), pairs
+        ),
         of_schedules(
             "improving what is predicted",
             search.family_trials * len(budgets),

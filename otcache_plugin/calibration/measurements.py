@@ -9,6 +9,7 @@ import numpy as np
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
+from otcache_plugin.calibration.pooling import pooled
 from otcache_plugin.calibration.units import Batch, Evaluate, Measured, Reference, Unit, batches_of
 
 if TYPE_CHECKING:
@@ -192,12 +193,12 @@ class Measurements:
         metric: Metric,
         on_unit: Callable[[], None] = lambda: None,
     ) -> list[float]:
-        """Mean losses over all calibration pairs."""
+        """Each schedule's loss over all calibration pairs."""
         batches = self.calibration_batches
         units = [self._evaluate(each, batch, metric) for each in schedules for batch in batches]
         measured = iter(self.all_of(units, on_unit))
         return [
-            float(np.concatenate([self._losses(next(measured), metric) for _ in batches]).mean())
+            pooled(np.concatenate([self._losses(next(measured), metric) for _ in batches]))
             for _ in schedules
         ]
 

@@ -26,6 +26,8 @@ from optuna.samplers import CmaEsSampler
 from optuna.trial import TrialState, create_trial
 from otcache_policies import Schedule, project_sum
 
+from otcache_plugin.calibration.pooling import pooled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 
@@ -109,7 +111,7 @@ def search_steps(
     name: str,
     on_trial: Callable[[], None] = lambda: None,
 ) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
-    """Searches the schedules of the warm start's budget for the lowest mean loss.
+    """Searches the schedules of the warm start's budget for the lowest loss.
 
     Args:
         warm_start: where to begin, and what is never done worse than.
@@ -125,7 +127,7 @@ def search_steps(
         The search with every complete trial.
     """
     (values,) = yield from losses_on([warm_start], panel.batches)
-    baseline, best = values, Trial(warm_start, float(values.mean()))
+    baseline, best = values, Trial(warm_start, pooled(values))
     complete, best_losses = [best], [best.loss]
     total = warm_start.num_inference_steps
     # With two steps both ends are fixed: there is nothing to search.
@@ -148,11 +150,11 @@ def search_steps(
             judged = yield from _judge(generation, candidates, panel, baseline)
             for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
                 trial.set_user_attr("computed_steps", schedule.computed_steps)
-                study.tell(trial, float((losses - baseline[: len(losses)]).mean()))
+                study.tell(trial, pooled(losses - baseline[: len(losses)]))
                 kept.keep(study.get_trials(deepcopy=False)[trial.number])
                 stale += 1
                 if len(losses) == len(baseline):
-                    complete.append(Trial(schedule, float(losses.mean())))
+                    complete.append(Trial(schedule, pooled(losses)))
                     if complete[-1].loss < best.loss:
                         best, values, stale = complete[-1], losses, 0
                 best_losses.append(best.loss)
@@ -211,7 +213,7 @@ def descend(
     Args:
         start: the state to begin with.
         coordinates: each gives the states that differ from one in it.
-        family: the schedules that a state stands for; their mean loss is minimised.
+        family: the schedules that a state stands for; their mean loss over all is minimised.
         panel: the pairs to judge on.
         limit: largest loss of the family's first schedule that is accepted.
         trials: candidates altogether.
@@ -240,10 +242,10 @@ def descend(
         better = {
             other: values
             for other, values in losses.items()
-            if values.mean() < best_losses.mean() and values[0].mean() <= limit
+            if pooled(values) < pooled(best_losses) and pooled(values[0]) <= limit
         }
         if better:
-            best = min(better, key=lambda other: float(better[other].mean()))
+            best = min(better, key=lambda other: pooled(better[other]))
             best_losses, unchanged = better[best], 1
     return best
 
@@ -259,7 +261,7 @@ def _ahead(
     return [
         candidate
         for candidate, values in zip(candidates, losses, strict=True)
-        if values.mean() < best[:, : values.shape[1]].mean()
+        if pooled(values) < pooled(best[:, : values.shape[1]])
     ]
 
 
@@ -278,7 +280,7 @@ def _family_losses(
 def _descent_trial(state: State, losses: NDArray[np.float64] | None) -> FrozenTrial:
     return create_trial(
         state=TrialState.PRUNED if losses is None else TrialState.COMPLETE,
-        value=None if losses is None else float(losses.mean()),
+        value=None if losses is None else pooled(losses),
         user_attrs={"state": repr(state)},
     )
 
@@ -307,7 +309,7 @@ def _study(
         create_trial(
             params=dict.fromkeys(_space(dimensions), 0.0),
             distributions=_space(dimensions),
-            value=float(differences.mean()),
+            value=pooled(differences),
             intermediate_values=dict(enumerate(differences.tolist())),
         )
     )

@@ -17,9 +17,8 @@ class AnchorSettings:
     """How long to search for the anchor, and how far from the warm start.
 
     Attributes:
-        trials: candidates altogether; identical ones are evaluated once but count. Half of them
-            are for the steps, three tenths for what is predicted from them, a fifth for the
-            anchor's look-backs.
+        trials: candidates altogether; identical ones are evaluated once but count. Two fifths
+            are for the steps, two for what is predicted from them, one for the anchor's look-backs.
         patience: trials without improvement after which a round ends.
         ranges: half-width of each round's range of a gap, in steps; the trials for the steps are
             split evenly. CMA-ES starts with a standard deviation of a third of it.
@@ -52,7 +51,7 @@ class AnchorSettings:
     @property
     def family_trials(self) -> int:
         """Trials for the schedules that an anchor predicts."""
-        return self.trials * 3 // 10
+        return self.trials * 2 // 5
 
     @property
     def look_back_trials(self) -> int:

@@ -95,30 +95,42 @@ def best_of_pool(pool: Sequence[Schedule], losses: Losses) -> list[Schedule]:
     return [trial.schedule for trial in ranked if trial.loss <= scored[0].loss][:POOL_SIZE]
 
 
-def choose_anchor(
+def choose_endpoints(
     pool: Sequence[Schedule],
     graph: MeanCachePolicy,
-    reference: Schedule,
+    references: Sequence[Schedule],
     budgets: Sequence[int],
     losses: Losses,
 ) -> OTCachePolicy:
-    """The anchor of the pool, and the rho, whose predictions have the lowest mean loss.
+    """The anchor, the reference and rho whose predictions have the lowest mean loss.
 
     An anchor is searched for one budget and used for all up to the reference's. The best few of a
-    search differ little there and much in what they predict, so the whole family is scored: rho
-    for the best anchor, the anchor for that rho, and rho once more for that anchor.
+    search differ little there and much in what they predict, and so do the graph policy's schedules
+    at the reference's budget. So the whole family is scored, in one choice after the other: rho,
+    the anchor, the reference, and rho once more.
+
+    Args:
+        pool: anchors, best first.
+        graph: what reads the edge table.
+        references: schedules of the reference's budget, the graph's own first.
+        budgets: of the family.
+        losses: of schedules.
     """
+    family = [*budgets, references[0].budget]
 
-    def best_of(anchors: Sequence[Schedule], rhos: Sequence[float]) -> OTCachePolicy:
-        family = [
+    def best_of(
+        anchors: Sequence[Schedule], ends: Sequence[Schedule], rhos: Sequence[float]
+    ) -> OTCachePolicy:
+        policies = [
             OTCachePolicy(anchor, reference, rho, graph.edges, graph.settings)
-            for anchor, rho in product(anchors, rhos)
+            for anchor, reference, rho in product(anchors, ends, rhos)
         ]
-        return _best_policy(family, budgets, losses)
+        return _best_policy(policies, family, losses)
 
-    first = best_of(pool[:1], RHOS)
-    second = best_of(pool, [first.rho])
-    return best_of([second.anchor], RHOS)
+    found = best_of(pool[:1], references[:1], RHOS)
+    found = best_of(pool, references[:1], [found.rho])
+    found = best_of([found.anchor], references, [found.rho])
+    return best_of([found.anchor], [found.reference], RHOS)
 
 
 def _best_policy(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from otcache_plugin.models.source import ModelSource
 
 THIS_MACHINE = "local"
-_ADDRESS = re.compile(r"auto|local|.*[:/].*")
+_ADDRESS = re.compile(r"auto|local|ray://\S+|[^/\s]+:[0-9]+")
+"""Neither a Hub id nor a folder, which may follow --ray as MODEL."""
+
 
 
 class OptionalRayAddress(TyperCommand):
@@ -183,7 +185,7 @@ def _run(
         pool = (
             LocalPool(source.load, settings, folder / SCRATCH_FOLDER)
             if ray is None
-            else RayPool(source.load, settings, ray)
+            else RayPool(source.load, settings, ray, scratch=folder / SCRATCH_FOLDER)
         )
         stack.enter_context(pool)
         manifest = manifest_of(pool.facts, settings)

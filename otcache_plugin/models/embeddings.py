@@ -172,7 +172,7 @@ def memoise_prompts(pipe: DiffusionPipeline) -> PromptMemo:
 def _key(value: Any) -> Hashable:
     """Equal for equal plain values, where 1 is not 1.0 but a list may be a tuple."""
     if isinstance(value, PLAIN):
-        return value
+        return type(value), value
     if isinstance(value, list | tuple):
         return tuple(_key(item) for item in value)
     if isinstance(value, dict):

@@ -37,6 +37,8 @@ def test_a_shipped_model_is_loaded() -> None:
     setup = ModelSource("exact-flow").load()
     assert isinstance(setup.pipe, ExactFlowPipeline)
     assert setup.defaults == SetupDefaults("psnr", 96, 64, 16)
+    assert not setup.free_text_encoders
+    assert ModelSource("exact-flow", free_text_encoders=True).load().free_text_encoders
 
 
 def test_a_folder_is_loaded_with_the_packages_prompts() -> None:
