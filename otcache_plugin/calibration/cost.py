@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from otcache_policies import UniformPolicy
 
 from otcache_plugin.calibration.evidence import EVIDENCE_OF
-from otcache_plugin.calibration.tuning import POOL_SIZE, RHOS, edge_settings, tuning_budgets
+from otcache_plugin.calibration.tuning import (
+    BEST_OF_EACH_PAIR,
+    POOL_SIZE,
+    RHOS,
+    edge_settings,
+    tuning_budgets,
+)
 from otcache_plugin.calibration.units import Evaluate, Measured, Record, batches_of
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ class StageCost:
 
     Attributes:
         stage: what it is.
-        runs: pipeline calls for one pair each.
+        runs: pipeline calls, each for a batch of pairs.
         steps: denoising steps computed in them.
     """
 
@@ -35,10 +41,13 @@ class StageCost:
 
 
 def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[StageCost, ...]:
-    """Upper bounds of each stage, in runs and steps of single pairs."""
+    """Upper bounds of each stage, in runs and steps of whole batches."""
     anchor, search = settings.budget_anchor, settings.anchor
     budgets = tuning_budgets(anchor, settings.budget_reference)
-    pairs, held_out = settings.pairs, settings.held_out_pairs
+    batches = ceil(settings.pairs / settings.batch_size)
+    held_out = ceil(settings.held_out_pairs / settings.batch_size)
+    # A pair that is searched on its own is run on its own.
+    searched = settings.pairs if search.kind == "per-pair" else batches
     family = sum(budgets)
 
     def of_schedules(stage: str, count: int, steps: int, on: int) -> StageCost:
@@ -50,29 +59,31 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
     evidence = sorted({*budgets, settings.budget_reference})
     trials = sum(search.round_trials)
     stages = [
-        of_schedules(RECORDING, 1, settings.num_inference_steps, pairs),
-        of_schedules("tuning the graph policy", policies * len(budgets), policies * family, pairs),
-        of_schedules("searching the anchor", 1 + trials, (1 + trials) * anchor, pairs),
+        of_schedules(RECORDING, 1, settings.num_inference_steps, batches),
+        of_schedules(
+            "tuning the graph policy", policies * len(budgets), policies * family, batches
+        ),
+        of_schedules("searching the anchor", 1 + trials, (1 + trials) * anchor, searched),
     ]
     if search.kind == "per-pair":
-        pool = 2 + 2 * pairs
-        stages.append(of_schedules("pooling what the pairs found", pool, pool * anchor, pairs))
+        pool = 2 + BEST_OF_EACH_PAIR * settings.pairs
+        stages.append(of_schedules("pooling what the pairs found", pool, pool * anchor, batches))
     return (
         *stages,
         of_schedules(
-            "choosing anchor, reference, rho", tried * len(ends), tried * sum(ends), pairs
+            "choosing anchor, reference, rho", tried * len(ends), tried * sum(ends), batches
         ),
         of_schedules(
             "improving what is predicted",
-            search.family_trials * len(budgets),
-            search.family_trials * family,
-            pairs,
+            (1 + search.family_trials) * len(budgets),
+            (1 + search.family_trials) * family,
+            batches,
         ),
         of_schedules(
             "the anchor's look-backs",
             search.look_back_trials,
             search.look_back_trials * anchor,
-            pairs,
+            batches,
         ),
         of_schedules(
             "evidence on held-out pairs",
@@ -142,11 +153,10 @@ class Estimate:
 
     def transformer_calls(self, stage: StageCost) -> int:
         """Calls of the transformer, a batch counting once."""
-        return ceil(stage.steps / self.batch_size) * self.measured.transformer_calls
+        return stage.steps * self.measured.transformer_calls
 
     def seconds(self, stage: StageCost) -> float:
         """On one worker."""
         if stage.stage == RECORDING:
-            return self.measured.record_seconds * stage.runs / self.batch_size
-        steps, runs = stage.steps / self.batch_size, stage.runs / self.batch_size
-        return self.measured.step_seconds * steps + self.measured.run_seconds * runs
+            return self.measured.record_seconds * stage.runs
+        return self.measured.step_seconds * stage.steps + self.measured.run_seconds * stage.runs

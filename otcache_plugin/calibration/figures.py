@@ -67,6 +67,7 @@ DODGE = 0.015
 MOST_PREDICTED = 5
 """Predicted schedules that are shown; of more, some evenly chosen."""
 
+MOST_TICKS = 8
 CURVE_RESOLUTION = 201
 
 
@@ -148,24 +149,21 @@ def shown_schedules(document: PolicyDocument, edges: EdgeTable) -> list[ShownSch
 def schedules_figure(schedules: Sequence[ShownSchedule]) -> Figure:
     """The warping curves: where in the run each share of the computed steps is used up."""
     total = schedules[0].schedule.num_inference_steps
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], "--", color="#777777", linewidth=1.2, label="uniform")
     progress = np.linspace(0.0, 1.0, CURVE_RESOLUTION)
     for shown in schedules:
         colour, steps = shown.colour, np.array(shown.schedule.computed_steps)
         axes.plot(progress, lift(shown.schedule, CURVE_RESOLUTION), color=colour)
-        (dots,) = axes.plot(np.linspace(0.0, 1.0, len(steps)), steps / (total - 1), "o")
-        dots.set(color=colour, label=shown.label, linestyle="none")
+        dots = np.linspace(0.0, 1.0, len(steps)), steps / (total - 1)
+        axes.plot(*dots, "o", color=colour, markersize=4, label=shown.label)
     axes.set(
         title=f"Where the computed steps of {total} lie: flat is dense",
         xlabel="progress i / (B - 1) through the B computed steps",
         ylabel=f"computed step / {total - 1}",
-        aspect="equal",
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
     )
-    axes.grid(axis="both")
+    axes.margins(0.02)
     figure.legend(loc="outside right upper")
     return figure
 
@@ -205,7 +203,8 @@ def quality_figure(document: PolicyDocument) -> Figure:
     figure.suptitle("How close to the full run: held-out means, 95 % intervals")
     for metric, axes in zip(metrics, panels, strict=True):
         of_metric = [row for row in rows if row.metric == metric]
-        budgets = _budget_axis(axes, of_metric, document.num_inference_steps)
+        budgets = _label_budgets(axes, of_metric, document.num_inference_steps)
+        axes.set_ylabel(f"mean of {_pairs(of_metric)} pairs")
         apart = DODGE * max(budgets[-1] - budgets[0], 1)
         for index, name in enumerate(policies):
             label, colour, marker = _policy_style(name, policies)
@@ -245,7 +244,8 @@ def differences_figure(document: PolicyDocument) -> Figure:
     _, colour, marker = POLICY_STYLES["otcache"]
     for metric, axes in zip(metrics, panels, strict=True):
         own = [row for row in rows if row.metric == metric]
-        _budget_axis(axes, own, document.num_inference_steps)
+        _label_budgets(axes, own, document.num_inference_steps)
+        axes.set_ylabel(f"mean difference, {_pairs(own)} pairs")
         axes.axhline(0.0, color="#444444", linewidth=1.0)
         budgets = [row.budget for row in own]
         axes.vlines(
@@ -267,7 +267,7 @@ def search_figure(document: PolicyDocument) -> Figure:
     metric = METRICS.get(calibration.metric)
     rising = metric is not None and metric.higher_is_better
     best = -np.array(calibration.history) if rising else np.array(calibration.history)
-    name = _metric_name(calibration.metric)
+    unit = f" {metric.unit}" if metric is not None and metric.unit else ""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
     colour = POLICY_STYLES["otcache"][1]
@@ -285,11 +285,11 @@ def search_figure(document: PolicyDocument) -> Figure:
     )
     axes.set(
         title=f"Search of the {calibration.anchor_budget}-step anchor: "
-        f"from {best[0]:.4g} to {best[-1]:.4g} in {len(best) - 1} trials",
+        f"from {best[0]:.4g} to {best[-1]:.4g}{unit} in {len(best) - 1} trials",
         xlabel="trial",
-        ylabel=f"best {name} so far,\n{calibration.pairs} calibration pairs",
+        ylabel=f"best {_metric_name(calibration.metric)} so far,\n{calibration.pairs} calibration pairs",
     )
-    axes.margins(y=0.15)
+    axes.margins(x=0.02, y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -298,19 +298,22 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """A figure of as many panels, two in a row."""
     columns, rows = min(count, 2), math.ceil(count / 2)
     figure = Figure(figsize=(WIDTH, 0.7 + 2.9 * rows), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
-def _budget_axis(axes: Axes, rows: Sequence[EvidenceRow], total: int) -> list[int]:
-    """Labels the axis of the budgets and the one of the means; gives the budgets, sorted."""
+def _label_budgets(axes: Axes, rows: Sequence[EvidenceRow], total: int) -> list[int]:
+    """Labels the axis of the budgets, and gives them, sorted."""
     budgets = sorted({row.budget for row in rows})
     axes.set_xlabel(f"budget (computed steps of {total})")
-    if len(budgets) <= 8:
+    if len(budgets) <= MOST_TICKS:
         axes.set_xticks(budgets)
-    pairs = sorted({row.pairs for row in rows})
-    counted = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
-    axes.set_ylabel(f"mean of {counted} pairs")
     return budgets
+
+
+def _pairs(rows: Sequence[EvidenceRow]) -> str:
+    counts = sorted({row.pairs for row in rows})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _policy_style(name: str, policies: Sequence[str]) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ the journal is not of this search.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import optuna
@@ -15,8 +16,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.workspace import explained
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from optuna.trial import FrozenTrial
@@ -35,25 +38,28 @@ class TrialJournal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self.usable():
             # Optuna's lock of a process that was killed; the working folder's own lock is held.
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
             if path.exists():
                 _drop_cut_line(path)
             self._storage = JournalStorage(JournalFileBackend(str(path)))
-        except OSError as error:
-            raise WorkspaceError(f"{path} cannot be used ({error.strerror}).") from None
-        except Exception as error:  # Whatever Optuna trips over, the way out is the same.
-            raise self.damaged(error) from None
 
     def study(self, name: str) -> JournalStudy:
         """The study of that name, made when it is not there."""
-        try:
+        with self.usable():
             study = optuna.create_study(storage=self._storage, study_name=name, load_if_exists=True)
             return JournalStudy(self, study)
-        except OSError as error:
-            raise WorkspaceError(f"{self.path} cannot be written ({error.strerror}).") from None
-        except (KeyError, TypeError, ValueError) as error:
+
+    @contextmanager
+    def usable(self) -> Iterator[None]:
+        """Explains whatever keeps the journal from being read or written inside the block."""
+        try:
+            with explained(self.path.parent):
+                yield
+        except WorkspaceError:
+            raise
+        except Exception as error:  # Whatever Optuna trips over, the way out is the same.
             raise self.damaged(error) from None
 
     def damaged(self, error: Exception | str) -> WorkspaceError:
@@ -93,22 +99,16 @@ class JournalStudy:
                     f"trial {number} of {self._study.study_name!r} is not the one searched"
                 )
             return
-        try:
-            self._study.add_trial(
-                optuna.trial.create_trial(
-                    state=trial.state,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    value=trial.value,
-                    intermediate_values=trial.intermediate_values,
-                    user_attrs=trial.user_attrs,
-                )
-            )
-        except OSError as error:
-            raise WorkspaceError(
-                f"{self._journal.path} cannot be written ({error.strerror}). Free some space and "
-                "start the same command again; everything measured so far is kept."
-            ) from None
+        copy = optuna.trial.create_trial(
+            state=trial.state,
+            params=trial.params,
+            distributions=trial.distributions,
+            value=trial.value,
+            intermediate_values=trial.intermediate_values,
+            user_attrs=trial.user_attrs,
+        )
+        with self._journal.usable():
+            self._study.add_trial(copy)
 
 
 def _identity(trial: FrozenTrial) -> tuple[object, ...]:

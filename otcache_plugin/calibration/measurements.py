@@ -10,7 +10,15 @@ from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.pooling import pooled
-from otcache_plugin.calibration.units import Batch, Evaluate, Measured, Reference, Unit, batches_of
+from otcache_plugin.calibration.units import (
+    Batch,
+    Evaluate,
+    Measured,
+    Record,
+    Reference,
+    Unit,
+    batches_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
@@ -133,7 +141,9 @@ class Measurements:
         found: dict[Unit, Measured] = {}
         missing = list(dict.fromkeys(units))
         while missing:
-            found.update(self._available(missing, on_unit))
+            asked = frozenset(missing)  # What comes with them may be large, and is kept on disk.
+            available = self._available(missing, on_unit)
+            found.update(each for each in available if each[0] in asked)
             missing = [unit for unit in missing if unit not in found]
             self._wait_for(missing)
         return [found[unit] for unit in units]
@@ -217,16 +227,23 @@ class Measurements:
         """What is known of the units, and then what this process measures of them itself."""
         own = []
         for unit in units:
+            owned = self._share.owns(unit, self._settings.batch_size)
             measured = self._workspace.get(unit)
-            if measured is not None:
+            if measured is not None and not (owned and self._is_half_kept(unit)):
                 yield self._note(unit, measured)
                 on_unit()
-            elif self._share.owns(unit, self._settings.batch_size):
+            elif owned:
                 own.append(unit)
+        asked = set(own)
         for unit, measured in self._pool.measure(own, self.reference):
             self._workspace.put(unit, measured)
             yield self._note(unit, measured)
-            on_unit()
+            if unit in asked:
+                on_unit()
+
+    def _is_half_kept(self, unit: Unit) -> bool:
+        """A recording whose outputs are gone: its file was damaged, and was deleted."""
+        return isinstance(unit, Record) and self._workspace.get(Reference(unit.batch)) is None
 
     def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
         self._spent[unit] = measured.transformer_calls, measured.seconds

@@ -64,15 +64,23 @@ class LocalPool:
 
 
 class NoPool:
-    """Measures nothing: for putting together what others have measured."""
+    """Measures nothing: for putting together what others have measured.
+
+    Args:
+        absent: shards that have measured nothing, for the error.
+    """
+
+    def __init__(self, absent: Sequence[str] = ()) -> None:
+        self._absent = absent
 
     def measure(
         self, units: Sequence[Unit], reference: Callable[[Batch], Arrays]
     ) -> Iterator[tuple[Unit, Measured]]:
         """Raises UnfinishedError when there is anything to measure."""
         if units:
+            because = f": there is no shard {', '.join(self._absent)}" if self._absent else ""
             raise UnfinishedError(
-                f"{len(units)} measurements are missing. Run the shards again, with the command "
-                "that they were begun with, then merge again."
+                f"{len(units)} measurements are missing{because}. Run all shards with the command "
+                "that the others were begun with, then merge again."
             )
         yield from ()

@@ -11,7 +11,12 @@ from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import NoPool
 from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
 from otcache_plugin.calibration.worker import ModelFacts
-from otcache_plugin.calibration.workspace import Workspace, read_manifest, require_same
+from otcache_plugin.calibration.workspace import (
+    MANIFEST_FILE,
+    Workspace,
+    read_manifest,
+    require_same,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +26,17 @@ if TYPE_CHECKING:
 
 def work_folder(output: Path) -> Path:
     """Working folder of a calibration that is not shared out."""
-    return output.with_name(f"{output.name}.calibration")
+    return _beside(output, "calibration")
 
 
 def shard_folder(output: Path, number: int, count: int) -> Path:
     """Working folder of one shard."""
-    return output.with_name(f"{output.name}.shard-{number}-of-{count}")
+    return _beside(output, f"shard-{number}-of-{count}")
+
+
+def _beside(output: Path, ending: str) -> Path:
+    output = output.resolve()  # "." and ".." have no name of their own.
+    return output.with_name(f"{output.name}.{ending}")
 
 
 def sibling_folders(output: Path, number: int, count: int) -> list[Path]:
@@ -38,26 +48,42 @@ def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
     """The calibration that all shards together have measured.
 
     Raises:
-        WorkspaceError: there are no shards beside ``output``.
+        WorkspaceError: there are no shards beside ``output``, or they are damaged.
         OtherSettingsError: two of them have other settings.
         UnfinishedError: something has not been measured.
     """
-    pattern = re.compile(re.escape(output.name) + r"\.shard-\d+-of-\d+")
-    parent = output.absolute().parent
-    found = sorted(path for path in parent.glob("*") if pattern.fullmatch(path.name))
-    if not found:
+    name, parent = output.resolve().name, output.resolve().parent
+    pattern = re.compile(re.escape(name) + r"\.shard-(\d+)-of-(\d+)")
+    shards = {
+        (int(match[1]), int(match[2])): path
+        for path in parent.glob("*")
+        if (match := pattern.fullmatch(path.name)) and (path / MANIFEST_FILE).exists()
+    }
+    if not shards:
         raise WorkspaceError(
-            f"no {output.name}.shard-I-of-N folder in {parent}. Run otcache calibrate with "
+            f"no {name}.shard-I-of-N folder of a shard in {parent}. Run otcache calibrate with "
             "--shard first, and pass merge the same --output."
         )
+    absent = [
+        f"{number}/{count}"
+        for count in sorted({count for _, count in shards})
+        for number in range(1, count + 1)
+        if (number, count) not in shards
+    ]
+    found = [shards[shard] for shard in sorted(shards)]
     manifests = [read_manifest(folder) for folder in found]
     for folder, manifest in zip(found, manifests, strict=True):
         require_same(manifest, manifests[0], folder)
     first = min(manifests, key=lambda manifest: str(manifest["created"]))
-    settings = _settings(first["settings"])
-    facts = ModelFacts(**first["model"])
+    try:
+        settings, facts = _settings(first["settings"]), ModelFacts(**first["model"])
+    except (KeyError, TypeError) as error:
+        raise WorkspaceError(
+            f"{found[0] / MANIFEST_FILE} does not say what a calibration does ({error!r}). Merge "
+            "with the version of otcache-plugin that wrote it."
+        ) from None
     with Workspace(work_folder(output), first, found) as workspace:
-        measurements = Measurements(workspace, NoPool(), settings)
+        measurements = Measurements(workspace, NoPool(absent), settings)
         return calibrate(facts, settings, workspace, measurements, progress)
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
+from safetensors import SafetensorError
 
+from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.recording import edge_errors, record
 from otcache_plugin.calibration.units import (
     Batch,
@@ -190,13 +192,20 @@ class Worker:
         self._memo.remove()
 
     def _record(self, unit: Record) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
-        if self._scratch is not None:
-            self._scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
-            with record(self._setup.pipe, Path(folder)) as trajectory:
-                outputs = self._run(unit.batch, self._spaces(unit.batch))
-            errors = edge_errors(trajectory)
-            sigmas = trajectory.sigmas.double().numpy()
+        try:
+            if self._scratch is not None:
+                self._scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
+                with record(self._setup.pipe, Path(folder)) as trajectory:
+                    outputs = self._run(unit.batch, self._spaces(unit.batch))
+                errors = edge_errors(trajectory)
+                sigmas = trajectory.sigmas.double().numpy()
+        except (OSError, SafetensorError) as error:
+            place = self._scratch or tempfile.gettempdir()
+            raise WorkspaceError(
+                f"the trajectory of a run cannot be kept in {place} ({error}). Free some space, "
+                "then start the same command again; everything measured so far is kept."
+            ) from error
         return [
             (Reference(unit.batch), _arrays(outputs)),
             (unit, {"errors": errors, "sigmas": sigmas}),

@@ -47,16 +47,18 @@ class Workspace:
 
     Raises:
         WorkspaceError: the folder cannot be written, or another process uses it.
-        OtherSettingsError: it belongs to other settings.
+        OtherSettingsError: it, or a sibling, belongs to other settings.
     """
 
     def __init__(
         self, folder: Path, manifest: Mapping[str, Any], siblings: Sequence[Path] = ()
     ) -> None:
         self.folder = folder
-        self._siblings = tuple(siblings)
+        self._manifest = json.loads(json.dumps(manifest))
+        self._unread = list(siblings)
+        self._folders = [folder]
         self._values: dict[Unit, Measured] = {}
-        with _explained(folder):
+        with explained(folder):
             (folder / UNITS_FOLDER).mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / LOCK_FILE)
             try:
@@ -67,7 +69,8 @@ class Workspace:
                     "another --output."
                 ) from None
         try:
-            self._claim(manifest)
+            self._claim()
+            self._join_siblings()
         except BaseException:
             self._lock.release()
             raise
@@ -83,18 +86,26 @@ class Workspace:
         """Where Optuna's journal of the trials lies."""
         return self.folder / JOURNAL_FILE
 
-    def _claim(self, manifest: Mapping[str, Any]) -> None:
-        wanted = json.loads(json.dumps(manifest))
+    def _claim(self) -> None:
         path = self.folder / MANIFEST_FILE
-        with _explained(self.folder):
+        with explained(self.folder):
             for left_over in self.folder.rglob("*.part"):
                 left_over.unlink()
             shutil.rmtree(self.folder / SCRATCH_FOLDER, ignore_errors=True)
             if not path.exists():
                 created = datetime.now(UTC).isoformat(timespec="seconds")
-                data = json.dumps({"created": created, **wanted}, indent=1, ensure_ascii=False)
+                data = json.dumps(
+                    {"created": created, **self._manifest}, indent=1, ensure_ascii=False
+                )
                 _write_atomically(path, data.encode())
-        require_same(read_manifest(self.folder), wanted, self.folder)
+        require_same(read_manifest(self.folder), self._manifest, self.folder)
+
+    def _join_siblings(self) -> None:
+        """Reads from the siblings that are there by now, when they are of the same calibration."""
+        for folder in [each for each in self._unread if (each / MANIFEST_FILE).exists()]:
+            require_same(read_manifest(folder), self._manifest, folder)
+            self._unread.remove(folder)
+            self._folders.append(folder)
 
     @property
     def created(self) -> str:
@@ -106,10 +117,12 @@ class Workspace:
 
         Raises:
             WorkspaceError: its file is damaged.
+            OtherSettingsError: a shard that was begun meanwhile has other settings.
         """
         if unit in self._values:
             return self._values[unit]
-        for folder in (self.folder, *self._siblings):
+        self._join_siblings()
+        for folder in self._folders:
             path = folder / UNITS_FOLDER / f"{unit_key(unit)}.safetensors"
             if path.exists():
                 measured = _read(path)
@@ -129,10 +142,10 @@ class Workspace:
         facts = {
             "transformer_calls": str(measured.transformer_calls),
             "seconds": repr(measured.seconds),
-            "sha256": _digest(arrays),
         }
-        with _explained(self.folder):
-            _write_atomically(path, safetensors.numpy.save(arrays, metadata=facts))
+        metadata = {**facts, "sha256": _digest(arrays, facts)}
+        with explained(self.folder):
+            _write_atomically(path, safetensors.numpy.save(arrays, metadata=metadata))
         if isinstance(unit, Evaluate):
             self._values[unit] = measured
 
@@ -144,7 +157,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         WorkspaceError: there is none, or it is damaged.
     """
     path = folder / MANIFEST_FILE
-    with _explained(folder):
+    with explained(folder):
         data = path.read_bytes()
     try:
         manifest = json.loads(data)
@@ -186,9 +199,9 @@ def _flat(manifest: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read(path: Path) -> Measured:
     try:
         with safetensors.safe_open(path, "np") as file:
-            facts = file.metadata()
+            facts = dict(file.metadata())
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if facts["sha256"] != _digest(arrays):
+        if facts.pop("sha256") != _digest(arrays, facts):
             raise ValueError("its content is not what its digest says")
         return Measured(arrays, int(facts["transformer_calls"]), float(facts["seconds"]))
     except Exception as error:  # Whatever the parser says of a damaged file, the way out is one.
@@ -198,8 +211,8 @@ def _read(path: Path) -> Measured:
         ) from None
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
+def _digest(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
@@ -221,13 +234,14 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> Iterator[None]:
+    """Turns an error of the file system into one that says what to do about it."""
     try:
         yield
     except OSError as error:
         remedy = (
             "Free some space and start the same command again"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             else "Check its permissions, or use another --output"
         )
         raise WorkspaceError(

@@ -23,7 +23,6 @@ _ADDRESS = re.compile(r"auto|local|ray://\S+|[^/\s]+:[0-9]+")
 """Neither a Hub id nor a folder, which may follow --ray as MODEL."""
 
 
-
 class OptionalRayAddress(TyperCommand):
     """Lets ``--ray`` stand alone, for this machine; typer knows no option of that kind."""
 
@@ -99,6 +98,8 @@ def calibrate(
 
     check_writable(output)
     part = parse_shard(shard)
+    if not wait >= 0:
+        raise ArgumentError("--wait", wait, "not 0 or more", "Pass such as --wait 600")
     if ray is not None and shard is not None:
         problem = "a shard measures in its own process"
         raise ArgumentError("--ray", ray, problem, "Pass either --ray or --shard")
@@ -126,7 +127,7 @@ def calibrate(
         return
     with StageProgress(quiet) as progress:
         result = _run(source, settings, output, ray, part, wait, progress)
-    _write(output, result, json)
+    _write(output, result, "calibration" if part is None else "shard-*", json)
 
 
 def merge(
@@ -142,7 +143,7 @@ def merge(
     check_writable(output)
     with StageProgress(quiet) as progress:
         result = merged(output, progress)
-    _write(output, result, json)
+    _write(output, result, "*", json)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -194,23 +195,29 @@ def _run(
         return run(pool.facts, settings, workspace, measurements, progress)
 
 
-def _write(output: Path, result: CalibrationResult, json: bool) -> None:
+def _write(output: Path, result: CalibrationResult, work: str, json: bool) -> None:
     from otcache_registry import render_card, write_policy
 
+    from otcache_plugin.calibration.errors import WorkspaceError
     from otcache_plugin.calibration.figures import draw_figures
 
     figures = draw_figures(result.document, result.edges)
     card = render_card(result.document, figures)
-    write_policy(output, result.document, result.edges, card, figures)
+    try:
+        write_policy(output, result.document, result.edges, card, figures)
+    except OSError as error:
+        raise WorkspaceError(
+            f"{output} cannot be written ({error.strerror}). Free some space, or make the folder "
+            f"writable, then start the same command again: {output}.{work} holds everything that "
+            "was measured."
+        ) from error
     if json:
         print_json(
             {"output": str(output), **result.document.model_dump(mode="json", by_alias=True)}
         )
         return
     typer.echo(f"wrote {output}")
-    typer.echo(
-        f"{output}.calibration* holds the measurements; delete it when all is well.", err=True
-    )
+    typer.echo(f"{output}.{work} holds the measurements; delete it when all is well.", err=True)
 
 
 def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bool) -> None:

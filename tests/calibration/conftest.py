@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from otcache_policies import EdgeTable, Schedule
+from processes import SETTINGS
 
 from otcache_plugin.models.exact_flow import (
     ExactFlowPipeline,
@@ -84,3 +89,17 @@ def rugged_loss() -> Callable[[Schedule], float]:
         return float(np.random.default_rng(entropy).uniform())
 
     return loss
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the installed command writes when nothing happens to it; other runs must be the same."""
+    policy = tmp_path_factory.mktemp("uninterrupted") / "policy"
+    command = [Path(sys.executable).with_name("otcache"), "calibrate", "exact-flow", *SETTINGS]
+    subprocess.run(
+        [*command, "--output", policy, "--quiet"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    return policy

@@ -10,8 +10,11 @@ import torch
 from demo_helpers import PAIRS, STEPS, SilentProgress
 from otcache_registry import StoredPolicy, read_policy, write_policy
 
-from otcache_plugin.calibration.anchor import AnchorSettings
-from otcache_plugin.calibration.calibrate import CalibrationSettings, calibrate
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
+from otcache_plugin.calibration.measurements import Measurements
+from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
@@ -55,8 +58,14 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
         held_out_pairs=2,
         anchor=AnchorSettings(trials=3),
     )
-    found = calibrate(small_setup, settings, SilentProgress())
     folder = tmp_path_factory.mktemp("policies") / "small"
+    work = folder.with_name("work")
+    with (
+        LocalPool(lambda: small_setup, settings, work / "scratch") as pool,
+        Workspace(work, manifest_of(pool.facts, settings)) as workspace,
+    ):
+        measurements = Measurements(workspace, pool, settings)
+        found = calibrate(pool.facts, settings, workspace, measurements, SilentProgress())
     write_policy(folder, found.document, found.edges, "# Small\n")
     return folder
 

@@ -1,0 +1,212 @@
+"""Calibrations that are killed, interrupted or run out of space, and started again."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+from processes import SETTINGS, Command, content_of, count_files, random_moments
+
+KILLS = 5
+
+
+def start(folder: Path, *arguments: str, **options: object) -> Command:
+    """A calibration whose document goes to ``policy``."""
+    output = ("--output", str(folder / "policy"))
+    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)  # type: ignore[arg-type]
+
+
+def units(folder: Path) -> Path:
+    return folder / "policy.calibration" / "units"
+
+
+def test_killed_at_random_moments_it_comes_to_the_same(uninterrupted: Path, tmp_path: Path) -> None:
+    whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
+    killed, survivors = 0, 0
+    for files, delay in random_moments(1, KILLS, whole):
+        ended = start(tmp_path).signal_at(signal.SIGKILL, units(tmp_path), files, delay)
+        assert ended in (0, -signal.SIGKILL)
+        killed += ended != 0
+        assert count_files(units(tmp_path)) >= survivors
+        survivors = count_files(units(tmp_path))
+        assert not (tmp_path / "policy").exists() or ended == 0
+    assert killed > 0
+    last = start(tmp_path)
+    assert last.wait() == 0, last.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+    assert count_files(units(tmp_path)) == whole
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def die_at(name: str, call: int) -> None:
+    """Has this process killed when it is about to make the call of a method of paths."""
+    method, calls = getattr(Path, name), 0
+
+    def dying(self: Path, *arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(self, *arguments)
+
+    setattr(Path, name, dying)
+
+
+def test_killed_while_the_document_is_written(uninterrupted: Path, tmp_path: Path) -> None:
+    for name, call in (("write_bytes", 3), ("rename", 1)):
+        assert start(tmp_path, prepare=partial(die_at, name, call)).wait() == -signal.SIGKILL
+        assert not (tmp_path / "policy").exists()
+    assert start(tmp_path).wait() == 0
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+    # A document that is there already is moved away first, then the new one is moved there.
+    assert start(tmp_path, prepare=partial(die_at, "rename", 2)).wait() == -signal.SIGKILL
+    assert start(tmp_path).wait() == 0
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+
+
+def test_ctrl_c_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
+    command = start(tmp_path, "--quiet")
+    assert command.signal_at(signal.SIGINT, units(tmp_path), 30) == 130
+    assert command.out == ""
+    assert command.err == (
+        "error: interrupted; what was finished is kept and nothing is half-written. Start the "
+        "same command again to go on.\n"
+    )
+    assert not (tmp_path / "policy").exists()
+    assert count_files(units(tmp_path)) >= 30
+    again = start(tmp_path)
+    assert again.wait() == 0, again.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+
+
+def small_files(largest: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+
+def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
+    """No file can grow beyond so many bytes."""
+    work = tmp_path / "policy.calibration"
+    for largest, place in (
+        (500, work),
+        (5_000, work / "scratch"),
+        (30_000, work),
+        (60_000, tmp_path / "policy"),
+        (5_000, work / "trials.log"),
+    ):
+        if place.name == "trials.log":
+            place.unlink()
+        full = start(tmp_path, "--quiet", prepare=partial(small_files, largest))
+        assert full.wait() == 1, full.err
+        assert full.out == ""
+        assert full.err.count("error: ") == 1
+        assert "ree some space" in full.err
+        assert "start the same command again" in full.err
+        assert f"{place} cannot be" in full.err or f"cannot be kept in {place} (" in full.err
+        assert not list(tmp_path.rglob("*.part"))
+        assert not list(tmp_path.glob(".policy*"))
+        assert not (tmp_path / "policy").exists()
+    again = start(tmp_path)
+    assert again.wait() == 0, again.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+
+
+def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
+    first = start(tmp_path)
+    while not (units(tmp_path).is_dir() or first.ended):
+        pass
+    os.kill(first.pid, signal.SIGSTOP)
+    second = start(tmp_path)
+    assert second.wait() == 1
+    assert f"error: another process calibrates in {tmp_path / 'policy'}.calibration" in second.err
+    assert "Wait for it, stop it, or use another --output" in second.err
+    os.kill(first.pid, signal.SIGCONT)
+    assert first.wait() == 0, first.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seed", "3"], "settings.seed=3: the calibration in {} was begun with 0"),
+        (["--trials", "21"], "settings.anchor.trials=21: the calibration in {} was begun with 20"),
+        (["--metric", "mse"], "settings.metric='mse': the calibration in {} was begun with 'psnr'"),
+    ],
+)
+def test_other_settings(uninterrupted: Path, arguments: list[str], words: str) -> None:
+    before = content_of(uninterrupted)
+    folder = uninterrupted.parent
+    refused = start(folder, *arguments)
+    assert refused.wait() == 2
+    assert f"error: {words.format(f'{uninterrupted}.calibration')}" in refused.err
+    assert "Use that again to go on with it, another --output to begin one beside" in refused.err
+    assert content_of(uninterrupted) == before
+
+
+@pytest.fixture(scope="module")
+def measured(uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all is measured, to be damaged and mended."""
+    folder = tmp_path_factory.mktemp("measured")
+    done = start(folder)
+    assert done.wait() == 0, done.err
+    return folder
+
+
+def mended(command: Command, damaged: Path, uninterrupted: Path, folder: Path) -> None:
+    """The error says to delete the damaged file, which is all there is to do."""
+    assert command.wait() == 1
+    assert command.err.count("error: ") == 1
+    assert f"error: {damaged} is damaged" in command.err
+    assert "start the same command again" in command.err
+    damaged.unlink()
+    again = start(folder)
+    assert again.wait() == 0, again.err
+    assert content_of(folder / "policy") == content_of(uninterrupted)
+
+
+@pytest.mark.parametrize("kind", ["record", "reference", "evaluate"])
+def test_a_damaged_measurement(uninterrupted: Path, measured: Path, kind: str) -> None:
+    for damaged in sorted(units(measured).glob(f"{kind}-*"))[:: 100 if kind == "evaluate" else 1]:
+        data = bytearray(damaged.read_bytes())
+        data[-1] ^= 1
+        damaged.write_bytes(data)
+        mended(start(measured, "--quiet"), damaged, uninterrupted, measured)
+
+
+@pytest.mark.parametrize("damage", ["no JSON", "another trial", "not Optuna's", "cut off"])
+def test_a_damaged_journal(uninterrupted: Path, measured: Path, damage: str) -> None:
+    journal = measured / "policy.calibration" / "trials.log"
+    lines = journal.read_text().splitlines(keepends=True)
+    middle = len(lines) // 2
+    if damage == "no JSON":
+        lines[middle] = "\0" * len(lines[middle]) + "\n"
+    elif damage == "another trial":
+        del lines[middle]
+    elif damage == "not Optuna's":
+        lines[middle] = "{}\n"
+    else:
+        lines[-1] = lines[-1][:20]
+    journal.write_text("".join(lines))
+    if damage != "cut off":
+        mended(start(measured, "--quiet"), journal, uninterrupted, measured)
+    else:
+        again = start(measured)
+        assert again.wait() == 0, again.err
+        assert content_of(measured / "policy") == content_of(uninterrupted)
+        assert len(journal.read_text().splitlines()) == len(lines)
+
+
+def test_a_damaged_manifest(uninterrupted: Path, measured: Path) -> None:
+    manifest = measured / "policy.calibration" / "calibration.json"
+    data = manifest.read_text()
+    for damage in (data[:50], "[]"):
+        manifest.write_text(damage)
+        refused = start(measured, "--quiet")
+        assert refused.wait() == 1
+        assert f"error: {manifest} is " in refused.err
+        assert f"Delete {manifest.parent} to start anew" in refused.err
+    manifest.write_text(data)
+    assert content_of(measured / "policy") == content_of(uninterrupted)

@@ -1,0 +1,115 @@
+"""Whole calibrations of tiny random pipelines, images and videos, each with its own scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+from otcache_registry import PolicyDocument, read_policy, write_policy
+from tiny_pipelines import make_flux_img2img, unipc_scheduler
+from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_text
+
+import otcache_plugin
+from otcache_plugin.calibration.calibrate import CalibrationResult, calibrate, manifest_of
+from otcache_plugin.calibration.measurements import Measurements
+from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.workspace import Workspace
+from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.origin import ModelOrigin
+
+STEPS = 8
+
+
+def make_flux() -> Any:
+    """Flux with text encoders and a VAE."""
+    pipe = make_flux_with_text()
+    pipe.register_modules(vae=make_flux_img2img().vae)
+    return pipe
+
+
+def make_wan() -> Any:
+    """Wan 2.2, a video pipeline of two transformers, with the multistep solver it comes with."""
+    torch.manual_seed(0)
+    pipe = make_wan_with_text()
+    vae = AutoencoderKLWan(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+    pipe.register_modules(vae=vae.eval(), scheduler=unipc_scheduler())
+    return pipe
+
+
+class Silent:
+    def start(self, stage: str, total: int) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+
+def settings(metric: str) -> CalibrationSettings:
+    return CalibrationSettings(
+        num_inference_steps=STEPS,
+        budget_reference=5,
+        budget_anchor=3,
+        metric=metric,
+        pairs=2,
+        held_out_pairs=2,
+        batch_size=1,
+        anchor=AnchorSettings(trials=5),
+    )
+
+
+def calibrated(setup: ModelSetup, metric: str, folder: Path) -> CalibrationResult:
+    chosen = settings(metric)
+    with (
+        LocalPool(lambda: setup, chosen, folder / "scratch") as pool,
+        Workspace(folder, manifest_of(pool.facts, chosen)) as workspace,
+    ):
+        measurements = Measurements(workspace, pool, chosen)
+        return calibrate(pool.facts, chosen, workspace, measurements, Silent())
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "look_backs"),
+    [
+        pytest.param(make_flux, {"height": 32, "width": 48}, 6, id="flux"),
+        pytest.param(
+            make_ltx_with_text, {"height": 32, "width": 64, "num_frames": 9}, 6, id="ltx-video"
+        ),
+        pytest.param(make_wan, {"height": 16, "width": 32, "num_frames": 5}, 1, id="wan-video"),
+    ],
+)
+def test_a_pipeline_is_calibrated_and_runs_its_policy(
+    make: Callable[[], Any], arguments: dict[str, Any], look_backs: int, tmp_path: Path
+) -> None:
+    pipe = make()
+    origin = ModelOrigin("tiny/random", "0" * 40, "made here")
+    prompts = ("a red fox", "two cups"), ("a paper boat", "snow on a roof")
+    setup = ModelSetup("tiny", pipe, arguments, {}, *prompts, origin)
+    result = calibrated(setup, "latent-l1", tmp_path / "work")
+    document = result.document
+    assert PolicyDocument.from_json(document.to_json()) == document
+    assert document.sampling.scheduler == type(pipe.scheduler).__name__
+    size = document.sampling.height, document.sampling.width
+    assert size == (arguments["height"], arguments["width"])
+    assert result.edges.max_look_back == look_backs
+    assert {row.metric for row in document.evidence} == {"latent-l1", "psnr", "ssim"}
+
+    write_policy(tmp_path / "policy", document, result.edges, "# Tiny")
+    policy = read_policy(tmp_path / "policy").otcache_policy()
+    otcache_plugin.enable_cache(pipe, policy=str(tmp_path / "policy"), budget=4)
+    pipe(prompts[0][0], num_inference_steps=STEPS, output_type="latent", **arguments)
+    report = otcache_plugin.summary(pipe)
+    assert report.as_planned
+    assert report.computed_steps == policy.schedule(4).computed_steps
