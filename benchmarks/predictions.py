@@ -7,8 +7,8 @@ Calibrates each setting of the model with the defaults, then compares on fresh h
 
 - OTCache with MeanCache at the same budget, that one read in whichever of 24 ways is best at this
   very budget on the calibration pairs;
-- OTCache's predictions with a search of as many trials for this one budget alone, which begins at
-  that best MeanCache schedule.
+- OTCache's predictions with the anchor search, as many trials of it, for this one budget alone,
+  begun at that best MeanCache schedule.
 
 The objective is PSNR. A difference of d dB is a squared error lower by 1 - 10^(-d/10).
 """
@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,11 @@ from otcache_registry import StoredPolicy
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.calibration.calibrate import calibrate, manifest_of
+from otcache_plugin.calibration.calibrate import FIRST_SHARE, calibrate, manifest_of
 from otcache_plugin.calibration.journal import TrialJournal
 from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.predicting import look_back_coordinates
-from otcache_plugin.calibration.search import Panel, descend, search_steps
+from otcache_plugin.calibration.search import Panel, search_anchor
 from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
 from otcache_plugin.calibration.tuning import graph_candidates
 from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
@@ -47,7 +47,7 @@ from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, ModelSetup, load_setup
 from otcache_plugin.origin import find_origin
 
-FRESH_SEEDS = 8 * HELD_OUT_SEEDS
+FRESH_SEEDS = 9 * HELD_OUT_SEEDS
 """First seed of the pairs; none from here on was looked at while anything was still chosen."""
 FLOWS = (
     ExactFlowSettings(),
@@ -57,9 +57,6 @@ FLOWS = (
     ExactFlowSettings(seed=1),
 )
 PREDICTED = (10, 12, 15)
-DIRECT = AnchorSettings(trials=320)
-"""Half of its trials, 160, go to the steps; with 40 for look-backs a search has 200, as ours."""
-DIRECT_LOOK_BACK_TRIALS = 40
 METRICS = ("psnr", "ssim", "latent-l1")
 
 
@@ -106,29 +103,17 @@ def search_directly(
     """The best schedule that a search for this budget alone finds."""
     metric = metric_named(settings.metric)
     batches = measurements.calibration_batches
-    panel = Panel(batches, -(-len(batches) // 4))
     name = f"direct {warm_start.budget}"
-    steps = search_steps(
+    search = search_anchor(
         warm_start,
-        panel,
-        lambda steps: graph.edges.look_backs(steps, graph.settings),
-        DIRECT,
+        Panel(batches, ceil(len(batches) / FIRST_SHARE)),
+        graph.edges.max_look_back,
+        settings.anchor,
         settings.seed,
         journal,
         name,
     )
-    best = measurements.drive({name: steps}, metric)[name].best(1)[0]
-    look_backs = descend(
-        best.schedule.look_backs,
-        look_back_coordinates(len(best.schedule.look_backs), graph.edges.max_look_back),
-        lambda candidate: [best.schedule.with_look_backs(candidate)],
-        panel,
-        best.loss,
-        DIRECT_LOOK_BACK_TRIALS,
-        journal.study(f"{name}, look-backs"),
-    )
-    found = measurements.drive({name: look_backs}, metric)[name]
-    return best.schedule.with_look_backs(found)
+    return measurements.drive({name: search}, metric)[name].best(1)[0].schedule
 
 
 def compare(

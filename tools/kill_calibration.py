@@ -1,13 +1,13 @@
-"""Kills a calibration at random moments and starts it again, and compares the documents.
+"""Kills a calibration at random moments, starts it again, and compares the documents.
 
     python tools/kill_calibration.py --kills 20
     python tools/kill_calibration.py --kills 20 --ray
 
-The command is killed with SIGKILL when its working folder holds so many measurements, a random
-number, and some random milliseconds have passed. The last kills come later, by the time that an
-uninterrupted run took for what it does once everything is measured: so some of them come while the
-document is written. With --ray a worker is killed every second time instead, which the command
-has to survive. Exit code 1 when the document is not the one of an uninterrupted run.
+What is killed, with SIGKILL, is the command, and with --ray in every second place one of its
+workers, which it has to survive. It is killed when its working folder holds so many measurements,
+a random number, and some random milliseconds have passed; a fifth of the kills come while the
+document is written. Prints every kill, and whether the document is the same as an uninterrupted
+run's in one process. Exit code 1 when it is not.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,10 @@ SETTINGS = (
 )
 LONGEST_DELAY = 0.05
 """Seconds between the wanted number of measurements and the kill."""
-WRITING_SHARE = 0.2
-"""Of the kills, for the time after the last measurement."""
+WHILE_WRITING = 0.2
+"""Of the kills, while the document is written; that takes some milliseconds."""
+LONGEST_WRITING = 0.002
+POLL_SECONDS = 0.001
 
 
 def begin(model: str, policy: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -60,10 +64,10 @@ def measurements(policy: Path) -> int:
     return len(list(folder.glob("*.safetensors")))
 
 
-def wait_for(process: subprocess.Popen[bytes], policy: Path, count: int) -> None:
-    """Returns when there are so many measurements, or the process has ended."""
-    while process.poll() is None and measurements(policy) < count:
-        time.sleep(0.002)
+def is_written(policy: Path) -> bool:
+    """Whether its document is under way: it is written beside its place."""
+    hidden = [name for name in os.listdir(policy.parent) if name.startswith(f".{policy.name}.")]
+    return any((policy.parent / name / "new").exists() for name in hidden)
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
@@ -102,40 +106,90 @@ def content_of(policy: Path) -> dict[str, Any]:
     return content
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: at so many measurements, or while the document is written; and what."""
+
+    count: int | None
+    delay: float
+    worker: bool
+
+
+def moments_of(kills: int, total: int, ray: bool, seed: int) -> list[Moment]:
+    """Random moments, in the order in which a calibration comes to them."""
+    rng = random.Random(seed)
+    late = round(kills * WHILE_WRITING)
+    counts = sorted(rng.randrange(total) for _ in range(kills - late))
+    early = [
+        Moment(count, rng.uniform(0, LONGEST_DELAY), ray and number % 2 == 1)
+        for number, count in enumerate(counts)
+    ]
+    return early + [Moment(None, rng.uniform(0, LONGEST_WRITING), False) for _ in range(late)]
+
+
+def kill(process: subprocess.Popen[bytes], policy: Path, moment: Moment) -> str:
+    """Kills at the moment, and says what and when in words."""
+    # What an earlier kill has left there is not being written now.
+    for left in policy.parent.glob(f".{policy.name}.*"):
+        shutil.rmtree(left)
+    while process.poll() is None and not (
+        is_written(policy) if moment.count is None else measurements(policy) >= moment.count
+    ):
+        # Writing the document is over in a moment.
+        time.sleep(0 if moment.count is None else POLL_SECONDS)
+    time.sleep(moment.delay)
+    place = (
+        "while the document was written"
+        if moment.count is None
+        else f"at {measurements(policy)} measurements ({moment.count} wanted)"
+    )
+    place += f", {moment.delay * 1000:.1f} ms later"
+    if process.poll() is not None:
+        return f"came too late: wanted {place}; the calibration had ended"
+    if moment.worker:
+        workers = workers_of(process)
+        os.kill(workers[0], signal.SIGKILL)
+        return f"a worker of {len(workers)}, {place}"
+    process.kill()
+    process.communicate()
+    return f"the command, {place}"
+
+
 def main() -> None:
     """Kills, compares, and says so."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", default="exact-flow")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="exact-flow", help="exact-flow or embedded")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--ray", action="store_true", help="measure on a Ray cluster")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
     options = ["--ray"] if arguments.ray else []
-    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="otcache-kills-") as folder:
         whole, killed = Path(folder) / "uninterrupted", Path(folder) / "killed"
-        process = begin(arguments.model, whole, [])
-        while process.poll() is None and not whole.exists():
-            newest = measurements(whole)
-            if newest != measurements(whole):
-                continue
-            time.sleep(0.002)
-        finish(process)
+        finish(begin(arguments.model, whole, []))
         total = measurements(whole)
-        units = whole.with_name("uninterrupted.calibration") / "units"
-        last = max(path.stat().st_mtime for path in units.iterdir())
-        writing = (whole / "policy.json").stat().st_mtime - last
-        print(
-            f"uninterrupted, in one process: {total} measurements, then {writing:.1f} s until the "
-            f"document was there"
+        print(f"uninterrupted, in one process: {total} measurements", flush=True)
+        moments = moments_of(arguments.kills, total, arguments.ray, arguments.seed)
+        process = None
+        for number, moment in enumerate(moments, start=1):
+            if process is None or process.poll() is not None:
+                process = begin(arguments.model, killed, options)
+            print(f"kill {number}: {kill(process, killed, moment)}", flush=True)
+        if process is None or process.poll() is not None:
+            process = begin(arguments.model, killed, options)
+        finish(process)
+        found, expected = content_of(killed), content_of(whole)
+        different = sorted(
+            name for name in {*found, *expected} if found.get(name) != expected.get(name)
         )
-        late = round(arguments.kills * WRITING_SHARE)
-        counts = sorted(rng.randrange(total) for _ in range(arguments.kills - late))
-        moments = [(count, rng.random() * LONGEST_DELAY) for count in counts]
-        moments += [(total, rng.random() * 1.2 * writing) for _ in range(late)]
-        for number, (count, delay) in enumerate(moments, start=1):
-            kill_once(arguments, options, killed, number, count, delay)
-        finish(begin(arguments.model, killed, options))
-        same = content_of(whole) == content_of(killed)
-        print(f"after {arguments.kills} kills: documents {'identical' if same else 'DIFFERENT'}")
-    sys.exit(0 if same else 1)
+        same_work = measurements(killed) == total
+    if different or not same_work:
+        print(f"DIFFERENT: {', '.join(different) or 'the number of measurements'}")
+        sys.exit(1)
+    print(f"identical: {', '.join(sorted(expected))} ({total} measurements)")
+
+
+if __name__ == "__main__":
+    main()

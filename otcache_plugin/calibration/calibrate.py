@@ -27,11 +27,16 @@ from otcache_plugin.calibration.evidence import EVIDENCE_OF, evidence_rows, evid
 from otcache_plugin.calibration.journal import TrialJournal
 from otcache_plugin.calibration.predicting import (
     Predicting,
-    look_back_coordinates,
     predicting_coordinates,
 )
 from otcache_plugin.calibration.recording import EdgeAccumulator
-from otcache_plugin.calibration.search import Panel, State, descend, search_steps
+from otcache_plugin.calibration.search import (
+    Panel,
+    State,
+    descend,
+    look_back_coordinates,
+    search_anchor,
+)
 from otcache_plugin.calibration.tuning import (
     POOL_SIZE,
     RHOS,
@@ -234,14 +239,13 @@ class _Calibration:
                 f"pair {pair}": Panel((Batch("calibration", pair, pair + 1),), 1)
                 for pair in range(self.settings.pairs)
             }
-        self.progress.start(
-            "searching the anchor", sum(self.settings.anchor.round_trials) * len(panels)
-        )
+        trials = self.settings.anchor.search_trials * len(panels)
+        self.progress.start("searching the anchor", trials)
         searches = {
-            name: search_steps(
+            name: search_anchor(
                 warm_start,
                 panel,
-                look_backs,
+                graph.edges.max_look_back,
                 self.settings.anchor,
                 self.settings.seed,
                 self.journal,

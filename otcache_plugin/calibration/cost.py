@@ -57,7 +57,7 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
     tried = 2 * len(RHOS) + POOL_SIZE + policies
     ends = (*budgets, settings.budget_reference)
     evidence = sorted({*budgets, settings.budget_reference})
-    trials = sum(search.round_trials)
+    trials = search.search_trials
     stages = [
         of_schedules(RECORDING, 1, settings.num_inference_steps, batches),
         of_schedules(

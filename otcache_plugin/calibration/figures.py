@@ -15,12 +15,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
-from otcache_policies import lift
+from otcache_policies import OTCacheError, lift
 from otcache_registry import StoredPolicy
 from scipy import stats
 
-from otcache_plugin.evaluation.metrics import METRICS
+from otcache_plugin.evaluation.metrics import metric_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from otcache_policies import EdgeTable, Schedule
     from otcache_registry import EvidenceRow, PolicyDocument
+
+    from otcache_plugin.evaluation.metrics import Metric
 
 WIDTH = 7.0
 DOTS_PER_INCH = 200
@@ -52,8 +55,8 @@ STYLE = {
 }
 
 POLICY_STYLES = {
-    "uniform": ("uniform", "#777777", "s"),
     "fewer-steps": ("fewer steps", "#009e73", "^"),
+    "uniform": ("uniform", "#777777", "s"),
     "meancache": ("MeanCache", "#0072b2", "o"),
     "otcache": ("OTCache", "#d55e00", "D"),
 }
@@ -203,7 +206,7 @@ def quality_figure(document: PolicyDocument) -> Figure:
     figure.suptitle("How close to the full run: held-out means, 95 % intervals")
     for metric, axes in zip(metrics, panels, strict=True):
         of_metric = [row for row in rows if row.metric == metric]
-        budgets = _label_budgets(axes, of_metric, document.num_inference_steps)
+        budgets = _budget_axis(axes, of_metric, document.num_inference_steps)
         axes.set_ylabel(f"mean of {_pairs(of_metric)} pairs")
         apart = DODGE * max(budgets[-1] - budgets[0], 1)
         for index, name in enumerate(policies):
@@ -244,7 +247,7 @@ def differences_figure(document: PolicyDocument) -> Figure:
     _, colour, marker = POLICY_STYLES["otcache"]
     for metric, axes in zip(metrics, panels, strict=True):
         own = [row for row in rows if row.metric == metric]
-        _label_budgets(axes, own, document.num_inference_steps)
+        _budget_axis(axes, own, document.num_inference_steps)
         axes.set_ylabel(f"mean difference, {_pairs(own)} pairs")
         axes.axhline(0.0, color="#444444", linewidth=1.0)
         budgets = [row.budget for row in own]
@@ -257,14 +260,13 @@ def differences_figure(document: PolicyDocument) -> Figure:
         )
         axes.plot(budgets, [row.difference_mean for row in own], marker, color=colour)
         axes.set_title(f"{_metric_name(metric)}{_better_side(metric)}")
-        axes.margins(x=0.08)
     return figure
 
 
 def search_figure(document: PolicyDocument) -> Figure:
     """The best value so far of the anchor search, from the warm start on."""
     calibration = document.calibration
-    metric = METRICS.get(calibration.metric)
+    metric = _metric(calibration.metric)
     rising = metric is not None and metric.higher_is_better
     best = -np.array(calibration.history) if rising else np.array(calibration.history)
     unit = f" {metric.unit}" if metric is not None and metric.unit else ""
@@ -285,9 +287,10 @@ def search_figure(document: PolicyDocument) -> Figure:
     )
     axes.set(
         title=f"Search of the {calibration.anchor_budget}-step anchor: "
-        f"from {best[0]:.4g} to {best[-1]:.4g}{unit} in {len(best) - 1} trials",
+        f"from {best[0]:.4g} to {best[-1]:.4g}{unit}",
         xlabel="trial",
-        ylabel=f"best {_metric_name(calibration.metric)} so far,\n{calibration.pairs} calibration pairs",
+        ylabel=f"best {_metric_name(calibration.metric)} so far,\n"
+        f"{calibration.pairs} calibration pairs",
     )
     axes.margins(x=0.02, y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -297,14 +300,16 @@ def search_figure(document: PolicyDocument) -> Figure:
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """A figure of as many panels, two in a row."""
     columns, rows = min(count, 2), math.ceil(count / 2)
-    figure = Figure(figsize=(WIDTH, 0.7 + 2.9 * rows), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    layout = ConstrainedLayoutEngine(wspace=0.06)
+    figure = Figure(figsize=(WIDTH, 0.7 + 2.9 * rows), layout=layout)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
-def _label_budgets(axes: Axes, rows: Sequence[EvidenceRow], total: int) -> list[int]:
-    """Labels the axis of the budgets, and gives them, sorted."""
+def _budget_axis(axes: Axes, rows: Sequence[EvidenceRow], total: int) -> list[int]:
+    """Sets up the axis of the budgets, and gives them, sorted."""
     budgets = sorted({row.budget for row in rows})
+    beside = max(0.06 * (budgets[-1] - budgets[0]), 0.5)
+    axes.set_xlim(budgets[0] - beside, budgets[-1] + beside)
     axes.set_xlabel(f"budget (computed steps of {total})")
     if len(budgets) <= MOST_TICKS:
         axes.set_xticks(budgets)
@@ -323,26 +328,36 @@ def _policy_style(name: str, policies: Sequence[str]) -> tuple[str, str, str]:
     return _shortened(name), *OTHER_STYLES[others.index(name) % len(OTHER_STYLES)]
 
 
+def _metric(name: str) -> Metric | None:
+    """The metric, None for one that no plugin here knows: documents come from elsewhere, too."""
+    try:
+        return metric_named(name)
+    except OTCacheError:
+        return None
+
+
 def _metric_name(name: str) -> str:
-    metric = METRICS.get(name)
+    metric = _metric(name)
     if metric is None:
         return _shortened(name)
     return f"{name.upper()} ({metric.unit})" if metric.unit else name.upper()
 
 
 def _direction(name: str) -> str:
-    metric = METRICS.get(name)
+    metric = _metric(name)
     if metric is None:
         return ""
     return ": higher is better" if metric.higher_is_better else ": lower is better"
 
 
 def _better_side(name: str) -> str:
-    metric = METRICS.get(name)
+    metric = _metric(name)
     if metric is None:
         return ""
     return f": OTCache is better {'above' if metric.higher_is_better else 'below'} 0"
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    # Matplotlib leaves what begins with an underscore out of legends.
+    return f" {shown}" if shown.startswith("_") else shown

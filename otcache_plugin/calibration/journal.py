@@ -38,6 +38,7 @@ class TrialJournal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self.usable():
             # Optuna's lock of a process that was killed; the working folder's own lock is held.
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
@@ -48,7 +49,10 @@ class TrialJournal:
     def study(self, name: str) -> JournalStudy:
         """The study of that name, made when it is not there."""
         with self.usable():
-            study = optuna.create_study(storage=self._storage, study_name=name, load_if_exists=True)
+            # Asked to make a study unless it is there, Optuna adds a line to the journal each time.
+            known = name in optuna.get_all_study_names(self._storage)
+            open_study = optuna.load_study if known else optuna.create_study
+            study = open_study(storage=self._storage, study_name=name)
             return JournalStudy(self, study)
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from otcache_plugin.calibration.search import look_back_coordinates
 from otcache_plugin.calibration.tuning import RHOS
 
 if TYPE_CHECKING:
@@ -60,22 +61,3 @@ def predicting_coordinates(
 
     inner = range(1, segments)
     return [*map(look_backs_of, range(segments)), *map(step_of, inner), rho]
-
-
-def look_back_coordinates(
-    segments: int, max_look_back: int
-) -> list[Callable[[tuple[int, ...]], list[tuple[int, ...]]]]:
-    """Every look-back of a schedule.
-
-    The edge table knows the best one of a segment when every step before it was computed. At a
-    small budget most were not, so what it says is only where to begin.
-    """
-
-    def others_of(segment: int) -> Callable[[tuple[int, ...]], list[tuple[int, ...]]]:
-        return lambda look_backs: [
-            (*look_backs[:segment], look_back, *look_backs[segment + 1 :])
-            for look_back in range(1, max_look_back + 1)
-            if look_back != look_backs[segment]
-        ]
-
-    return list(map(others_of, range(segments)))

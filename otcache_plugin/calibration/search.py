@@ -4,8 +4,8 @@ Optuna's CMA-ES moves the gaps of a warm start (OTCache, arXiv 2606.31026, Sec. 
 and P_sum turns them back into a schedule. A wide search alone stops far from the optimum on a
 landscape this small and bumpy, a narrow one never leaves the warm start: so the trials are split
 into rounds, each a fresh CMA-ES around the best schedule so far with half the range of the last.
-What was found is then improved along single coordinates (steps, look-backs, rho) for the whole
-family of schedules that it predicts.
+After each round the best schedule's look-backs are searched, and the next round's candidates
+inherit them: what is best under the table's look-backs is not the best.
 
 A search measures nothing itself. It is a generator that yields what it wants measured and is sent
 the losses, so that several can go on side by side and a replayed one takes no time.
@@ -14,7 +14,8 @@ the losses, so that several can go on side by side and a replayed one takes no t
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from optuna.pruners import WilcoxonPruner
 from optuna.samplers import CmaEsSampler
 from optuna.trial import TrialState, create_trial
 from otcache_policies import Schedule, project_sum
+from otcache_policies.transport import inherited_look_backs
 
 from otcache_plugin.calibration.pooling import pooled
 
@@ -76,12 +78,21 @@ class AnchorSearch:
     Attributes:
         warm_start: the schedule it began with.
         complete: every candidate that was run on all pairs, in order.
-        best_losses: the best loss so far, first the warm start's, then after each trial.
+        best_losses: the best loss so far, first the warm start's, then after each trial for the
+            steps and each round for the look-backs.
     """
 
     warm_start: Trial
     complete: tuple[Trial, ...]
     best_losses: tuple[float, ...]
+
+    def with_trial(self, trial: Trial | None) -> AnchorSearch:
+        """The search after one more trial, None for one that was not run on all pairs."""
+        best = self.best_losses[-1]
+        if trial is None:
+            return replace(self, best_losses=(*self.best_losses, best))
+        losses = (*self.best_losses, min(best, trial.loss))
+        return AnchorSearch(self.warm_start, (*self.complete, trial), losses)
 
     def best(self, count: int) -> list[Trial]:
         """The best candidates of distinct steps, best first, none worse than the warm start."""
@@ -101,10 +112,10 @@ def losses_on(
     return [np.concatenate([given[schedule, batch] for batch in batches]) for schedule in schedules]
 
 
-def search_steps(
+def search_anchor(
     warm_start: Schedule,
     panel: Panel,
-    look_backs: Callable[[tuple[int, ...]], tuple[int, ...]],
+    max_look_back: int,
     settings: AnchorSettings,
     seed: int,
     journal: TrialJournal,
@@ -116,7 +127,7 @@ def search_steps(
     Args:
         warm_start: where to begin, and what is never done worse than.
         panel: the pairs to judge on.
-        look_backs: of the segments between computed steps, as the edge table gives them.
+        max_look_back: the largest look-back tried.
         settings: how long and how far.
         seed: of CMA-ES.
         journal: where the trials are kept.
@@ -126,40 +137,98 @@ def search_steps(
     Returns:
         The search with every complete trial.
     """
-    (values,) = yield from losses_on([warm_start], panel.batches)
-    baseline, best = values, Trial(warm_start, pooled(values))
-    complete, best_losses = [best], [best.loss]
-    total = warm_start.num_inference_steps
+    (baseline,) = yield from losses_on([warm_start], panel.batches)
+    first = Trial(warm_start, pooled(baseline))
+    search = AnchorSearch(first, (), (first.loss,))
     # With two steps both ends are fixed: there is nothing to search.
     ranges = settings.ranges if warm_start.budget > 2 else ()
     for number, half_width in enumerate(ranges):
-        study = _study(len(best.schedule.gaps), values - baseline, seed + number, settings)
-        kept = journal.study(f"{name}, round {number + 1}")
-        kept.keep(study.get_trials(deepcopy=False)[0])
-        centre = np.array(best.schedule.gaps, dtype=np.float64)
-        stale, left = 0, settings.round_trials[number]
-        while left > 0 and stale < settings.patience:
-            count = min(_population(len(centre)), left)
-            generation = [study.ask(_space(len(centre))) for _ in range(count)]
-            left -= count
-            candidates = []
-            for trial in generation:
-                offsets = np.array([trial.params[gap] for gap in _space(len(centre))])
-                steps = steps_of_gaps(centre + half_width * offsets, total)
-                candidates.append(Schedule(steps, total, look_backs(steps)))
-            judged = yield from _judge(generation, candidates, panel, baseline)
-            for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
-                trial.set_user_attr("computed_steps", schedule.computed_steps)
-                study.tell(trial, pooled(losses - baseline[: len(losses)]))
-                kept.keep(study.get_trials(deepcopy=False)[trial.number])
-                stale += 1
-                if len(losses) == len(baseline):
-                    complete.append(Trial(schedule, pooled(losses)))
-                    if complete[-1].loss < best.loss:
-                        best, values, stale = complete[-1], losses, 0
-                best_losses.append(best.loss)
-                on_trial()
-    return AnchorSearch(complete[0], tuple(complete[1:]), tuple(best_losses))
+        centre = search.best(1)[0].schedule
+        (values,) = yield from losses_on([centre], panel.batches)
+        around = _Round(centre, half_width, panel, baseline, settings.patience)
+        study = _study(len(centre.gaps), values - baseline, seed + number, settings)
+        trials = settings.round_trials[number]
+        kept = journal.study(f"{name}, steps {number + 1}")
+        search = yield from _search_steps(search, around, study, trials, kept, on_trial)
+        kept = journal.study(f"{name}, look-backs {number + 1}")
+        search = yield from _search_look_backs(
+            search, panel, max_look_back, settings.look_back_trials, kept, on_trial
+        )
+    return search
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """What the candidates of one round are made from and compared with."""
+
+    centre: Schedule
+    half_width: float
+    panel: Panel
+    baseline: NDArray[np.float64]
+    patience: int
+
+    def schedule(self, offsets: NDArray[np.float64]) -> Schedule:
+        """The candidate of some offsets in [-1, 1], with the centre's look-backs."""
+        total = self.centre.num_inference_steps
+        steps = steps_of_gaps(np.array(self.centre.gaps) + self.half_width * offsets, total)
+        midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
+        return Schedule(steps, total, inherited_look_backs(steps, self.centre, midpoints))
+
+
+def _search_steps(
+    search: AnchorSearch,
+    around: _Round,
+    study: optuna.Study,
+    trials: int,
+    kept: JournalStudy,
+    on_trial: Callable[[], None],
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
+    """One round of CMA-ES, generation by generation."""
+    kept.keep(study.get_trials(deepcopy=False)[0])
+    space = _space(len(around.centre.gaps))
+    stale = 0
+    while trials > 0 and stale < around.patience:
+        generation = [study.ask(space) for _ in range(min(_population(len(space)), trials))]
+        trials -= len(generation)
+        candidates = [
+            around.schedule(np.array([trial.params[gap] for gap in space])) for trial in generation
+        ]
+        judged = yield from _judge(generation, candidates, around.panel, around.baseline)
+        for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
+            trial.set_user_attr("computed_steps", schedule.computed_steps)
+            study.tell(trial, pooled(losses - around.baseline[: len(losses)]))
+            kept.keep(study.get_trials(deepcopy=False)[trial.number])
+            complete = len(losses) == len(around.baseline)
+            found = search.with_trial(Trial(schedule, pooled(losses)) if complete else None)
+            stale = 0 if found.best_losses[-1] < search.best_losses[-1] else stale + 1
+            search = found
+            on_trial()
+    return search
+
+
+def _search_look_backs(
+    search: AnchorSearch,
+    panel: Panel,
+    max_look_back: int,
+    trials: int,
+    kept: JournalStudy,
+    on_trial: Callable[[], None],
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
+    """The search with better look-backs of its best candidate."""
+    best = search.best(1)[0]
+    look_backs = yield from descend(
+        best.schedule.look_backs,
+        look_back_coordinates(len(best.schedule.look_backs), max_look_back),
+        lambda candidate: [best.schedule.with_look_backs(candidate)],
+        panel,
+        best.loss,
+        trials,
+        kept,
+        on_trial,
+    )
+    schedule = best.schedule.with_look_backs(look_backs)
+    (losses,) = yield from losses_on([schedule], panel.batches)
+    return search.with_trial(Trial(schedule, pooled(losses)))
 
 
 def _judge(
@@ -285,6 +354,25 @@ def _descent_trial(state: State, losses: NDArray[np.float64] | None) -> FrozenTr
     )
 
 
+def look_back_coordinates(
+    segments: int, max_look_back: int
+) -> list[Callable[[tuple[int, ...]], list[tuple[int, ...]]]]:
+    """Every look-back of a schedule.
+
+    The edge table knows the best one of a segment when every step before it was computed. At a
+    small budget most were not, so what it says is only where to begin.
+    """
+
+    def others_of(segment: int) -> Callable[[tuple[int, ...]], list[tuple[int, ...]]]:
+        return lambda look_backs: [
+            (*look_backs[:segment], look_back, *look_backs[segment + 1 :])
+            for look_back in range(1, max_look_back + 1)
+            if look_back != look_backs[segment]
+        ]
+
+    return list(map(others_of, range(segments)))
+
+
 def steps_of_gaps(gaps: NDArray[np.float64], num_inference_steps: int) -> tuple[int, ...]:
     """The schedule's steps nearest to real-valued gaps: scaled to T - 1, rounded by P_sum."""
     positive = np.maximum(gaps, SMALLEST_GAP)
@@ -296,7 +384,6 @@ def _study(
     dimensions: int, differences: NDArray[np.float64], seed: int, settings: AnchorSettings
 ) -> optuna.Study:
     """A study that begins with its centre, whose differences to the warm start are known."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         # The pruner made for a mean over instances; experimental since 3.6 for its interface only.
         warnings.simplefilter("ignore", ExperimentalWarning)

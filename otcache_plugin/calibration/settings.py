@@ -17,11 +17,12 @@ class AnchorSettings:
     """How long to search for the anchor, and how far from the warm start.
 
     Attributes:
-        trials: candidates altogether; identical ones are evaluated once but count. Two fifths
-            are for the steps, two for what is predicted from them, one for the anchor's look-backs.
+        trials: candidates for the steps; identical ones are evaluated once but count. A fifth as
+            many look-backs are tried after each round, and two fifths as many changes to all that
+            is predicted at the end.
         patience: trials without improvement after which a round ends.
-        ranges: half-width of each round's range of a gap, in steps; the trials for the steps are
-            split evenly. CMA-ES starts with a standard deviation of a third of it.
+        ranges: half-width of each round's range of a gap, in steps; the trials are split evenly.
+            CMA-ES starts with a standard deviation of a third of it.
         kind: "joint" scores each trial by its mean over all pairs, "per-pair" searches for every
             pair alone and pools what was found, as the paper's Eq. 7 reads.
         prune_below: p-value of the Wilcoxon test on a quarter of the pairs under which a trial is
@@ -44,19 +45,23 @@ class AnchorSettings:
     @property
     def round_trials(self) -> tuple[int, ...]:
         """Trials of each round for the steps, the remainder going to the first ones."""
-        left = self.trials - self.family_trials - self.look_back_trials
-        share, rest = divmod(left, len(self.ranges))
+        share, rest = divmod(self.trials, len(self.ranges))
         return tuple(share + (number < rest) for number in range(len(self.ranges)))
 
     @property
-    def family_trials(self) -> int:
-        """Trials for the schedules that an anchor predicts."""
-        return self.trials * 2 // 5
+    def look_back_trials(self) -> int:
+        """Trials for the look-backs of one schedule."""
+        return self.trials // 5
 
     @property
-    def look_back_trials(self) -> int:
-        """Trials for the anchor's own look-backs."""
-        return self.trials // 5
+    def search_trials(self) -> int:
+        """Trials of the whole search, for steps and look-backs."""
+        return self.trials + len(self.ranges) * self.look_back_trials
+
+    @property
+    def family_trials(self) -> int:
+        """Trials for all the schedules that an anchor predicts."""
+        return self.trials * 2 // 5
 
 
 @dataclass(frozen=True)

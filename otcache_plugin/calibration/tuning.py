@@ -122,7 +122,7 @@ def choose_endpoints(
         anchors: Sequence[Schedule], ends: Sequence[Schedule], rhos: Sequence[float]
     ) -> OTCachePolicy:
         policies = [
-            OTCachePolicy(anchor, reference, rho, graph.edges, graph.settings)
+            OTCachePolicy(anchor, reference, rho, graph.edges, graph.settings, anchor.look_backs)
             for anchor, reference, rho in product(anchors, ends, rhos)
         ]
         return _best_policy(policies, family, losses)

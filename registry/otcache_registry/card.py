@@ -47,7 +47,10 @@ _METRICS = {
     "psnr": "PSNR in dB, more is better",
     "ssim": "SSIM, more is better",
     "mse": "Mean squared error, less is better",
-    "lpips": "LPIPS, less is better",
+    "lpips": "LPIPS (AlexNet), less is better",
+    "lpips-vgg": "LPIPS (VGG), less is better",
+    "latent-l1": "Mean absolute error of the latents, less is better",
+    "latent-mse": "Mean squared error of the latents, less is better",
 }
 
 _SEARCHES = {
@@ -154,7 +157,8 @@ def _evidence(document: PolicyDocument) -> str:
 
 Measured on held-out prompt-seed pairs, none of them used in the calibration: each mean with its \
 standard error. Differences are on the same pairs, with the 95 % confidence interval of their mean \
-and the share of pairs on which the policy is the better one."""
+and the share of pairs on which the policy is the better one. Where `fewer-steps` is listed, it is \
+a run of only as many steps, all computed."""
     return "\n\n".join([introduction, *tables])
 
 

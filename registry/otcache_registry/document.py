@@ -185,11 +185,11 @@ class Calibration(_Part):
         anchor_budget: Budget of the anchor.
         search: How the anchor was searched: on all pairs at once, or for each pair on its own.
         trials: Candidates that the search was allowed.
-        history: Lowest loss so far over the calibration pairs: the warm start's, then one after
-            each trial. Empty where it was not kept.
+        history: Lowest loss so far of the anchor search over the calibration pairs: the warm
+            start's, then one after each trial. Empty where it was not kept.
         evaluations: Schedules that were really run.
         transformer_calls: Calls of the transformer altogether.
-        seconds: Wall-clock time altogether.
+        seconds: Time that measuring took, of all workers together.
         libraries: Version by name of library.
         device: What it ran on.
         created: ISO 8601 date and time with time zone.

@@ -13,6 +13,7 @@ import pytest
 import torch
 from otcache_policies import EdgeTable, Schedule
 from processes import SETTINGS
+from small_calibration import Calibrated, calibrate_flow
 
 from otcache_plugin.models.exact_flow import (
     ExactFlowPipeline,
@@ -103,3 +104,23 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
     )
     return policy
+
+
+@pytest.fixture(scope="session")
+def calibrated(
+    make_setup: Callable[[], ModelSetup], tmp_path_factory: pytest.TempPathFactory
+) -> Calibrated:
+    """One calibration of the small flow for all tests of it."""
+    return calibrate_flow(make_setup(), tmp_path_factory.mktemp("calibrated") / "work")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("nothing may be mounted here")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)

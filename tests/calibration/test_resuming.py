@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 from processes import SETTINGS, Command, content_of, count_files, random_moments
+
+from otcache_plugin.calibration.units import Batch, Record, Reference, unit_key
 
 KILLS = 5
 
@@ -90,19 +93,20 @@ def small_files(largest: int) -> None:
 def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
     """No file can grow beyond so many bytes."""
     work = tmp_path / "policy.calibration"
-    for largest, place in (
-        (500, work),
-        (5_000, work / "scratch"),
-        (30_000, work),
-        (60_000, tmp_path / "policy"),
-        (5_000, work / "trials.log"),
+    for largest, what, place in (
+        (500, "manifest", work),
+        (5_000, "trajectory", work / "scratch"),
+        (30_000, "measurement", work),
+        (60_000, "document", tmp_path / "policy"),
+        (5_000, "journal", work),
     ):
-        if place.name == "trials.log":
-            place.unlink()
+        if what == "journal":
+            (work / "trials.log").unlink()
         full = start(tmp_path, "--quiet", prepare=partial(small_files, largest))
         assert full.wait() == 1, full.err
         assert full.out == ""
-        assert full.err.count("error: ") == 1
+        assert full.err.startswith("error: ")
+        assert "Traceback" not in full.err
         assert "ree some space" in full.err
         assert "start the same command again" in full.err
         assert f"{place} cannot be" in full.err or f"cannot be kept in {place} (" in full.err
@@ -150,53 +154,75 @@ def test_other_settings(uninterrupted: Path, arguments: list[str], words: str) -
 def measured(uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all is measured, to be damaged and mended."""
     folder = tmp_path_factory.mktemp("measured")
-    done = start(folder)
-    assert done.wait() == 0, done.err
+    for path in uninterrupted.parent.iterdir():
+        shutil.copytree(path, folder / path.name)
     return folder
 
 
-def mended(command: Command, damaged: Path, uninterrupted: Path, folder: Path) -> None:
-    """The error says to delete the damaged file, which is all there is to do."""
+def refused(folder: Path) -> str:
+    """What a calibration says that fails."""
+    command = start(folder, "--quiet")
     assert command.wait() == 1
-    assert command.err.count("error: ") == 1
-    assert f"error: {damaged} is damaged" in command.err
-    assert "start the same command again" in command.err
-    damaged.unlink()
-    again = start(folder)
-    assert again.wait() == 0, again.err
-    assert content_of(folder / "policy") == content_of(uninterrupted)
+    assert command.out == ""
+    assert command.err.startswith("error: ")
+    assert "Traceback" not in command.err
+    return command.err
 
 
-@pytest.mark.parametrize("kind", ["record", "reference", "evaluate"])
-def test_a_damaged_measurement(uninterrupted: Path, measured: Path, kind: str) -> None:
-    for damaged in sorted(units(measured).glob(f"{kind}-*"))[:: 100 if kind == "evaluate" else 1]:
-        data = bytearray(damaged.read_bytes())
+def test_damaged_measurements(uninterrupted: Path, measured: Path) -> None:
+    """Deleting what is damaged, as the error says, is all there is to do."""
+    first, second = Batch("calibration", 0, 2), Batch("calibration", 2, 4)
+    last = Batch("held-out", 2, 3)
+    damaged = {
+        units(measured) / f"{unit_key(unit)}.safetensors"
+        for unit in (Record(second), Reference(first), Reference(last))
+    }
+    damaged.add(next(units(measured).glob("evaluate-*")))
+    for path in damaged:
+        data = bytearray(path.read_bytes())
         data[-1] ^= 1
-        damaged.write_bytes(data)
-        mended(start(measured, "--quiet"), damaged, uninterrupted, measured)
+        path.write_bytes(data)
+    while damaged:
+        said = refused(measured)
+        (found,) = [path for path in damaged if f"error: {path} is damaged" in said]
+        assert "Delete this file and start the same command again" in said
+        found.unlink()
+        damaged.remove(found)
+    again = start(measured)
+    assert again.wait() == 0, again.err
+    assert content_of(measured / "policy") == content_of(uninterrupted)
 
 
-@pytest.mark.parametrize("damage", ["no JSON", "another trial", "not Optuna's", "cut off"])
-def test_a_damaged_journal(uninterrupted: Path, measured: Path, damage: str) -> None:
+def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
     journal = measured / "policy.calibration" / "trials.log"
-    lines = journal.read_text().splitlines(keepends=True)
-    middle = len(lines) // 2
-    if damage == "no JSON":
-        lines[middle] = "\0" * len(lines[middle]) + "\n"
-    elif damage == "another trial":
-        del lines[middle]
-    elif damage == "not Optuna's":
-        lines[middle] = "{}\n"
-    else:
-        lines[-1] = lines[-1][:20]
-    journal.write_text("".join(lines))
-    if damage != "cut off":
-        mended(start(measured, "--quiet"), journal, uninterrupted, measured)
-    else:
-        again = start(measured)
-        assert again.wait() == 0, again.err
-        assert content_of(measured / "policy") == content_of(uninterrupted)
-        assert len(journal.read_text().splitlines()) == len(lines)
+    whole = journal.read_text().splitlines(keepends=True)
+    trial = next(number for number, line in enumerate(whole) if "computed_steps" in line)
+    for damage in (
+        [*whole[:trial], "\0" * 80 + "\n", *whole[trial + 1 :]],  # what a file system may leave
+        [*whole[:trial], *whole[trial + 1 :]],
+        [*whole[:trial], "{}\n", *whole[trial + 1 :]],
+        ["[]\n"],
+    ):
+        journal.write_text("".join(damage))
+        said = refused(measured)
+        assert f"error: {journal} is damaged" in said
+        assert "Delete it and start the same command again" in said
+        assert journal.read_text() == "".join(damage)
+    journal.unlink()
+    again = start(measured)
+    assert again.wait() == 0, again.err
+    assert content_of(measured / "policy") == content_of(uninterrupted)
+    assert len(journal.read_text().splitlines()) == len(whole)
+
+
+def test_a_journal_that_a_kill_cut_off(uninterrupted: Path, measured: Path) -> None:
+    journal = measured / "policy.calibration" / "trials.log"
+    whole = journal.read_text()
+    journal.write_text(whole[:-20])
+    again = start(measured)
+    assert again.wait() == 0, again.err
+    assert content_of(measured / "policy") == content_of(uninterrupted)
+    assert len(journal.read_text().splitlines()) == len(whole.splitlines())
 
 
 def test_a_damaged_manifest(uninterrupted: Path, measured: Path) -> None:
@@ -204,9 +230,8 @@ def test_a_damaged_manifest(uninterrupted: Path, measured: Path) -> None:
     data = manifest.read_text()
     for damage in (data[:50], "[]"):
         manifest.write_text(damage)
-        refused = start(measured, "--quiet")
-        assert refused.wait() == 1
-        assert f"error: {manifest} is " in refused.err
-        assert f"Delete {manifest.parent} to start anew" in refused.err
+        said = refused(measured)
+        assert f"error: {manifest} is " in said
+        assert f"Delete {manifest.parent} to start anew" in said
     manifest.write_text(data)
     assert content_of(measured / "policy") == content_of(uninterrupted)

@@ -142,7 +142,7 @@ def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, An
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(schema["properties"]) == set(content)
     assert schema["properties"]["schema"]["const"] == POLICY_SCHEMA
-    assert set(schema["required"]) == set(content) - {"evidence"}
+    assert set(schema["required"]) == set(content) - {"evidence", "look_backs"}
     calibration = schema["$defs"]["Calibration"]
     assert set(calibration["properties"]) == set(content["calibration"])
     assert set(calibration["required"]) == set(content["calibration"]) - {"history"}
