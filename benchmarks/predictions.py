@@ -117,7 +117,12 @@ def search_directly(
 
 
 def compare(
-    setup: ModelSetup, name: str, settings: CalibrationSettings, pairs: int, folder: Path
+    setup: ModelSetup,
+    name: str,
+    settings: CalibrationSettings,
+    pairs: int,
+    folder: Path,
+    searched: Sequence[int],
 ) -> list[Row]:
     """Calibrates, and measures on fresh pairs."""
     with LocalPool(lambda: setup, settings, folder / SCRATCH_FOLDER) as pool:
@@ -135,7 +140,7 @@ def compare(
             }
             direct = {
                 budget: search_directly(measurements, graph, tuned[budget], settings, journal)
-                for budget in PREDICTED
+                for budget in searched
             }
         held_out = [
             Pair(pair.prompt, FRESH_SEEDS + number)
@@ -209,6 +214,14 @@ def main() -> None:
     parser.add_argument("--anchor", type=int, default=8, help="the anchor's budget")
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--search", choices=["joint", "per-pair"], default="joint")
+    parser.add_argument(
+        "--direct",
+        type=int,
+        nargs="*",
+        choices=PREDICTED,
+        default=list(PREDICTED),
+        help="budgets that are searched directly too",
+    )
     parser.add_argument("--only", type=int, help="one setting of the exact flow, by its number")
     parser.add_argument("--work", type=Path, help="keep the measurements there, to go on later")
     parser.add_argument("--output", type=Path)
@@ -230,7 +243,7 @@ def main() -> None:
             folder = (
                 arguments.work or Path(scratch)
             ) / f"{name}-{arguments.search}-{arguments.anchor}"
-            found = compare(load(), name, settings, arguments.pairs, folder)
+            found = compare(load(), name, settings, arguments.pairs, folder, arguments.direct)
             print_rows(found)
             rows += found
             if arguments.output:

@@ -75,8 +75,8 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
         ),
         of_schedules(
             "improving what is predicted",
-            (1 + search.family_trials) * len(budgets),
-            (1 + search.family_trials) * family,
+            search.family_trials * len(budgets),
+            search.family_trials * family,
             batches,
         ),
         of_schedules(

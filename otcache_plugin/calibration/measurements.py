@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound="Hashable")
 Result = TypeVar("Result")
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.2
 
 
 class Pool(Protocol):

@@ -1,11 +1,12 @@
 """Stage 2: the anchor search, black-box minimisation of the end-to-end loss in gap space.
 
 Optuna's CMA-ES moves the gaps of a warm start (OTCache, arXiv 2606.31026, Sec. 3.3, Eq. 6 and 7)
-and P_sum turns them back into a schedule. A wide search alone stops far from the optimum on a
-landscape this small and bumpy, a narrow one never leaves the warm start: so the trials are split
-into rounds, each a fresh CMA-ES around the best schedule so far with half the range of the last.
-After each round the best schedule's look-backs are searched, and the next round's candidates
-inherit them: what is best under the table's look-backs is not the best.
+and P_sum turns them back into a schedule. A wide search of all gaps stops far from the optimum on a
+landscape this bumpy, a narrow one never leaves the warm start. So the trials are split into rounds:
+the first stretches the curve of the warm start in a few parts, the others move every gap, each a
+fresh CMA-ES around the best schedule so far with half the range of the last. After each round the
+best schedule's look-backs are searched, and the next round's candidates inherit them: what is best
+under the table's look-backs is not the best.
 
 A search measures nothing itself. It is a generator that yields what it wants measured and is sent
 the losses, so that several can go on side by side and a replayed one takes no time.
@@ -27,6 +28,7 @@ from optuna.samplers import CmaEsSampler
 from optuna.trial import TrialState, create_trial
 from otcache_policies import Schedule, project_sum
 from otcache_policies.transport import inherited_look_backs
+from scipy.interpolate import PchipInterpolator
 
 from otcache_plugin.calibration.pooling import pooled
 
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 State = TypeVar("State", bound="Hashable")
 
 SMALLEST_GAP = 0.1
-"""Where a gap is held before rounding, so that no order of steps is ever reversed."""
+"""Where a part is held before rounding, so that no order of steps is ever reversed."""
 
 Request = tuple["Schedule", "Batch"]
 """A schedule to be run on a batch of pairs; answered with an ``(n,)`` array of losses."""
@@ -141,12 +143,12 @@ def search_anchor(
     first = Trial(warm_start, pooled(baseline))
     search = AnchorSearch(first, (), (first.loss,))
     # With two steps both ends are fixed: there is nothing to search.
-    ranges = settings.ranges if warm_start.budget > 2 else ()
-    for number, half_width in enumerate(ranges):
+    rounds = settings.rounds if warm_start.budget > 2 else ()
+    for number, (parts, half_width) in enumerate(rounds):
         centre = search.best(1)[0].schedule
         (values,) = yield from losses_on([centre], panel.batches)
-        around = _Round(centre, half_width, panel, baseline, settings.patience)
-        study = _study(len(centre.gaps), values - baseline, seed + number, settings)
+        around = _Round(centre, parts, half_width, panel, baseline, settings.patience)
+        study = _study(len(around.space), values - baseline, seed + number, settings)
         trials = settings.round_trials[number]
         kept = journal.study(f"{name}, steps {number + 1}")
         search = yield from _search_steps(search, around, study, trials, kept, on_trial)
@@ -162,17 +164,31 @@ class _Round:
     """What the candidates of one round are made from and compared with."""
 
     centre: Schedule
+    parts: int
     half_width: float
     panel: Panel
     baseline: NDArray[np.float64]
     patience: int
 
+    @property
+    def space(self) -> dict[str, BaseDistribution]:
+        """An offset per part of the centre's curve, or per gap where that is fewer."""
+        return _space(min(self.parts, len(self.centre.gaps)))
+
     def schedule(self, offsets: NDArray[np.float64]) -> Schedule:
-        """The candidate of some offsets in [-1, 1], with the centre's look-backs."""
-        total = self.centre.num_inference_steps
-        steps = steps_of_gaps(np.array(self.centre.gaps) + self.half_width * offsets, total)
-        midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
-        return Schedule(steps, total, inherited_look_backs(steps, self.centre, midpoints))
+        """The candidate of some offsets in [-1, 1], with the centre's look-backs.
+
+        The parts are stretched or squeezed, and the steps go with them. With a part per gap the
+        offsets are those of the gaps.
+        """
+        steps, total = self.centre.computed_steps, self.centre.num_inference_steps
+        ends = np.linspace(0, len(steps) - 1, len(offsets) + 1)
+        ends = np.interp(ends, np.arange(len(steps)), steps)
+        parts = np.maximum(np.diff(ends) + self.half_width * offsets, SMALLEST_GAP)
+        moved = np.concatenate([[0.0], np.cumsum(parts) / parts.sum()]) * (total - 1)
+        new = project_sum(PchipInterpolator(ends, moved)(steps))
+        midpoints = [(start + end) / 2 for start, end in pairwise(new)]
+        return Schedule(new, total, inherited_look_backs(new, self.centre, midpoints))
 
 
 def _search_steps(
@@ -185,7 +201,7 @@ def _search_steps(
 ) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
     """One round of CMA-ES, generation by generation."""
     kept.keep(study.get_trials(deepcopy=False)[0])
-    space = _space(len(around.centre.gaps))
+    space = around.space
     stale = 0
     while trials > 0 and stale < around.patience:
         generation = [study.ask(space) for _ in range(min(_population(len(space)), trials))]
@@ -371,13 +387,6 @@ def look_back_coordinates(
         ]
 
     return list(map(others_of, range(segments)))
-
-
-def steps_of_gaps(gaps: NDArray[np.float64], num_inference_steps: int) -> tuple[int, ...]:
-    """The schedule's steps nearest to real-valued gaps: scaled to T - 1, rounded by P_sum."""
-    positive = np.maximum(gaps, SMALLEST_GAP)
-    positions = np.concatenate([[0.0], np.cumsum(positive) / positive.sum()])
-    return project_sum(positions * (num_inference_steps - 1))
 
 
 def _study(

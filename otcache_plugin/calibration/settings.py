@@ -9,6 +9,11 @@ from otcache_policies import BudgetError
 
 from otcache_plugin.errors import ArgumentError
 
+EVERY_GAP = 10_000
+"""More parts than there are gaps."""
+
+MOST_TRIALS = 5_000
+
 SEARCHES = ("joint", "per-pair")
 
 
@@ -21,8 +26,9 @@ class AnchorSettings:
             many look-backs are tried after each round, and two fifths as many changes to all that
             is predicted at the end.
         patience: trials without improvement after which a round ends.
-        ranges: half-width of each round's range of a gap, in steps; the trials are split evenly.
-            CMA-ES starts with a standard deviation of a third of it.
+        rounds: of each, the parts that the best schedule so far is moved in, every gap where there
+            are no more gaps, and the half-width of a part's range in steps. The trials are split
+            evenly; CMA-ES starts with a standard deviation of a third of that range.
         kind: "joint" scores each trial by its mean over all pairs, "per-pair" searches for every
             pair alone and pools what was found, as the paper's Eq. 7 reads.
         prune_below: p-value of the Wilcoxon test on a quarter of the pairs under which a trial is
@@ -31,12 +37,15 @@ class AnchorSettings:
 
     trials: int = 200
     patience: int = 50
-    ranges: tuple[float, ...] = (9.0, 4.5, 2.25)
+    rounds: tuple[tuple[int, float], ...] = ((4, 9.0), (EVERY_GAP, 4.5), (EVERY_GAP, 2.25))
     kind: Literal["joint", "per-pair"] = "joint"
     prune_below: float = 0.05
 
     def __post_init__(self) -> None:
         require_at_least(0, "trials", self.trials)
+        if self.trials > MOST_TRIALS:
+            problem = f"above {MOST_TRIALS}, and a document holds the history of no more"
+            raise ArgumentError("trials", self.trials, problem, f"Use {MOST_TRIALS} or fewer")
         require_at_least(1, "patience", self.patience)
         if self.kind not in SEARCHES:
             problem = "no such search"
@@ -45,8 +54,8 @@ class AnchorSettings:
     @property
     def round_trials(self) -> tuple[int, ...]:
         """Trials of each round for the steps, the remainder going to the first ones."""
-        share, rest = divmod(self.trials, len(self.ranges))
-        return tuple(share + (number < rest) for number in range(len(self.ranges)))
+        share, rest = divmod(self.trials, len(self.rounds))
+        return tuple(share + (number < rest) for number in range(len(self.rounds)))
 
     @property
     def look_back_trials(self) -> int:
@@ -56,7 +65,7 @@ class AnchorSettings:
     @property
     def search_trials(self) -> int:
         """Trials of the whole search, for steps and look-backs."""
-        return self.trials + len(self.ranges) * self.look_back_trials
+        return self.trials + len(self.rounds) * self.look_back_trials
 
     @property
     def family_trials(self) -> int:

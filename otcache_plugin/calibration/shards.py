@@ -89,5 +89,5 @@ def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
 
 def _settings(stored: dict[str, object]) -> CalibrationSettings:
     anchor = dict(stored["anchor"])  # type: ignore[call-overload]
-    anchor["ranges"] = tuple(anchor["ranges"])
+    anchor["rounds"] = tuple(map(tuple, anchor["rounds"]))
     return CalibrationSettings(**{**stored, "anchor": AnchorSettings(**anchor)})  # type: ignore[arg-type]

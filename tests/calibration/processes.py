@@ -5,6 +5,7 @@ They are forked from a server that has imported everything, so that starting one
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
@@ -43,6 +44,17 @@ DEADLINE = 120.0
 """Seconds after which a test gives up waiting."""
 
 
+_STARTED: list[Any] = []
+
+
+@atexit.register
+def _kill_what_is_left() -> None:
+    """A test that failed may leave a process, which Python would wait for; even a stopped one."""
+    for process in _STARTED:
+        if process.is_alive():
+            process.kill()
+
+
 class Command:
     """``otcache`` in a process of its own.
 
@@ -61,6 +73,7 @@ class Command:
             target=_run, args=(arguments, self._out, self._err, prepare)
         )
         self._process.start()
+        _STARTED.append(self._process)
 
     @property
     def pid(self) -> int:
@@ -88,7 +101,7 @@ class Command:
         assert self.ended, self.err
         return int(self._process.exitcode)
 
-    def signal_at(self, number: signal.Signals, folder: Path, files: int, delay: float = 0) -> int:
+    def signal_at(self, number: signal.Signals, folder: Path, files: int, delay: float = 0) -> None:
         """Sends a signal as soon as there are so many files in a folder, or it has ended."""
         started = time.monotonic()
         while not self.ended and count_files(folder) < files:
@@ -97,7 +110,6 @@ class Command:
         time.sleep(delay)
         if not self.ended:
             os.kill(self.pid, number)
-        return self.wait()
 
 
 def _run(

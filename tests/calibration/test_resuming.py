@@ -31,7 +31,9 @@ def test_killed_at_random_moments_it_comes_to_the_same(uninterrupted: Path, tmp_
     whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
     killed, survivors = 0, 0
     for files, delay in random_moments(1, KILLS, whole):
-        ended = start(tmp_path).signal_at(signal.SIGKILL, units(tmp_path), files, delay)
+        command = start(tmp_path)
+        command.signal_at(signal.SIGKILL, units(tmp_path), files, delay)
+        ended = command.wait()
         assert ended in (0, -signal.SIGKILL)
         killed += ended != 0
         assert count_files(units(tmp_path)) >= survivors
@@ -73,7 +75,8 @@ def test_killed_while_the_document_is_written(uninterrupted: Path, tmp_path: Pat
 
 def test_ctrl_c_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
     command = start(tmp_path, "--quiet")
-    assert command.signal_at(signal.SIGINT, units(tmp_path), 30) == 130
+    command.signal_at(signal.SIGINT, units(tmp_path), 30)
+    assert command.wait() == 130
     assert command.out == ""
     assert command.err == (
         "error: interrupted; what was finished is kept and nothing is half-written. Start the "
@@ -120,9 +123,7 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
 
 def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     first = start(tmp_path)
-    while not (units(tmp_path).is_dir() or first.ended):
-        pass
-    os.kill(first.pid, signal.SIGSTOP)
+    first.signal_at(signal.SIGSTOP, units(tmp_path), 1)
     second = start(tmp_path)
     assert second.wait() == 1
     assert f"error: another process calibrates in {tmp_path / 'policy'}.calibration" in second.err
@@ -154,8 +155,8 @@ def test_other_settings(uninterrupted: Path, arguments: list[str], words: str) -
 def measured(uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all is measured, to be damaged and mended."""
     folder = tmp_path_factory.mktemp("measured")
-    for path in uninterrupted.parent.iterdir():
-        shutil.copytree(path, folder / path.name)
+    for name in ("policy", "policy.calibration"):
+        shutil.copytree(uninterrupted.with_name(name), folder / name)
     return folder
 
 

@@ -1,0 +1,179 @@
+"""Calibrations on a Ray cluster: the same document, whatever dies there; and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import DEADLINE, FORKING, SETTINGS, Command, content_of, count_files
+
+MARK = "OTCACHE_TEST_OF_RAY"
+"""In the environment of everything that a test starts."""
+
+
+def start(folder: Path, *arguments: str, **options: Any) -> Command:
+    """A calibration whose document goes to ``policy``."""
+    output = ("--output", str(folder / "policy"), "--quiet")
+    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)
+
+
+def units(folder: Path) -> Path:
+    return folder / "policy.calibration" / "units"
+
+
+def two_processors(mark: str) -> None:
+    """What a cluster of this process's own is to have; it must not look for another one."""
+    os.environ.update(
+        {MARK: mark, "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', "RAY_ADDRESS": "127.0.0.1:1"}
+    )
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Command lines of all processes of a mark, by their number."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().decode()
+        except OSError:  # It has ended.
+            continue
+    return found
+
+
+def until_gone(mark: str) -> dict[int, str]:
+    """What is left of a mark's processes when there has been time to end."""
+    started = time.monotonic()
+    while (left := marked(mark)) and time.monotonic() < started + 20:
+        time.sleep(0.1)
+    return left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_everything_is_killed_once(uninterrupted: Path, tmp_path: Path) -> None:
+    """The command with its cluster, and when it goes on one of its workers."""
+    mark = str(tmp_path)
+    prepare = partial(two_processors, mark)
+    killed = start(tmp_path, "--ray", prepare=prepare)
+    killed.signal_at(signal.SIGKILL, units(tmp_path), 20)
+    assert killed.wait() == -signal.SIGKILL
+    assert until_gone(mark) == {}
+    kept = count_files(units(tmp_path))
+    assert kept >= 20
+    again = start(tmp_path, "--ray", prepare=prepare)
+    while count_files(units(tmp_path)) <= kept and not again.ended:
+        time.sleep(0.002)
+    workers = [pid for pid, line in marked(mark).items() if line.startswith("ray::_RayWorker")]
+    assert len(workers) == 2, marked(mark)
+    os.kill(workers[0], signal.SIGKILL)
+    assert again.wait() == 0, again.err
+    assert again.out == f"wrote {tmp_path / 'policy'}\n"
+    assert again.err == (
+        f"{tmp_path / 'policy'}.calibration holds the measurements; delete it when all is well.\n"
+    )
+    assert until_gone(mark) == {}
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+    whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
+    assert count_files(units(tmp_path)) == whole
+
+
+def hold_cluster(address: Path, done: Any) -> None:
+    """A cluster of two processors, until it is not needed any more."""
+    import ray
+
+    context = ray.init(
+        address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False
+    )
+    address.with_suffix(".part").write_text(context.address_info["gcs_address"])
+    address.with_suffix(".part").rename(address)
+    done.wait()
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a cluster."""
+    address = tmp_path_factory.mktemp("cluster") / "address"
+    done = FORKING.Event()
+    process = FORKING.Process(target=hold_cluster, args=(address, done))
+    process.start()
+    started = time.monotonic()
+    while not address.exists():
+        assert process.is_alive()
+        assert time.monotonic() < started + DEADLINE
+        time.sleep(0.05)
+    yield address.read_text()
+    done.set()
+    process.join()
+
+
+def test_a_cluster_that_is_there(uninterrupted: Path, cluster: str, tmp_path: Path) -> None:
+    command = start(tmp_path, "--ray", cluster)
+    assert command.wait() == 0, command.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+
+
+def test_a_worker_too_large(cluster: str, tmp_path: Path) -> None:
+    refused = start(tmp_path, "--ray", cluster, "--cpus-per-worker", "3")
+    assert refused.wait() == 1
+    assert refused.err == (
+        f"error: the Ray cluster at {cluster} has room for 0 workers of 3 CPUs, not for 1. Lower "
+        "--cpus-per-worker.\n"
+    )
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_what_a_worker_refuses_is_said_as_ever(cluster: str, tmp_path: Path) -> None:
+    refused = start(tmp_path, "--ray", cluster, "--revision", "r1")
+    assert refused.wait() == 2
+    assert refused.err.startswith("error: --revision='r1': exact-flow ships with its weights")
+    assert len(refused.err.splitlines()) == 1
+
+
+def load_and_die(address: str, said: Path) -> None:
+    from otcache_policies import OTCacheError
+
+    from otcache_plugin.calibration.ray_pool import RayPool
+    from otcache_plugin.calibration.settings import CalibrationSettings
+
+    try:
+        RayPool(partial(os._exit, 1), CalibrationSettings(), address, workers=1)
+    except OTCacheError as error:
+        said.write_text(str(error))
+
+
+def test_a_model_that_kills_every_worker(cluster: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    process = FORKING.Process(target=load_and_die, args=(cluster, said))
+    process.start()
+    process.join(DEADLINE)
+    assert process.exitcode == 0
+    assert said.read_text().startswith("3 workers died while they loaded the model (")
+    assert "Look at Ray's logs" in said.read_text()
+
+
+def test_no_cluster(tmp_path: Path) -> None:
+    refused = start(tmp_path, "--ray", "127.0.0.1:1")
+    assert refused.wait() == 1
+    assert refused.err.startswith("error: no Ray cluster at 127.0.0.1:1 (")
+    assert "Start one with 'ray start --head', or pass --ray without an address" in refused.err
+    assert "Traceback" not in refused.err
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def without_ray() -> None:
+    sys.modules["ray"] = None  # type: ignore[assignment]
+
+
+def test_ray_is_not_installed(tmp_path: Path) -> None:
+    refused = start(tmp_path, "--ray", prepare=without_ray)
+    assert refused.wait() == 1
+    assert refused.err == (
+        "error: --ray needs Ray, which is not installed. Run: pip install 'otcache-plugin[ray]'\n"
+    )
