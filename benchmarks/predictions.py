@@ -212,7 +212,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=["exact-flow", "embedded"])
     parser.add_argument("--anchor", type=int, default=8, help="the anchor's budget")
-    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs")
+    parser.add_argument("--calibration-pairs", type=int, default=96)
     parser.add_argument("--search", choices=["joint", "per-pair"], default="joint")
     parser.add_argument(
         "--direct",
@@ -235,7 +236,9 @@ def main() -> None:
         name = list(setups)[arguments.only]
         setups = {name: setups[name]}
     settings = CalibrationSettings(
-        budget_anchor=arguments.anchor, anchor=AnchorSettings(kind=arguments.search)
+        budget_anchor=arguments.anchor,
+        pairs=arguments.calibration_pairs,
+        anchor=AnchorSettings(kind=arguments.search),
     )
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -300,7 +300,7 @@ def _find_document(
             origin.model,
             f"no calibrated policy for revision {origin.revision} ({error})",
             f"Calibrate one, otcache calibrate {origin.model} --revision {origin.revision} "
-            "--prompts FILE --output ./my-policy, then pass policy='./my-policy'",
+            "--output ./my-policy, then pass policy='./my-policy'",
         ) from error
 
 

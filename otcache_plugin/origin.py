@@ -78,5 +78,5 @@ def _unknown(reason: str, path: str) -> DocumentNotFoundError:
         f"the pipeline's model revision is unknown: {reason}",
         "Pass model='org/name' and revision='<commit sha>', or policy='<folder of a document>'; "
         "to calibrate one: "
-        "otcache calibrate MODEL --revision REVISION --prompts FILE --output ./my-policy",
+        "otcache calibrate MODEL --revision REVISION --output ./my-policy",
     )

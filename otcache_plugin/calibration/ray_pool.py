@@ -7,6 +7,8 @@ unit. A worker that dies is replaced and its unit given to another one.
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +32,8 @@ LOCAL = "local"
 
 MOST_DEATHS = 3
 """Workers that one unit, or loading the model, may cost before it is not the workers' fault."""
+
+CONNECT_SECONDS = 10.0
 
 LOCAL_ENVIRONMENT = {
     # Whoever calibrates was not asked whether Ray may report it.
@@ -108,11 +112,13 @@ class RayPool:
                 os.environ.setdefault(name, value)
             options["include_dashboard"] = False
         try:
+            _require_listening(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
             self._ray.init(**options)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise OTCacheError(
                 f"no Ray cluster at {address} ({error}). Start one with 'ray start --head', or "
-                "pass --ray without an address to use this machine alone."
+                "pass --ray without an address to use this machine alone. A cluster that asks for "
+                "a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment."
             ) from error
 
     def _nodes_with(self, resource: str, amount: int) -> list[float]:
@@ -238,6 +244,13 @@ class _RayWorker:
         self, unit: Unit, reference: Mapping[str, NDArray[Any]]
     ) -> list[tuple[Unit, Measured]]:
         return self._loaded().measure(unit, reference)
+
+
+def _require_listening(address: str) -> None:
+    """Raises OSError unless somebody listens there; Ray would try for a quarter of an hour."""
+    match = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:([0-9]{1,5})", address)
+    if match is not None:
+        socket.create_connection((match[1], int(match[2])), CONNECT_SECONDS).close()
 
 
 def _import_ray() -> Any:

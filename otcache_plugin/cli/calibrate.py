@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+import sys
+from contextlib import AbstractContextManager, ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ class OptionalRayAddress(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         completed = []
-        for argument, following in zip(args, [*args[1:], ""], strict=True):
+        for argument, following in zip(args, [*args, ""][1:], strict=True):
             completed.append(argument)
             if argument == "--ray" and not _ADDRESS.fullmatch(following):
                 completed.append(THIS_MACHINE)
@@ -125,7 +126,7 @@ def calibrate(
     if dry_run:
         _print_estimate(source, settings, json)
         return
-    with StageProgress(quiet) as progress:
+    with _data_alone_on_stdout(), StageProgress(quiet) as progress:
         result = _run(source, settings, output, ray, part, wait, progress)
     _write(output, result, "calibration" if part is None else "shard-*", json)
 
@@ -195,6 +196,14 @@ def _run(
         return run(pool.facts, settings, workspace, measurements, progress)
 
 
+def _data_alone_on_stdout() -> AbstractContextManager[object]:
+    """Whatever a pipeline or Ray prints meanwhile goes to stderr, as Ray's word of a dead worker.
+
+    Has to enclose the progress bars, which put streams of their own in the place of both.
+    """
+    return redirect_stdout(sys.stderr)
+
+
 def _write(output: Path, result: CalibrationResult, work: str, json: bool) -> None:
     from otcache_registry import render_card, write_policy
 
@@ -226,9 +235,10 @@ def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bo
     from otcache_plugin.calibration.worker import Worker
     from otcache_plugin.cli.estimate import estimate_data, print_estimate
 
-    setup = source.load()
-    stages = stage_costs(settings, max_look_back(setup.pipe))
-    costs = measure_costs(Worker(setup, settings), settings)
+    with _data_alone_on_stdout():
+        setup = source.load()
+        stages = stage_costs(settings, max_look_back(setup.pipe))
+        costs = measure_costs(Worker(setup, settings), settings)
     estimate = Estimate(stages, costs, settings.batch_size)
     if json:
         print_json(estimate_data(estimate))

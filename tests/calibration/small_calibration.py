@@ -31,12 +31,11 @@ SETTINGS = CalibrationSettings(
 
 
 class Stages:
-    """Progress kept to be looked at, and how often the transformer was called in each stage."""
+    """Progress kept to be looked at."""
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}
         self.done: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
 
     def start(self, stage: str, total: int) -> None:
         self.stage = stage
@@ -48,12 +47,13 @@ class Stages:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration and what it went through."""
+    """A calibration, what it went through, and the transformer's calls in each stage."""
 
     setup: ModelSetup
     settings: CalibrationSettings
     result: CalibrationResult
     stages: Stages
+    calls: dict[str, int]
     folder: Path
 
     @property
@@ -65,11 +65,11 @@ def calibrate_flow(
     setup: ModelSetup, folder: Path, settings: CalibrationSettings = SETTINGS
 ) -> Calibrated:
     """Calibrates in a working folder."""
-    stages = Stages()
+    stages, calls = Stages(), Counter[str]()
     forward = ExactFlowTransformer.forward
 
     def counted(self: ExactFlowTransformer, *args: Any, **kwargs: Any) -> Any:
-        stages.calls[stages.stage] += 1
+        calls[stages.stage] += 1
         return forward(self, *args, **kwargs)
 
     with (
@@ -80,4 +80,5 @@ def calibrate_flow(
         patch.setattr(ExactFlowTransformer, "forward", counted)
         measurements = Measurements(workspace, pool, settings)
         result = calibrate(pool.facts, settings, workspace, measurements, stages)
-    return Calibrated(setup, settings, result, stages, folder)
+    # A copy: hooks leave the counting method on the pipeline, whose later calls are others.
+    return Calibrated(setup, settings, result, stages, dict(calls), folder)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-import torch
-from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy, Schedule, UniformPolicy
+from otcache_policies import (
+    EdgeSettings,
+    EdgeTable,
+    MeanCachePolicy,
+    OTCachePolicy,
+    Schedule,
+    UniformPolicy,
+)
 from scipy import stats
 
 import otcache_plugin
-from otcache_plugin.calibration.evidence import evidence_row, gather_evidence
-from otcache_plugin.calibration.recording import EdgeAccumulator, record
+from otcache_plugin.calibration.evidence import (
+    evidence_row,
+    evidence_rows,
+    evidence_schedules,
+    peers,
+)
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import generate
@@ -18,58 +30,89 @@ from otcache_plugin.models.setups import ModelSetup
 
 STEPS = 10
 ARGUMENTS = {"num_inference_steps": STEPS}
+METHODS = ("fewer-steps", "uniform", "meancache", "otcache")
+METRICS = (metric_named("psnr"), metric_named("mse"))
 
 
 @pytest.fixture
-def graph(setup: ModelSetup) -> MeanCachePolicy:
-    accumulator = EdgeAccumulator()
-    with record(setup.pipe) as trajectory:
-        generate(setup.pipe, setup.calibration_pairs(3), ARGUMENTS)
-    accumulator.add(trajectory)
-    return MeanCachePolicy(accumulator.table(), EdgeSettings("displacement", 2.0, 2))
+def graph(random_table: Callable[[int, int], EdgeTable]) -> MeanCachePolicy:
+    return MeanCachePolicy(random_table(STEPS, 0), EdgeSettings("displacement", 2.0, 2))
 
 
-def test_rows_are_what_a_user_would_measure(setup: ModelSetup, graph: MeanCachePolicy) -> None:
-    anchor = Schedule([0, 1, 5, 9], STEPS, [1, 2, 2])
-    otcache = OTCachePolicy(anchor, graph.schedule(7), 1.1, graph.edges, graph.settings)
+@pytest.fixture
+def otcache(graph: MeanCachePolicy) -> OTCachePolicy:
+    anchor = Schedule([0, 1, 5, 9], STEPS, [1, 3, 2])
+    return OTCachePolicy(anchor, graph.schedule(7), 1.1, graph.edges, graph.settings, (1, 2, 3))
+
+
+def schedules_by_hand(
+    otcache: OTCachePolicy, graph: MeanCachePolicy, budget: int
+) -> dict[str, Schedule]:
+    steps = UniformPolicy(STEPS).schedule(budget).computed_steps
+    return {
+        "fewer-steps": Schedule(range(budget), budget),
+        # Peers run with the look-back rule of the graph policy, here 2 wherever steps are cached.
+        "uniform": Schedule(steps, STEPS, [2 if gap > 1 else 1 for gap in np.diff(steps)]),
+        "meancache": graph.schedule(budget),
+        "otcache": otcache.schedule(budget),
+    }
+
+
+def test_schedules_of_every_method(otcache: OTCachePolicy, graph: MeanCachePolicy) -> None:
+    found = evidence_schedules(otcache, graph, (4, 6, 7))
+    assert list(found) == [(budget, name) for budget in (4, 6, 7) for name in METHODS]
+    for budget in (4, 6, 7):
+        for name, schedule in schedules_by_hand(otcache, graph, budget).items():
+            assert found[budget, name] == schedule
+    assert found[4, "otcache"] == otcache.anchor
+    assert found[7, "otcache"] == found[7, "meancache"]
+
+
+def test_peers_are_the_policies_weakest_first(
+    otcache: OTCachePolicy, graph: MeanCachePolicy
+) -> None:
+    found = peers(otcache, graph)
+    assert list(found) == ["uniform", "meancache", "otcache"]
+    by_hand = schedules_by_hand(otcache, graph, 5)
+    assert {name: schedule(5) for name, schedule in found.items()} == {
+        name: by_hand[name] for name in found
+    }
+
+
+def test_rows_are_what_a_user_would_measure(
+    setup: ModelSetup, otcache: OTCachePolicy, graph: MeanCachePolicy
+) -> None:
     pairs = setup.held_out_pairs(4)
-    measured = []
-    rows = gather_evidence(
-        Evaluator(setup.pipe, pairs, ARGUMENTS),
-        otcache,
-        graph,
-        (4, 6),
-        [metric_named("psnr"), metric_named("mse")],
-        lambda: measured.append(1),
-    )
-    assert len(measured) == 2 * 3
+    evaluator = Evaluator(setup.pipe, pairs, ARGUMENTS)
+    schedules = evidence_schedules(otcache, graph, (4, 6))
+    measured = {
+        key: dict(zip(("psnr", "mse"), evaluator.values(schedule, *METRICS), strict=True))
+        for key, schedule in schedules.items()
+    }
+    rows = evidence_rows(measured, METRICS)
     assert [(row.budget, row.policy, row.metric) for row in rows] == [
-        (budget, policy, metric)
+        (budget, name, metric)
         for budget in (4, 6)
-        for policy in ("uniform", "meancache", "otcache")
+        for name in METHODS
         for metric in ("psnr", "mse")
     ]
-
     full = generate(setup.pipe, pairs, ARGUMENTS)
 
     def errors(schedule: Schedule) -> np.ndarray:
-        otcache_plugin.enable_cache(setup.pipe, policy=schedule)
-        pictures = generate(setup.pipe, pairs, ARGUMENTS)
-        otcache_plugin.disable_cache(setup.pipe)
+        if schedule.num_inference_steps < STEPS:  # No cache at all.
+            pictures = generate(setup.pipe, pairs, {"num_inference_steps": schedule.budget})
+        else:
+            otcache_plugin.enable_cache(setup.pipe, policy=schedule)
+            pictures = generate(setup.pipe, pairs, ARGUMENTS)
+            otcache_plugin.disable_cache(setup.pipe)
         return ((pictures - full).numpy().astype(np.float64) ** 2).mean(axis=(1, 2, 3))
 
     found = {(row.budget, row.policy, row.metric): row for row in rows}
     for budget in (4, 6):
-        steps = UniformPolicy(STEPS).schedule(budget).computed_steps
-        # Peers run with the look-back rule of the graph policy, here 2 wherever steps are cached.
-        uniform = Schedule(steps, STEPS, [2 if gap > 1 else 1 for gap in np.diff(steps)])
-        mse = {
-            "uniform": errors(uniform),
-            "meancache": errors(graph.schedule(budget)),
-            "otcache": errors(otcache.schedule(budget)),
-        }
+        by_hand = schedules_by_hand(otcache, graph, budget)
+        mse = {name: errors(schedule) for name, schedule in by_hand.items()}
         psnr = {name: -10 * np.log10(values) for name, values in mse.items()}
-        for name, other in (("uniform", None), ("meancache", "uniform"), ("otcache", "meancache")):
+        for name, other in zip(METHODS, (None, *METHODS), strict=False):
             for metric, values in (("mse", mse), ("psnr", psnr)):
                 row = found[budget, name, metric]
                 assert row.pairs == 4
@@ -86,14 +129,11 @@ def test_rows_are_what_a_user_would_measure(setup: ModelSetup, graph: MeanCacheP
                 assert row.difference_mean == pytest.approx(difference, rel=1e-5, abs=scale)
                 assert row.difference_low == pytest.approx(interval.low, rel=1e-5, abs=scale)
                 assert row.difference_high == pytest.approx(interval.high, rel=1e-5, abs=scale)
-            # Smaller errors win, larger ratios win: the same pictures, the same rate.
-            wins = (
-                np.mean((mse[name] < mse[other]) + 0.5 * (mse[name] == mse[other]))
-                if other
-                else None
-            )
-            assert found[budget, name, "mse"].win_rate == wins
-            assert found[budget, name, "psnr"].win_rate == wins
+            if other is not None:
+                # Smaller errors win, larger ratios win: the same pictures, the same rate.
+                wins = np.mean((mse[name] < mse[other]) + 0.5 * (mse[name] == mse[other]))
+                assert found[budget, name, "mse"].win_rate == wins
+                assert found[budget, name, "psnr"].win_rate == wins
 
 
 @pytest.mark.parametrize(("metric", "win_rate"), [("psnr", 0.625), ("mse", 0.375)])
@@ -107,17 +147,20 @@ def test_the_win_rate_follows_the_metrics_direction(metric: str, win_rate: float
     assert row.difference_mean == pytest.approx(-0.25)
 
 
-def test_the_weakest_peer_is_compared_to_nobody() -> None:
-    row = evidence_row("uniform", 8, metric_named("ssim"), {"uniform": np.array([0.5, 0.7])})
+def test_the_weakest_is_compared_to_nobody() -> None:
+    row = evidence_row(
+        "fewer-steps", 8, metric_named("ssim"), {"fewer-steps": np.array([0.5, 0.7])}
+    )
     assert (row.mean, row.standard_error) == (pytest.approx(0.6), pytest.approx(0.1))
     assert row.compared_to is row.win_rate is row.difference_mean is None
 
 
-def test_the_pipeline_is_given_back(setup: ModelSetup, graph: MeanCachePolicy) -> None:
-    pairs = setup.held_out_pairs(2)
-    before = generate(setup.pipe, pairs, ARGUMENTS)
-    otcache = OTCachePolicy(graph.schedule(4), graph.schedule(7), 1.1, graph.edges, graph.settings)
-    gather_evidence(
-        Evaluator(setup.pipe, pairs, ARGUMENTS), otcache, graph, (4,), [metric_named("psnr")]
-    )
-    assert torch.equal(generate(setup.pipe, pairs, ARGUMENTS), before)
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("uniform", "fewer-steps"), ("meancache", "uniform"), ("otcache", "meancache")],
+)
+def test_each_is_compared_to_the_next_weaker_one(name: str, other: str) -> None:
+    values = {each: np.array([0.0, 1.0]) * number for number, each in enumerate(METHODS)}
+    row = evidence_row(name, 8, metric_named("psnr"), values)
+    assert row.compared_to == other
+    assert row.difference_mean == pytest.approx(0.5)  # Of 0 and 1.

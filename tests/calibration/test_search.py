@@ -19,6 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
+from otcache_registry.document import MAX_HISTORY
 
 from otcache_plugin.calibration.journal import TrialJournal
 from otcache_plugin.calibration.pooling import TRIMMED
@@ -33,7 +34,7 @@ from otcache_plugin.calibration.search import (
     losses_on,
     search_anchor,
 )
-from otcache_plugin.calibration.settings import EVERY_GAP, AnchorSettings
+from otcache_plugin.calibration.settings import EVERY_GAP, MOST_TRIALS, AnchorSettings
 from otcache_plugin.calibration.units import Batch, batches_of
 from otcache_plugin.errors import ArgumentError
 
@@ -449,10 +450,24 @@ def test_three_steps_have_one_to_place(search: Search) -> None:
     assert driven.result.best(1)[0].schedule.computed_steps == (0, 4, 29)
 
 
-@pytest.mark.parametrize(("field", "value"), [("trials", -1), ("patience", 0), ("kind", "greedy")])
-def test_settings_that_cannot_be_used(field: str, value: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"below|no such search\. Use joint or per-pair"):
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("trials", -1, "trials=-1: below 0"),
+        ("trials", MOST_TRIALS + 1, "a document holds the history of no more"),
+        ("patience", 0, "patience=0: below 1"),
+        ("kind", "greedy", r"search='greedy': no such search\. Use joint or per-pair"),
+    ],
+)
+def test_settings_that_cannot_be_used(field: str, value: Any, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
         AnchorSettings(**{field: value})
+
+
+def test_the_longest_history_fits_into_a_document() -> None:
+    longest = AnchorSettings(trials=MOST_TRIALS)
+    # The warm start's loss, one after each trial for the steps and after each round's look-backs.
+    assert 1 + sum(longest.round_trials) + len(longest.rounds) <= MAX_HISTORY
 
 
 def test_losses_are_asked_for_batch_by_batch() -> None:

@@ -11,17 +11,33 @@ from pathlib import Path
 import pytest
 from processes import SETTINGS, Command, content_of, count_files
 
-MOST_TURNS = 60
+FEW_TRIALS = ("--trials", "4")
+"""Trials need the other shard again and again, so that each few of them take a turn."""
+
+MOST_TURNS = 40
+
+
+def start(folder: Path, *arguments: str) -> Command:
+    """A calibration whose document goes to ``policy``."""
+    output = ("--output", str(folder / "policy"), "--quiet")
+    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments)
 
 
 def shard(folder: Path, part: str, *arguments: str) -> Command:
-    """A shard of the calibration whose document goes to ``policy``."""
-    output = ("--output", str(folder / "policy"), "--shard", part, "--quiet")
-    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments)
+    return start(folder, "--shard", part, *arguments)
 
 
 def merge(folder: Path, *arguments: str) -> Command:
     return Command(folder, "merge", str(folder / "policy"), *arguments)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same calibration in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    command = start(folder, *FEW_TRIALS)
+    assert command.wait() == 0, command.err
+    return folder / "policy"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +46,7 @@ def in_turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("turns")
     for turn in range(MOST_TURNS):
         part = f"{turn % 2 + 1}/2"
-        command = shard(folder, part)
+        command = shard(folder, part, *FEW_TRIALS)
         code = command.wait()
         if code == 0:
             return folder
@@ -43,31 +59,29 @@ def in_turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Alone, it has not come any further for want of the other one.
         before = count_files(folder / f"policy.shard-{number}-of-2" / "units")
         if turn == 0:
-            assert shard(folder, part).wait() == 75
+            assert shard(folder, part, *FEW_TRIALS).wait() == 75
             assert count_files(folder / f"policy.shard-{number}-of-2" / "units") == before
     pytest.fail("the shards never came to an end")
 
 
-def test_in_turns(uninterrupted: Path, in_turns: Path) -> None:
-    assert content_of(in_turns / "policy") == content_of(uninterrupted)
+def test_in_turns(alone: Path, in_turns: Path) -> None:
+    assert content_of(in_turns / "policy") == content_of(alone)
     folders = [in_turns / f"policy.shard-{number}-of-2" / "units" for number in (1, 2)]
     names = [set(os.listdir(folder)) for folder in folders]
     assert not names[0] & names[1], "each pair is measured by one of them"
-    assert len(names[0] | names[1]) == count_files(
-        uninterrupted.with_name("policy.calibration") / "units"
-    )
+    assert len(names[0] | names[1]) == count_files(alone.with_name("policy.calibration") / "units")
 
 
-def test_merge(uninterrupted: Path, in_turns: Path) -> None:
+def test_merge(alone: Path, in_turns: Path) -> None:
     shutil.rmtree(in_turns / "policy")
     merged = merge(in_turns, "--quiet")
     assert merged.wait() == 0, merged.err
     assert merged.out == f"wrote {in_turns / 'policy'}\n"
-    assert content_of(in_turns / "policy") == content_of(uninterrupted)
+    assert content_of(in_turns / "policy") == content_of(alone)
     again = merge(in_turns, "--json")
     assert again.wait() == 0, again.err
     assert json.loads(again.out)["schema"] == "otcache.policy/v1"
-    assert content_of(in_turns / "policy") == content_of(uninterrupted)
+    assert content_of(in_turns / "policy") == content_of(alone)
 
 
 def test_side_by_side_with_one_killed(uninterrupted: Path, tmp_path: Path) -> None:
@@ -114,7 +128,7 @@ def test_nothing_to_merge(tmp_path: Path) -> None:
 def test_shards_of_other_settings(in_turns: Path, tmp_path: Path) -> None:
     """A shard sees it before it measures anything, and merging sees it again."""
     shutil.copytree(in_turns / "policy.shard-1-of-2", tmp_path / "policy.shard-1-of-2")
-    refused = shard(tmp_path, "2/2", "--seed", "5")
+    refused = shard(tmp_path, "2/2", *FEW_TRIALS, "--seed", "5")
     words = "settings.seed=5: the calibration in {} was begun with 0"
     assert refused.wait() == 2
     assert words.format(tmp_path / "policy.shard-1-of-2") in refused.err

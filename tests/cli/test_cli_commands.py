@@ -214,13 +214,6 @@ def test_calibrate_refuses_an_unknown_model(main: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "policy").exists()
 
 
-def test_calibrate_needs_prompts_for_other_models(main: Any, tmp_path: Path) -> None:
-    refused = calibrate(main, tmp_path / "policy", model="org/name")
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith("error: --prompts=None")
-    assert "Pass --prompts FILE" in refused.err
-
-
 def nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_setup(name: str) -> None:
         pytest.fail(f"began to work on {name}")
@@ -262,7 +255,8 @@ def test_an_interruption_is_no_traceback(
     monkeypatch.setattr("otcache_plugin.models.setups.load_setup", interrupted)
     ended = calibrate(main, tmp_path / "policy")
     assert (ended.code, ended.out) == (130, "")
-    assert ended.err.startswith("error: interrupted; nothing was half-written")
+    assert ended.err.startswith("error: interrupted; what was finished is kept")
+    assert "Start the same command again to go on." in ended.err
     assert list(tmp_path.iterdir()) == []
 
 

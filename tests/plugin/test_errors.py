@@ -33,7 +33,7 @@ from otcache_plugin.manager import load_plugins
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
-REST = "--prompts FILE --output ./my-policy"
+REST = "--output ./my-policy"
 
 
 def calibrate_command(message: str) -> str:

@@ -73,6 +73,53 @@ def test_look_backs_with_a_table_are_its_own(make_table: MakeTable, settings: Ed
         assert schedule.look_backs == table.look_backs(schedule.computed_steps, settings)
 
 
+def test_calibrated_look_backs_are_inherited_by_midpoint(make_table: MakeTable) -> None:
+    for edges in (None, make_table(17)):
+        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges, look_backs=(5, 6))
+        # Middles 1.5, 4.5, 8 and 13: the last two lie in the anchor's second segment, 8 … 16.
+        assert policy.schedule(5) == Schedule([0, 3, 6, 10, 16], 17, [5, 5, 6, 6])
+        for budget in range(4, 9):
+            for segment in policy.schedule(budget).segments:
+                inherited = 5 if segment.start + segment.end < 16 else 6
+                assert segment.look_back == (inherited if segment.gap > 1 else 1)
+
+
+def test_calibrated_schedules_and_the_graph_policys_keep_their_look_backs(
+    make_table: MakeTable,
+) -> None:
+    table, settings = make_table(17), EdgeSettings("velocity", gamma=2.0)
+    plain = OTCachePolicy(ANCHOR, REFERENCE, 1.0, table, settings)
+    policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, table, settings, look_backs=(5, 6))
+    for budget in (3, *range(9, 18)):
+        assert policy.schedule(budget) == plain.schedule(budget)
+    for budget in range(4, 9):
+        assert policy.schedule(budget).computed_steps == plain.schedule(budget).computed_steps
+
+
+def test_look_backs_are_kept_as_a_tuple() -> None:
+    policy = OTCachePolicy(ANCHOR, REFERENCE, look_backs=[5, 6])  # type: ignore[arg-type]
+    assert policy.look_backs == (5, 6)
+    assert pickle.loads(pickle.dumps(policy)) == policy
+    assert hash(policy) == hash(OTCachePolicy(ANCHOR, REFERENCE, look_backs=(5, 6)))
+    assert policy != OTCachePolicy(ANCHOR, REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("look_backs", "words"),
+    [
+        ((), "0 look-backs for 2 segments"),
+        ((1,), "1 look-backs for 2 segments"),
+        ((1, 2, 3), "3 look-backs for 2 segments"),
+        ((1, 0), "a look-back is below 1"),
+        ((1, 1.5), "an integer is needed"),
+    ],
+)
+def test_look_backs_that_do_not_fit_the_anchor(look_backs: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ScheduleError, match=words) as caught:
+        OTCachePolicy(ANCHOR, REFERENCE, look_backs=look_backs)
+    assert caught.value.field == "look_backs"
+
+
 def test_above_the_reference_the_graph_policy_serves(make_table: MakeTable) -> None:
     table, settings = make_table(17), EdgeSettings("velocity", gamma=2.0)
     policy = OTCachePolicy(ANCHOR, REFERENCE, edges=table, settings=settings)

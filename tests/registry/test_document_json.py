@@ -97,6 +97,16 @@ def test_a_history_may_be_left_out_and_be_as_long_as_the_longest_search(
     assert PolicyDocument.from_json(json.dumps(content)).calibration.history == tuple(falling)
 
 
+def test_look_backs_may_be_left_out(content: dict[str, Any]) -> None:
+    for content["look_backs"] in ([1, 3, 2], None):
+        document = PolicyDocument.from_json(json.dumps(content))
+        expected = content["look_backs"] and tuple(content["look_backs"])
+        assert document.look_backs == expected
+        assert PolicyDocument.from_json(document.to_json()) == document
+    del content["look_backs"]
+    assert PolicyDocument.from_json(json.dumps(content)) == document
+
+
 def test_schedule_record() -> None:
     schedule = Schedule([0, 1, 4, 6], 7, [1, 3, 2])
     record = ScheduleRecord.of(schedule)

@@ -96,6 +96,29 @@ def test_stored_policies_are_usable(policy_folder: Path) -> None:
     assert otcache.schedule(12) == Schedule.full(12)
 
 
+@pytest.mark.parametrize("look_backs", [None, (1, 3, 2)])
+def test_a_stored_policy_inherits_the_documents_look_backs(
+    tmp_path: Path,
+    make_document: Callable[..., PolicyDocument],
+    valid_edges: EdgeTable,
+    look_backs: tuple[int, ...] | None,
+) -> None:
+    document = make_document(valid_edges, look_backs=look_backs)
+    write_policy(tmp_path / "policy", document, valid_edges, CARD)
+    stored = read_policy(tmp_path / "policy")
+    assert stored.document.look_backs == look_backs
+    policy = stored.otcache_policy()
+    assert policy.look_backs == look_backs
+    assert policy.schedule(4) == document.anchor_schedule
+    steps = document.anchor.computed_steps
+    for segment in policy.schedule(6).segments:
+        middle = (segment.start + segment.end) / 2
+        index = max(number for number, step in enumerate(steps[:-1]) if step <= middle)
+        # The table's errors fall with the look-back: its best one is 3, the largest.
+        inherited = 3 if look_backs is None else look_backs[index]
+        assert segment.look_back == (inherited if segment.gap > 1 else 1)
+
+
 def test_digest_is_that_of_the_file(policy_folder: Path, valid_edges: EdgeTable) -> None:
     data = (policy_folder / "edges.safetensors").read_bytes()
     assert data == edges_bytes(valid_edges)

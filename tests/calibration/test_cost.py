@@ -1,0 +1,152 @@
+"""What a calibration costs: by hand, and against what one really did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from small_calibration import SETTINGS, Calibrated, calibrate_flow
+
+from otcache_plugin.calibration.cost import (
+    RECORDING,
+    Estimate,
+    MeasuredCosts,
+    StageCost,
+    measure_costs,
+    stage_costs,
+)
+from otcache_plugin.calibration.recording import MAX_LOOK_BACK
+from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.units import Evaluate, Measured, Reference, Unit
+from otcache_plugin.calibration.worker import Worker
+from otcache_plugin.models.setups import ModelSetup
+
+MakeSetup = Callable[[], ModelSetup]
+BY_HAND = CalibrationSettings(
+    num_inference_steps=12,
+    budget_reference=7,
+    budget_anchor=4,
+    pairs=7,
+    held_out_pairs=3,
+    batch_size=3,
+    anchor=AnchorSettings(trials=10, rounds=((4, 9.0), (9, 4.5))),
+)
+"""Three batches and one held-out one; the tuning budgets are 4, 5 and 6."""
+
+
+def test_stages_by_hand() -> None:
+    search = 10 + 2 * (10 // 5)  # Trials for the steps, and after both rounds for look-backs.
+    choices = 11 + 12 + 24 + 11  # rho, the anchor, the reference and rho again.
+    assert stage_costs(BY_HAND, 6) == (
+        StageCost(RECORDING, 3, 3 * 12),
+        # Two costs, three gammas and four rules at three budgets of 15 steps together.
+        StageCost("tuning the graph policy", 3 * 24 * 3, 3 * 24 * 15),
+        StageCost("searching the anchor", 3 * (1 + search), 3 * (1 + search) * 4),
+        # At the reference's budget of 7 too.
+        StageCost("choosing anchor, reference, rho", 3 * choices * 4, 3 * choices * 22),
+        StageCost("improving what is predicted", 3 * 4 * 3, 3 * 4 * 15),
+        StageCost("the anchor's look-backs", 3 * 2, 3 * 2 * 4),
+        # A full run, then four methods at four budgets.
+        StageCost("evidence on held-out pairs", 1 + 4 * 4, 12 + 4 * 22),
+    )
+
+
+def test_a_table_with_one_look_back_has_fewer_readings() -> None:
+    costs = {each.stage: each.runs for each in stage_costs(BY_HAND, 1)}
+    assert costs["tuning the graph policy"] == 3 * (2 * 3 * 2) * 3
+    assert costs["choosing anchor, reference, rho"] == 3 * (11 + 12 + 12 + 11) * 4
+
+
+def test_a_pair_searched_on_its_own_is_run_on_its_own() -> None:
+    joint = stage_costs(BY_HAND, 6)
+    settings = replace(BY_HAND, anchor=replace(BY_HAND.anchor, kind="per-pair"))
+    per_pair = stage_costs(settings, 6)
+    assert per_pair[2] == StageCost("searching the anchor", 7 * 15, 7 * 15 * 4)
+    # Two of each pair, the warm start and the barycentre.
+    assert per_pair[3] == StageCost("pooling what the pairs found", 3 * 16, 3 * 16 * 4)
+    assert (*per_pair[:2], *per_pair[4:]) == (*joint[:2], *joint[3:])
+
+
+def assert_bounded(calibrated: Calibrated) -> None:
+    costs = stage_costs(calibrated.settings, MAX_LOOK_BACK)
+    calls = calibrated.calls
+    assert [each.stage for each in costs] == list(calibrated.stages.total)
+    assert sum(calls.values()) > 100
+    for cost in costs:
+        assert calls.get(cost.stage, 0) <= cost.steps, cost.stage
+    assert calls[RECORDING] == costs[0].steps
+
+
+def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
+    assert_bounded(calibrated)
+    assert calibrated.calls["evidence on held-out pairs"] == 12 + 4 * (4 + 5 + 6 + 7)
+
+
+@pytest.mark.parametrize("kind", ["joint", "per-pair"])
+def test_bounds_hold_where_nothing_is_ever_hopeless(
+    make_setup: MakeSetup, tmp_path: Path, kind: Any
+) -> None:
+    anchor = AnchorSettings(trials=10, patience=100, prune_below=0.0, kind=kind)
+    settings = CalibrationSettings(
+        num_inference_steps=8,
+        budget_reference=5,
+        budget_anchor=3,
+        pairs=3,
+        held_out_pairs=2,
+        batch_size=2,
+        anchor=anchor,
+    )
+    assert_bounded(calibrate_flow(make_setup(), tmp_path / "work", settings))
+
+
+class Counting(Worker):
+    """A worker that keeps what it was asked to measure."""
+
+    def __init__(self, setup: ModelSetup, settings: CalibrationSettings) -> None:
+        super().__init__(setup, settings)
+        self.measured: list[tuple[Unit, Measured]] = []
+
+    def measure(
+        self, unit: Unit, reference: Mapping[str, NDArray[Any]]
+    ) -> list[tuple[Unit, Measured]]:
+        found = super().measure(unit, reference)
+        self.measured += found
+        return found
+
+
+def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
+    threads = torch.get_num_threads()
+    worker = Counting(setup, SETTINGS)
+    costs = measure_costs(worker, SETTINGS)
+    worker.close()
+    torch.set_num_threads(threads)
+    units = {unit: measured for unit, measured in worker.measured if isinstance(unit, Evaluate)}
+    assert [unit.schedule.budget for unit in units] == [4, 7]
+    assert {(unit.batch.start, unit.batch.stop) for unit, _ in worker.measured} == {(0, 3)}
+    short, long = units.values()
+    recorded = worker.measured[1][1]
+    assert isinstance(worker.measured[0][0], Reference)
+    assert (recorded.transformer_calls, short.transformer_calls) == (12, 4)
+    assert costs.transformer_calls == 1
+    assert costs.record_seconds == recorded.seconds > 0
+    assert costs.step_seconds == max(0.0, (long.seconds - short.seconds) / 3)
+    assert costs.run_seconds == max(0.0, short.seconds - 4 * costs.step_seconds)
+    assert costs.peak_bytes > 2**20
+    # It compares with the full run, as a calibration will.
+    assert all(np.isfinite(measured.arrays["psnr"]).all() for measured in units.values())
+
+
+def test_an_estimate_by_hand() -> None:
+    measured = MeasuredCosts(2.0, 0.25, 0.125, transformer_calls=2, peak_bytes=2**30)
+    recording, search = StageCost(RECORDING, 3, 36), StageCost("searching the anchor", 10, 40)
+    estimate = Estimate((recording, search), measured, 16)
+    assert estimate.transformer_calls(recording) == 72
+    assert estimate.transformer_calls(search) == 80
+    assert estimate.seconds(recording) == 6.0
+    assert estimate.seconds(search) == 40 * 0.25 + 10 * 0.125

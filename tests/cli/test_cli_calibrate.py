@@ -1,0 +1,187 @@
+"""``otcache calibrate`` and ``merge``: options, what is refused at once, and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+SMALL = (
+    *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
+    *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "4"),
+)
+
+
+@pytest.fixture
+def calibrate(main: Any, tmp_path: Path) -> Any:
+    """Return a function that calibrates the exact flow, or what else is given."""
+
+    def run(*arguments: str, model: str = "exact-flow") -> Any:
+        return main("calibrate", model, "--output", str(tmp_path / "policy"), *arguments)
+
+    return run
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What calibrations were begun with, which end at once."""
+    found: list[dict[str, Any]] = []
+
+    def run(
+        source: Any, settings: Any, output: Path, ray: Any, shard: Any, wait: Any, _: Any
+    ) -> None:
+        found.append(
+            {"model": source.model, "ray": ray, "shard": shard, "threads": settings.threads}
+        )
+        raise typer.Exit
+
+    monkeypatch.setattr("otcache_plugin.cli.calibrate._run", run)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ray", "model"),
+    [
+        (["m"], None, "m"),
+        (["m", "--ray"], "local", "m"),
+        (["--ray", "m"], "local", "m"),
+        (["--ray", "org/model"], "local", "org/model"),
+        (["--ray", "./folder"], "local", "./folder"),
+        (["--ray", "--quiet", "m"], "local", "m"),
+        (["m", "--ray", "local"], "local", "m"),
+        (["m", "--ray", "auto"], "auto", "m"),
+        (["--ray", "auto", "m"], "auto", "m"),
+        (["--ray", "head-1:6379", "m"], "head-1:6379", "m"),
+        (["--ray", "192.0.2.7:6379", "m"], "192.0.2.7:6379", "m"),
+        (["--ray", "ray://head:10001", "m"], "ray://head:10001", "m"),
+        (["--ray=auto", "m"], "auto", "m"),
+        (["m", "--ray=local", "-q"], "local", "m"),
+    ],
+)
+def test_ray_may_stand_alone(
+    main: Any,
+    begun: list[dict[str, Any]],
+    tmp_path: Path,
+    arguments: list[str],
+    ray: str | None,
+    model: str,
+) -> None:
+    ended = main("calibrate", "--output", str(tmp_path / "policy"), *arguments)
+    assert ended.code == 0, ended.err
+    assert begun == [{"model": model, "ray": ray, "shard": None, "threads": 1}]
+
+
+def test_shards_and_workers(calibrate: Any, begun: list[dict[str, Any]]) -> None:
+    assert calibrate("--shard", "2/3").code == 0
+    assert calibrate("--ray", "--cpus-per-worker", "4").code == 0
+    assert [(each["shard"], each["ray"], each["threads"]) for each in begun] == [
+        ((2, 3), None, 1),
+        (None, "local", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--shard", "0/3"], ["--shard='0/3'", "1 <= I <= N", "--shard 1/4"]),
+        (["--shard", "4/3"], ["--shard='4/3'", "1 <= I <= N"]),
+        (["--shard", "x"], ["--shard='x'", "1 <= I <= N"]),
+        (["--shard", "1/2", "--ray"], ["--ray='local'", "Pass either --ray or --shard"]),
+        (["--wait", "-1"], ["--wait=-1.0", "not 0 or more"]),
+        (["--wait", "nan"], ["--wait=nan", "not 0 or more"]),
+        (["--search", "wide"], ["--search='wide'", "Use joint or per-pair"]),
+        (["--cpus-per-worker", "0"], ["threads=0", "Use 1 or more"]),
+        (["--held-out-pairs", "1"], ["held_out_pairs=1", "Use 2 or more"]),
+        (["--budget-reference", "2"], ["budget_reference=2", "Use 2 <="]),
+        (["--prompts", "p.txt"], ["--prompts='p.txt'", "exact-flow ships with", "Leave --prompts"]),
+    ],
+)
+def test_refused_before_anything_is_written(
+    calibrate: Any, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    refused = calibrate(*arguments)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: ")
+    for each in words:
+        assert each in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("prompts", "evaluation", "words"),
+    [
+        ("", "a\n", ["--prompts=", "prompts.txt", "there is no prompt in it"]),
+        ("\n  \n", "a\n", ["--prompts=", "there is no prompt in it"]),
+        ("a\nb\na\n", "c\n", ["--prompts=", "line 3: the prompt 'a' is in line 1 already"]),
+        (None, "c\n", ["--prompts=", "prompts.txt", "it cannot be read", "No such file"]),
+        ("a\nb\n", "c\n B \n", ["prompt='B'", "among the evaluation prompts", "leave it out"]),
+        ("a\n", "c\nc\n", ["--evaluation-prompts=", "line 2", "already"]),
+    ],
+)
+def test_prompts(
+    calibrate: Any,
+    tmp_path: Path,
+    prompts: str | None,
+    evaluation: str,
+    words: list[str],
+) -> None:
+    files = tmp_path / "prompts.txt", tmp_path / "evaluation.txt"
+    for file, text in zip(files, (prompts, evaluation), strict=True):
+        if text is not None:
+            file.write_text(text)
+    before = sorted(tmp_path.iterdir())
+    model = tmp_path / "model"
+    model.mkdir()
+    refused = calibrate(
+        "--prompts", str(files[0]), "--evaluation-prompts", str(files[1]), model=str(model)
+    )
+    assert (refused.code, refused.out) == (2, "")
+    for each in words:
+        assert each in refused.err
+    assert sorted(tmp_path.iterdir()) == sorted([*before, model])
+
+
+def test_a_working_folder_that_cannot_be(calibrate: Any, tmp_path: Path) -> None:
+    (tmp_path / "policy.calibration").write_text("a file in its way")
+    refused = calibrate(*SMALL)
+    assert (refused.code, refused.out) == (1, "")
+    assert f"error: the working folder {tmp_path / 'policy.calibration'} cannot be" in refused.err
+    assert "use another --output" in refused.err
+    assert (tmp_path / "policy.calibration").read_text() == "a file in its way"
+
+
+def test_here(main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that one is in has a name too, for the working folder beside it."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    done = main("calibrate", "exact-flow", "--output", ".", "--quiet", *SMALL)
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "here.calibration"]
+    assert (tmp_path / "here" / "policy.json").exists()
+
+
+def test_json(calibrate: Any, main: Any, tmp_path: Path) -> None:
+    done = calibrate("--json", *SMALL)
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    written = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    assert data == {"output": str(tmp_path / "policy"), **written}
+    assert "recording full runs" in done.err
+    (tmp_path / "policy.calibration").rename(tmp_path / "policy.shard-1-of-1")
+    merged = main("merge", str(tmp_path / "policy"), "--json")
+    assert merged.code == 0, merged.err
+    assert json.loads(merged.out) == data
+    assert "recording full runs" in merged.err
+
+
+def test_dry_run(calibrate: Any, tmp_path: Path) -> None:
+    done = calibrate("--json", "--dry-run", *SMALL)
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    assert data["stages"][0]["stage"] == "recording full runs"
+    assert data["transformer_calls"] == sum(each["transformer_calls"] for each in data["stages"])
+    assert list(tmp_path.iterdir()) == []
