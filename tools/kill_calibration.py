@@ -6,7 +6,7 @@
 What is killed, with SIGKILL, is the command, and with --ray in every second place one of its
 workers, which it has to survive. It is killed when its working folder holds so many measurements,
 a random number, and some random milliseconds have passed; a fifth of the kills come while the
-document is written. Prints every kill, and whether the document is the same as an uninterrupted
+document is written, file by file as if on a slow disk. Prints every kill, and whether the document is the same as an uninterrupted
 run's in one process. Exit code 1 when it is not.
 """
 
@@ -34,16 +34,36 @@ SETTINGS = (
 LONGEST_DELAY = 0.05
 """Seconds between the wanted number of measurements and the kill."""
 WHILE_WRITING = 0.2
-"""Of the kills, while the document is written; that takes some milliseconds."""
-LONGEST_WRITING = 0.002
+"""Of the kills, while the document is written."""
+LONGEST_WRITING = 0.3
+"""Seconds that it takes about, of a document with figures, when each file takes that of SLOWLY."""
 POLL_SECONDS = 0.001
+SLOWLY = """
+import sys, time
+from pathlib import Path
+
+def slowly(method):
+    def after_a_while(*arguments):
+        time.sleep(0.03)
+        return method(*arguments)
+    return after_a_while
+
+Path.write_bytes, Path.rename = slowly(Path.write_bytes), slowly(Path.rename)
+from otcache_plugin.cli.main import main
+main()
+"""
+"""The command, whose writing of the document can be interrupted at every file."""
 
 
-def begin(model: str, policy: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+def begin(
+    model: str, policy: Path, arguments: list[str], slowly: bool = False
+) -> subprocess.Popen[bytes]:
     """A calibration in a session of its own."""
-    command = Path(sys.executable).with_name("otcache")
+    command = [str(Path(sys.executable).with_name("otcache"))]
+    if slowly:
+        command = [sys.executable, "-c", SLOWLY]
     return subprocess.Popen(
-        [command, "calibrate", model, *SETTINGS, "--output", policy, "--quiet", *arguments],
+        [*command, "calibrate", model, *SETTINGS, "--output", policy, "--quiet", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -135,8 +155,7 @@ def kill(process: subprocess.Popen[bytes], policy: Path, moment: Moment) -> str:
     while process.poll() is None and not (
         is_written(policy) if moment.count is None else measurements(policy) >= moment.count
     ):
-        # Writing the document is over in a moment.
-        time.sleep(0 if moment.count is None else POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     time.sleep(moment.delay)
     place = (
         "while the document was written"
@@ -174,8 +193,11 @@ def main() -> None:
         moments = moments_of(arguments.kills, total, arguments.ray, arguments.seed)
         process = None
         for number, moment in enumerate(moments, start=1):
+            late = moment.count is None
+            if late and process is not None and process.poll() is None:
+                finish(process)
             if process is None or process.poll() is not None:
-                process = begin(arguments.model, killed, options)
+                process = begin(arguments.model, killed, options, slowly=late)
             print(f"kill {number}: {kill(process, killed, moment)}", flush=True)
         if process is None or process.poll() is not None:
             process = begin(arguments.model, killed, options)

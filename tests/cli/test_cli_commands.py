@@ -155,7 +155,7 @@ def test_doctor_reports_what_does_not_work(main: Any, monkeypatch: pytest.Monkey
 
 
 SMALL = ["--steps", "8", "--budget-anchor", "3", "--budget-reference", "5"]
-SMALL += ["--pairs", "2", "--trials", "6", "--seed", "1"]
+SMALL += ["--pairs", "2", "--held-out-pairs", "2", "--trials", "6", "--seed", "1"]
 
 
 def test_calibrate_writes_a_document(otcache: Any, tmp_path: Path) -> None:
@@ -171,7 +171,9 @@ def test_calibrate_writes_a_document(otcache: Any, tmp_path: Path) -> None:
     assert (document.anchor.budget, document.reference.budget) == (3, 5)
     calibration = document.calibration
     assert (calibration.pairs, calibration.trials, calibration.seed) == (2, 6, 1)
-    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(document)
+    figures = [path.name for path in (folder / "figures").iterdir()]
+    assert "quality.png" in figures
+    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(document, figures)
 
 
 def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow") -> Any:
@@ -181,7 +183,7 @@ def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--metric", "beauty"], ["metric='beauty'", "psnr, ssim, mse, lpips"]),
+        (["--metric", "beauty"], ["metric='beauty'", "lpips-vgg, mse, psnr, ssim"]),
         (["--budget-anchor", "20"], ["budget_anchor=20", "below the reference's 20", "Use 2 <="]),
         (["--budget-anchor", "1"], ["budget_anchor=1", "Use 2 <="]),
         (["--budget-reference", "50"], ["budget_reference=50", "below the 50 steps", "Use"]),
@@ -189,7 +191,7 @@ def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow
         (["--pairs", "0"], ["pairs=0", "Use 1 or more"]),
         (["--trials", "-1"], ["trials=-1", "Use 0 or more"]),
         (["--patience", "0"], ["patience=0", "Use 1 or more"]),
-        (["--seed", "-1"], ["seed=-1", "Use 0 … 99"]),
+        (["--seed", "-1"], ["seed=-1", "Use 0 or more"]),
     ],
 )
 def test_calibrate_refuses_values(
