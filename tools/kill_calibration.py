@@ -6,8 +6,8 @@
 What is killed, with SIGKILL, is the command, and with --ray in every second place one of its
 workers, which it has to survive. It is killed when its working folder holds so many measurements,
 a random number, and some random milliseconds have passed; a fifth of the kills come while the
-document is written, file by file as if on a slow disk. Prints every kill, and whether the document is the same as an uninterrupted
-run's in one process. Exit code 1 when it is not.
+document is written, file by file as if on a slow disk. Prints every kill, and whether the document
+is the same as an uninterrupted run's in one process. Exit code 1 when it is not.
 """
 
 from __future__ import annotations
@@ -155,6 +155,9 @@ def kill(process: subprocess.Popen[bytes], policy: Path, moment: Moment) -> str:
     while process.poll() is None and not (
         is_written(policy) if moment.count is None else measurements(policy) >= moment.count
     ):
+        time.sleep(POLL_SECONDS)
+    # A calibration that goes on has so many measurements before it has a worker.
+    while moment.worker and process.poll() is None and not workers_of(process):
         time.sleep(POLL_SECONDS)
     time.sleep(moment.delay)
     place = (
