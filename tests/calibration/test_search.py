@@ -164,7 +164,7 @@ def test_the_best_of_all_schedules_is_found(search: Search, hidden: tuple[int, .
     loss, warm_start = distance_to(hidden), UniformPolicy(12).schedule(4)
     losses = {each: mean_loss(loss, each, ONE_BATCH) for each in all_schedules(12, 4)}
     assert len(losses) == 45
-    found: AnchorSearch = search(loss, warm_start=warm_start).result
+    found: AnchorSearch = search(loss, AnchorSettings(trials=120), warm_start).result
     best = found.best(5)
     assert best[0] == Trial(min(losses, key=lambda each: losses[each]), min(losses.values()))
     assert best[0].schedule.computed_steps == hidden
@@ -427,6 +427,22 @@ def test_promising_candidates_are_run_on_all_pairs(search: Search) -> None:
     best = driven.result.best(1)[0]
     assert best.loss == min(mean_loss(loss, schedule, EIGHT_BATCHES) for schedule in asked)
     assert best.loss < driven.result.warm_start.loss
+
+
+def test_the_journal_tells_the_difference_of_every_pair(search: Search, journal: Path) -> None:
+    loss = distance_to((0, 1, 3, 6, 12, 20, 29))
+    settings = AnchorSettings(trials=18, rounds=((EVERY_GAP, 9.0),))
+    search(loss, settings, panel=EIGHT_BATCHES)
+    lengths = set()
+    for trial in studies_of(journal)["joint, steps 1"].trials[1:]:
+        schedule = Schedule(trial.user_attrs["computed_steps"], STEPS)
+        pairs = range(len(trial.intermediate_values))
+        differences = [loss(schedule, pair) - loss(WARM_START, pair) for pair in pairs]
+        assert [trial.intermediate_values[pair] for pair in pairs] == pytest.approx(differences)
+        # Here a pair's difference to the warm start is every pair's.
+        assert trial.value == pytest.approx(differences[0])
+        lengths.add(len(pairs))
+    assert lengths == {8, 32}  # Hopeless ones have the first two batches' pairs only.
 
 
 def test_a_generation_is_asked_for_at_once(search: Search) -> None:
