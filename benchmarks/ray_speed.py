@@ -31,7 +31,7 @@ from otcache_plugin.models.source import ModelSource
 
 WORKERS = 2
 SETTINGS = CalibrationSettings(
-    pairs=32, held_out_pairs=16, batch_size=8, anchor=AnchorSettings(trials=60)
+    pairs=16, held_out_pairs=8, batch_size=4, anchor=AnchorSettings(trials=30)
 )
 
 
