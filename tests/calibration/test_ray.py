@@ -50,11 +50,18 @@ def marked(mark: str) -> dict[int, str]:
 
 
 def until_gone(mark: str) -> dict[int, str]:
-    """What is left of a mark's processes when there has been time to end."""
+    """What is left of a mark's processes when there has been time to end.
+
+    Ray's agents, which find out by themselves that their cluster was killed, take theirs.
+    """
     started = time.monotonic()
-    while (left := marked(mark)) and time.monotonic() < started + 20:
+    while (left := _without_agents(mark)) and time.monotonic() < started + 60:
         time.sleep(0.1)
     return left
+
+
+def _without_agents(mark: str) -> dict[int, str]:
+    return {pid: line for pid, line in marked(mark).items() if "Agent" not in line}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
