@@ -89,8 +89,9 @@ def test_searches_are_measured(result: str) -> None:
     assert f"| {' | '.join(cells)} |" in README
 
 
-def test_the_embedded_model_is_compared_as_measured() -> None:
-    (rows,) = prediction_rows("predictions-embedded", "best-tuned meancache").values()
+@pytest.mark.parametrize("result", ["predictions-embedded", "predictions-embedded-5"])
+def test_the_embedded_model_is_compared_as_measured(result: str) -> None:
+    (rows,) = prediction_rows(result, "best-tuned meancache").values()
     for row in rows:
         assert f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" in README
 
