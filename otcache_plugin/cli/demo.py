@@ -93,8 +93,9 @@ def _caption(result: DemoResult) -> str:
     disturbed = "; above it, other work kept the machine busy" if result.disturbed else ""
     return (
         f"Mean PSNR (dB) and SSIM to the pictures of all {result.num_inference_steps} steps; in "
-        f"brackets the 95 % confidence interval of the difference, pair by pair. All methods: "
-        f"{result.look_back_rule}. Speed-up of calls without decoding, {result.timed_pairs} "
+        f"brackets the 95 % confidence interval of the difference, pair by pair. Uniform and "
+        f"MeanCache: {result.look_back_rule}; OTCache: the look-backs searched with its steps. "
+        f"Speed-up of calls without decoding, {result.timed_pairs} "
         f"pictures each, median of {result.settings.rounds} rounds on {result.machine}; its limit "
         f"is all steps over computed ones{disturbed}. Took {result.seconds:.0f} s."
     )

@@ -158,7 +158,7 @@ class DemoResult:
 
     @property
     def look_back_rule(self) -> str:
-        """The rule by which every method looks back, in words."""
+        """The rule by which uniform and MeanCache look back, in words."""
         look_back = self.document.graph.look_back
         if look_back is None:
             return "on each segment the look-back that the document's edge table finds best"
