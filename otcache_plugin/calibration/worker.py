@@ -28,12 +28,11 @@ from otcache_plugin.calibration.units import (
     Unit,
     batches_of,
 )
+from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.executors.parts import find_denoisers
-from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.models.embeddings import memoise_prompts
-from otcache_plugin.plan import SchedulePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -119,7 +118,6 @@ class Worker:
         self._setup = setup
         self._settings = settings
         self._scratch = scratch
-        self._executor = VelocityExecutor()
         self._pairs: dict[str, list[Pair]] = {
             "calibration": setup.calibration_pairs(settings.pairs, settings.seed),
             "held-out": setup.held_out_pairs(settings.held_out_pairs),
@@ -171,7 +169,7 @@ class Worker:
         if isinstance(unit, Record):
             return self._record(unit)
         if isinstance(unit, Reference):
-            return [(unit, _arrays(self._run(unit.batch, self._spaces(unit.batch))))]
+            return [(unit, _arrays(self._run(unit.batch)))]
         return [(unit, self._evaluate(unit, reference))]
 
     def reset_peak_memory(self) -> None:
@@ -197,7 +195,7 @@ class Worker:
                 self._scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
                 with record(self._setup.pipe, Path(folder)) as trajectory:
-                    outputs = self._run(unit.batch, self._spaces(unit.batch))
+                    outputs = self._run(unit.batch)
                 errors = edge_errors(trajectory)
                 sigmas = trajectory.sigmas.double().numpy()
         except (OSError, SafetensorError) as error:
@@ -214,19 +212,16 @@ class Worker:
     def _evaluate(
         self, unit: Evaluate, reference: Mapping[str, NDArray[Any]]
     ) -> Mapping[str, NDArray[Any]]:
+        evaluator = Evaluator(
+            self._setup.pipe,
+            self._pairs_of(unit.batch),
+            self._setup.call_arguments,
+            len(unit.batch),
+            _outputs(reference),
+        )
         metrics = [metric_named(name) for name in unit.metrics]
-        plan = SchedulePlan(unit.schedule)
-        activation = self._executor.apply(self._setup.pipe, plan, {})
-        try:
-            outputs = self._run(
-                unit.batch,
-                frozenset(metric.space for metric in metrics),
-                unit.schedule.num_inference_steps,
-            )
-        finally:
-            activation.remove()
-        compared_with = _outputs(reference)
-        return {metric.name: metric.values(outputs, compared_with) for metric in metrics}
+        values = evaluator.values(unit.schedule, *metrics)
+        return dict(zip(unit.metrics, values, strict=True))
 
     def _spaces(self, batch: Batch) -> frozenset[Space]:
         """What the metrics that are measured on a batch look at."""
@@ -234,16 +229,15 @@ class Worker:
         names = evidence_metrics(name) if batch.pair_set == "held-out" else (name,)
         return frozenset(metric_named(each).space for each in names)
 
-    def _run(self, batch: Batch, spaces: frozenset[Space], steps: int | None = None) -> Outputs:
+    def _run(self, batch: Batch) -> Outputs:
+        """The batch's full run."""
+        steps = {"num_inference_steps": self._settings.num_inference_steps}
         return generate_outputs(
             self._setup.pipe,
             self._pairs_of(batch),
-            {
-                **self._setup.call_arguments,
-                "num_inference_steps": steps or self._settings.num_inference_steps,
-            },
+            {**self._setup.call_arguments, **steps},
             len(batch),
-            spaces,
+            self._spaces(batch),
         )
 
 
