@@ -7,8 +7,11 @@ Calibrates each setting of the model with the defaults, then compares on fresh h
 
 - OTCache with MeanCache at the same budget, that one read in whichever of 24 ways is best at this
   very budget on the calibration pairs;
-- OTCache's predictions with the anchor search, as many trials of it, for this one budget alone,
-  begun at that best MeanCache schedule.
+- OTCache with two searches for this one budget alone, both begun at that best MeanCache schedule,
+  with as many trials as OTCache spends on one of its schedules: "direct CMA-ES" moves gaps as in
+  the paper, and look-backs after each round; "direct search" is OTCache's own.
+
+OTCache's schedules at 8, 10, 12 and 15 are searched, those at 9, 11, 13 and 17 predicted.
 
 The objective is PSNR. A difference of d dB is a squared error lower by 1 - 10^(-d/10).
 """
@@ -18,13 +21,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from otcache_policies import EdgeTable, MeanCachePolicy, Schedule
 from otcache_registry import StoredPolicy
 from rich.console import Console
@@ -34,8 +38,17 @@ from otcache_plugin.calibration.calibrate import FIRST_SHARE, calibrate, manifes
 from otcache_plugin.calibration.journal import TrialJournal
 from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.search import Panel, search_anchor
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.search import (
+    Panel,
+    Request,
+    ScheduleSearch,
+    begin,
+    climb,
+    look_back_coordinates,
+    search_round,
+    search_schedule,
+)
+from otcache_plugin.calibration.settings import EVERY_GAP, CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.tuning import graph_candidates
 from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.cli.output import StageProgress
@@ -45,9 +58,9 @@ from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, ModelSetup, load_setup
-from otcache_plugin.origin import find_origin
+from otcache_plugin.origins.finding import find_origin
 
-FRESH_SEEDS = 9 * HELD_OUT_SEEDS
+FRESH_SEEDS = 10 * HELD_OUT_SEEDS
 """First seed of the pairs; none from here on was looked at while anything was still chosen."""
 FLOWS = (
     ExactFlowSettings(),
@@ -56,8 +69,13 @@ FLOWS = (
     ExactFlowSettings(scenes=2000),
     ExactFlowSettings(seed=1),
 )
-PREDICTED = (10, 12, 15)
+BUDGETS = (8, 9, 10, 11, 12, 13, 15, 17)
+SEARCHED_DIRECTLY = (10, 11, 12, 13, 15)
+DIRECT = SearchSettings(trials=260, rounds=((4, 9.0), (EVERY_GAP, 4.5), (EVERY_GAP, 2.25)))
+"""Of the direct CMA-ES; with the look-backs' these are as many trials as the own search has."""
+DIRECT_LOOK_BACKS = 60
 METRICS = ("psnr", "ssim", "latent-l1")
+Searching = Generator[list[Request], Mapping[Request, NDArray[np.float64]], ScheduleSearch]
 
 
 @dataclass(frozen=True)
@@ -99,21 +117,43 @@ def search_directly(
     warm_start: Schedule,
     settings: CalibrationSettings,
     journal: TrialJournal,
-) -> Schedule:
-    """The best schedule that a search for this budget alone finds."""
-    metric = metric_named(settings.metric)
+) -> dict[str, Schedule]:
+    """The best schedules that searches for this budget alone find."""
     batches = measurements.calibration_batches
-    name = f"direct {warm_start.budget}"
-    search = search_anchor(
-        warm_start,
-        Panel(batches, ceil(len(batches) / FIRST_SHARE)),
-        graph.edges.max_look_back,
-        settings.anchor,
-        settings.seed,
-        journal,
-        name,
-    )
-    return measurements.drive({name: search}, metric)[name].best(1)[0].schedule
+    panel = Panel(batches, ceil(len(batches) / FIRST_SHARE))
+    largest = graph.edges.max_look_back
+
+    def cma_es(name: str) -> Searching:
+        search = yield from begin(warm_start, panel)
+        for number, (parts, half_width) in enumerate(DIRECT.rounds):
+            search = yield from search_round(
+                search,
+                parts,
+                half_width,
+                panel,
+                DIRECT,
+                DIRECT.round_trials[number],
+                settings.seed + number,
+                journal.study(f"{name}, round {number}"),
+            )
+            search = yield from climb(
+                search,
+                look_back_coordinates(warm_start, largest),
+                panel,
+                DIRECT_LOOK_BACKS,
+                journal.study(f"{name}, look-backs {number}"),
+            )
+        return search
+
+    own, cma = f"direct {warm_start.budget}", f"CMA-ES {warm_start.budget}"
+    searches = {
+        "direct CMA-ES": cma_es(cma),
+        "direct search": search_schedule(
+            warm_start, panel, largest, settings.search, settings.seed, journal, own
+        ),
+    }
+    found = measurements.drive(searches, metric_named(settings.metric))
+    return {name: search.best(1)[0].schedule for name, search in found.items()}
 
 
 def compare(
@@ -129,11 +169,11 @@ def compare(
         with Workspace(folder, manifest_of(pool.facts, settings)) as workspace:
             measurements = Measurements(workspace, pool, settings)
             with StageProgress(quiet=False) as progress:
-                result = calibrate(pool.facts, settings, workspace, measurements, progress)
+                result = calibrate(pool.facts, measurements, progress)
             stored = StoredPolicy(result.document, result.edges, name)
             journal = TrialJournal(workspace.folder / "direct.log")
             policy, graph = stored.otcache_policy(), stored.meancache_policy()
-            budgets = [settings.budget_anchor, *PREDICTED]
+            budgets = [budget for budget in BUDGETS if budget >= settings.budget_anchor]
             tuned = {
                 budget: best_tuned(measurements, result.edges, budget, settings.metric)
                 for budget in budgets
@@ -153,8 +193,8 @@ def compare(
         for budget in budgets:
             ours = policy.schedule(budget)
             rows += row("otcache", ours, "best-tuned meancache", tuned[budget])
-            if budget in direct:
-                rows += row("otcache", ours, "direct search", direct[budget])
+            for peer, its in direct.get(budget, {}).items():
+                rows += row("otcache", ours, peer, its)
         return rows
 
 
@@ -214,13 +254,14 @@ def main() -> None:
     parser.add_argument("--anchor", type=int, default=8, help="the anchor's budget")
     parser.add_argument("--pairs", type=int, default=64, help="held-out pairs")
     parser.add_argument("--calibration-pairs", type=int, default=96)
+    parser.add_argument("--waypoints", choices=["none"], help="search the anchor only")
     parser.add_argument("--search", choices=["joint", "per-pair"], default="joint")
     parser.add_argument(
         "--direct",
         type=int,
         nargs="*",
-        choices=PREDICTED,
-        default=list(PREDICTED),
+        choices=SEARCHED_DIRECTLY,
+        default=list(SEARCHED_DIRECTLY),
         help="budgets that are searched directly too",
     )
     parser.add_argument("--only", type=int, help="one setting of the exact flow, by its number")
@@ -237,8 +278,9 @@ def main() -> None:
         setups = {name: setups[name]}
     settings = CalibrationSettings(
         budget_anchor=arguments.anchor,
+        waypoints=() if arguments.waypoints else None,
         pairs=arguments.calibration_pairs,
-        anchor=AnchorSettings(kind=arguments.search),
+        search=SearchSettings(kind=arguments.search),
     )
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -24,14 +24,14 @@ from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import LocalPool
 from otcache_plugin.calibration.ray_pool import LOCAL, RayPool
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.cli.output import StageProgress
 from otcache_plugin.models.source import ModelSource
 
 WORKERS = 2
 SETTINGS = CalibrationSettings(
-    pairs=16, held_out_pairs=8, batch_size=4, anchor=AnchorSettings(trials=30)
+    pairs=16, held_out_pairs=8, batch_size=4, search=SearchSettings(trials=30)
 )
 
 
@@ -50,10 +50,12 @@ def timed(make_pool: Callable[[Path], LocalPool | RayPool]) -> Timed:
         with make_pool(Path(scratch)) as pool:
             loaded = time.perf_counter()
             manifest = manifest_of(pool.facts, SETTINGS)
-            with Workspace(Path(scratch) / "work", manifest) as workspace:
+            with (
+                Workspace(Path(scratch) / "work", manifest) as workspace,
+                StageProgress(quiet=False) as progress,
+            ):
                 measurements = Measurements(workspace, pool, SETTINGS)
-                with StageProgress(quiet=False) as progress:
-                    result = calibrate(pool.facts, SETTINGS, workspace, measurements, progress)
+                result = calibrate(pool.facts, measurements, progress)
             return Timed(result.document, time.perf_counter() - loaded, loaded - begun)
 
 

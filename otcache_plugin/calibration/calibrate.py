@@ -1,4 +1,4 @@
-"""From measurements to a policy document: record, tune, search, choose, gather evidence.
+"""From measurements to a policy document: record, tune, search, gather evidence.
 
 Everything here follows from measured values alone, in a fixed order and without a clock: a
 calibration that was interrupted, or shared out, comes to the same document.
@@ -23,30 +23,19 @@ from otcache_registry import (
     edges_digest,
 )
 
+from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence import EVIDENCE_OF, evidence_rows, evidence_schedules
 from otcache_plugin.calibration.journal import TrialJournal
-from otcache_plugin.calibration.predicting import (
-    Predicting,
-    predicting_coordinates,
-)
 from otcache_plugin.calibration.recording import EdgeAccumulator
-from otcache_plugin.calibration.search import (
-    Panel,
-    State,
-    descend,
-    look_back_coordinates,
-    search_anchor,
-)
+from otcache_plugin.calibration.search import Panel, search_schedule
 from otcache_plugin.calibration.tuning import (
-    POOL_SIZE,
     RHOS,
-    best_of_pool,
-    choose_endpoints,
+    best_of,
     edge_settings,
     graph_candidates,
     pool_of_pairs,
     tune_graph,
-    tuning_budgets,
+    tune_rho,
 )
 from otcache_plugin.calibration.units import Batch, Evaluate, Record, Reference
 from otcache_plugin.calibration.worker import evidence_metrics
@@ -55,7 +44,7 @@ from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.plan import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from otcache_policies import EdgeTable, MeanCachePolicy
     from otcache_registry import EvidenceRow
@@ -63,7 +52,6 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measurements import Measurements
     from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.calibration.worker import ModelFacts
-    from otcache_plugin.calibration.workspace import Workspace
     from otcache_plugin.evaluation.metrics import Metric
 
 FIRST_SHARE = 4
@@ -96,19 +84,13 @@ def manifest_of(facts: ModelFacts, settings: CalibrationSettings) -> dict[str, A
 
 
 def calibrate(
-    facts: ModelFacts,
-    settings: CalibrationSettings,
-    workspace: Workspace,
-    measurements: Measurements,
-    progress: CalibrationProgress,
+    facts: ModelFacts, measurements: Measurements, progress: CalibrationProgress
 ) -> CalibrationResult:
     """Calibrates an OTCache policy.
 
     Args:
         facts: of the model.
-        settings: budgets, metric, pairs, search.
-        workspace: where everything measured is kept.
-        measurements: who measures it.
+        measurements: by the calibration's settings, kept in its working folder.
         progress: is told how far it is.
 
     Returns:
@@ -118,11 +100,11 @@ def calibrate(
         UnfinishedError: other shards have not measured their part.
         WorkspaceError: the working folder cannot be written, or is damaged.
     """
+    settings, workspace = measurements.settings, measurements.workspace
     calibration = _Calibration(settings, measurements, TrialJournal(workspace.journal), progress)
     edges = calibration.record()
     graph = calibration.tune(edges)
     policy, history = calibration.search(graph)
-    policy = calibration.improve(policy, graph)
     evidence, size = calibration.gather_evidence(policy, graph)
     document = PolicyDocument(
         schema=POLICY_SCHEMA,
@@ -139,9 +121,9 @@ def calibrate(
         ),
         default_budget=_default_budget(settings),
         anchor=ScheduleRecord.of(policy.anchor),
+        waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
         reference=ScheduleRecord.of(policy.reference),
         rho=policy.rho,
-        look_backs=policy.look_backs,
         graph=GraphSettings.of(graph.settings),
         calibration=Calibration(
             pairs=settings.pairs,
@@ -151,8 +133,8 @@ def calibrate(
             metric=settings.metric,
             reference_budget=settings.budget_reference,
             anchor_budget=settings.budget_anchor,
-            search=settings.anchor.kind,
-            trials=settings.anchor.trials,
+            search=settings.search.kind,
+            trials=settings.search.trials,
             batch_size=settings.batch_size,
             history=history,
             evaluations=measurements.evaluations,
@@ -189,10 +171,6 @@ class _Calibration:
         return metric_named(self.settings.metric)
 
     @property
-    def budgets(self) -> tuple[int, ...]:
-        return tuning_budgets(self.settings.budget_anchor, self.settings.budget_reference)
-
-    @property
     def panel(self) -> Panel:
         """All calibration pairs."""
         batches = self.measurements.calibration_batches
@@ -204,132 +182,93 @@ class _Calibration:
     def record(self) -> EdgeTable:
         """Stage 1: the edge table, of the mean and spread over the pairs."""
         units = [Record(batch) for batch in self.measurements.calibration_batches]
-        self.progress.start("recording full runs", len(units))
+        self.progress.start(stages.RECORDING, len(units))
         accumulator = EdgeAccumulator()
         for measured in self.measurements.all_of(units, self.progress.advance):
             accumulator.add(measured.arrays["errors"], measured.arrays["sigmas"])
         return accumulator.table()
 
     def tune(self, edges: EdgeTable) -> MeanCachePolicy:
-        candidates = len(edge_settings(edges.max_look_back)) * len(self.budgets)
+        budgets = self.settings.searched_budgets
+        candidates = len(edge_settings(edges.max_look_back)) * len(budgets)
         batches = len(self.measurements.calibration_batches)
-        self.progress.start("tuning the graph policy", candidates * batches)
-        return tune_graph(edges, self.budgets, self.losses)
+        self.progress.start(stages.TUNING, candidates * batches)
+        return tune_graph(edges, budgets, self.losses)
 
     def search(self, graph: MeanCachePolicy) -> tuple[OTCachePolicy, tuple[float, ...]]:
-        """Stage 2: the anchor and rho, and the best loss after each trial."""
-        pool, history = self._pool(graph)
-        budget = self.settings.budget_reference
-        references = [each.schedule(budget) for each in (graph, *graph_candidates(graph.edges))]
-        references = list(dict.fromkeys(references))
-        tried = (2 * len(RHOS) + POOL_SIZE + len(references)) * (len(self.budgets) + 1)
-        batches = len(self.measurements.calibration_batches)
-        self.progress.start("choosing anchor, reference, rho", tried * batches)
-        return choose_endpoints(pool, graph, references, self.budgets, self.losses), history
+        """Stage 2: the anchor, the waypoints and rho, and the anchor's best loss so far.
 
-    def _pool(self, graph: MeanCachePolicy) -> tuple[list[Schedule], tuple[float, ...]]:
-        warm_start = graph.schedule(self.settings.budget_anchor)
+        Each waypoint's search begins at the best prediction for its budget from what is calibrated
+        by then, or at the best of the graph policy's schedules where that is better.
+        """
+        batches = len(self.measurements.calibration_batches)
+        smallest, *others = self.settings.searched_budgets
+        readings = graph_candidates(graph.edges)
+        self.progress.start(stages.REFERENCE, 2 * len(readings) * batches)
+        largest = self.settings.budget_reference
+        reference = best_of([each.schedule(largest) for each in readings], self.losses)
+        warm_start = best_of([each.schedule(smallest) for each in readings], self.losses)
+        anchor, history = self._search_budget(stages.ANCHOR, warm_start, graph)
+        policy = OTCachePolicy(anchor, reference, 1.0, graph.edges, graph.settings)
+        for budget in others:
+            name = stages.waypoint(budget)
+            predictions = [replace(policy, rho=rho).schedule(budget) for rho in RHOS]
+            starts = [*predictions, *(each.schedule(budget) for each in readings)]
+            self.progress.start(stages.predicting(name), len(starts) * batches)
+            start = best_of(starts, self.losses)
+            waypoint, _ = self._search_budget(name, start, graph)
+            policy = replace(policy, waypoints=(*policy.waypoints, waypoint))
+        predicted = self.settings.predicted_budgets
+        self.progress.start(stages.RHO, len(RHOS) * len(predicted) * batches)
+        return tune_rho(policy, predicted, self.losses), history
+
+    def _search_budget(
+        self, name: str, warm_start: Schedule, graph: MeanCachePolicy
+    ) -> tuple[Schedule, tuple[float, ...]]:
+        """The best schedule of the warm start's budget, and the best loss after each trial."""
 
         def look_backs(steps: tuple[int, ...]) -> tuple[int, ...]:
             return graph.edges.look_backs(steps, graph.settings)
 
-        panels = {"joint": self.panel}
-        if self.settings.anchor.kind == "per-pair":
+        panels = {name: self.panel}
+        if self.settings.search.kind == "per-pair":
             panels = {
-                f"pair {pair}": Panel((Batch("calibration", pair, pair + 1),), 1)
+                f"{name}, pair {pair}": Panel((Batch("calibration", pair, pair + 1),), 1)
                 for pair in range(self.settings.pairs)
             }
-        trials = self.settings.anchor.search_trials * len(panels)
-        self.progress.start("searching the anchor", trials)
+        trials = self.settings.search.all_trials * len(panels)
+        self.progress.start(stages.searching(name), trials)
         searches = {
-            name: search_anchor(
+            study: search_schedule(
                 warm_start,
                 panel,
                 graph.edges.max_look_back,
-                self.settings.anchor,
+                self.settings.search,
                 self.settings.seed,
                 self.journal,
-                name,
+                study,
                 self.progress.advance,
             )
-            for name, panel in panels.items()
+            for study, panel in panels.items()
         }
         found = list(self.measurements.drive(searches, self.metric).values())
         history = _mean_history([search.best_losses for search in found])
-        if self.settings.anchor.kind == "joint":
-            return [trial.schedule for trial in found[0].best(POOL_SIZE)], history
+        if self.settings.search.kind == "joint":
+            return found[0].best(1)[0].schedule, history
         pool = pool_of_pairs(found, warm_start, look_backs)
         batches = len(self.measurements.calibration_batches)
-        self.progress.start("pooling what the pairs found", len(pool) * batches)
-        return best_of_pool(pool, self.losses), history
-
-    def improve(self, policy: OTCachePolicy, graph: MeanCachePolicy) -> OTCachePolicy:
-        """The anchor, rho and look-backs for all that they predict, then the anchor's look-backs.
-
-        Raises the anchor's loss at no point above that of its warm start.
-        """
-        warm_start = graph.schedule(self.settings.budget_anchor)
-        (limit,) = self.measurements.losses([warm_start], self.metric)
-        largest = graph.edges.max_look_back
-
-        def predictions(state: Predicting) -> list[Schedule]:
-            family = state.policy(policy)
-            return [family.schedule(budget) for budget in self.budgets]
-
-        start = Predicting(policy.anchor.computed_steps, policy.anchor.look_backs, policy.rho)
-        improved = self._descend(
-            "improving what is predicted",
-            start,
-            predicting_coordinates(len(start.look_backs), largest),
-            predictions,
-            limit,
-            self.settings.anchor.family_trials,
-        ).policy(policy)
-
-        def anchor(look_backs: tuple[int, ...]) -> list[Schedule]:
-            return [improved.anchor.with_look_backs(look_backs)]
-
-        own = self._descend(
-            "the anchor's look-backs",
-            improved.anchor.look_backs,
-            look_back_coordinates(len(improved.anchor.look_backs), largest),
-            anchor,
-            limit,
-            self.settings.anchor.look_back_trials,
-        )
-        return replace(improved, anchor=improved.anchor.with_look_backs(own))
-
-    def _descend(
-        self,
-        name: str,
-        start: State,
-        coordinates: Sequence[Callable[[State], list[State]]],
-        family: Callable[[State], list[Schedule]],
-        limit: float,
-        trials: int,
-    ) -> State:
-        self.progress.start(name, trials)
-        descent = descend(
-            start,
-            coordinates,
-            family,
-            self.panel,
-            limit,
-            trials,
-            self.journal.study(name),
-            self.progress.advance,
-        )
-        return self.measurements.drive({name: descent}, self.metric)[name]
+        self.progress.start(stages.pooling(name), len(pool) * batches)
+        return best_of(pool, self.losses), history
 
     def gather_evidence(
         self, policy: OTCachePolicy, graph: MeanCachePolicy
     ) -> tuple[tuple[EvidenceRow, ...], tuple[int, int]]:
         """Figures on held-out pairs, and the height and width of their pictures."""
         batches = self.measurements.held_out_batches
-        budgets = sorted({*self.budgets, self.settings.budget_reference})
-        self.progress.start(
-            "evidence on held-out pairs", len(batches) * (1 + len(budgets) * len(EVIDENCE_OF))
-        )
+        calibrated = (*self.settings.searched_budgets, self.settings.budget_reference)
+        budgets = sorted({*calibrated, *self.settings.predicted_budgets})
+        units_at_most = len(batches) * (1 + len(budgets) * len(EVIDENCE_OF))
+        self.progress.start(stages.EVIDENCE, units_at_most)
         self.measurements.prepare([Reference(batch) for batch in batches], self.progress.advance)
         names = evidence_metrics(self.settings.metric)
         schedules = evidence_schedules(policy, graph, budgets)

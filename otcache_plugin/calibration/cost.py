@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING
 
 from otcache_policies import UniformPolicy
 
+from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence import EVIDENCE_OF
-from otcache_plugin.calibration.tuning import (
-    BEST_OF_EACH_PAIR,
-    POOL_SIZE,
-    RHOS,
-    edge_settings,
-    tuning_budgets,
-)
+from otcache_plugin.calibration.tuning import BEST_OF_EACH_PAIR, RHOS, edge_settings
 from otcache_plugin.calibration.units import Evaluate, Measured, Record, batches_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.calibration.worker import Worker
-
-RECORDING = "recording full runs"
 
 
 @dataclass(frozen=True)
@@ -42,54 +37,44 @@ class StageCost:
 
 def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[StageCost, ...]:
     """Upper bounds of each stage, in runs and steps of whole batches."""
-    anchor, search = settings.budget_anchor, settings.anchor
-    budgets = tuning_budgets(anchor, settings.budget_reference)
+    search, budgets = settings.search, settings.searched_budgets
+    smallest, *others = budgets
+    largest, predicted = settings.budget_reference, settings.predicted_budgets
     batches = ceil(settings.pairs / settings.batch_size)
     held_out = ceil(settings.held_out_pairs / settings.batch_size)
-    # A pair that is searched on its own is run on its own.
-    searched = settings.pairs if search.kind == "per-pair" else batches
-    family = sum(budgets)
+    readings = len(edge_settings(max_look_back))
 
-    def of_schedules(stage: str, count: int, steps: int, on: int) -> StageCost:
-        return StageCost(stage, count * on, steps * on)
+    def tried(stage: str, count: int, at: Sequence[int]) -> StageCost:
+        return StageCost(stage, count * len(at) * batches, count * sum(at) * batches)
 
-    policies = len(edge_settings(max_look_back))
-    tried = 2 * len(RHOS) + POOL_SIZE + policies
-    ends = (*budgets, settings.budget_reference)
-    evidence = sorted({*budgets, settings.budget_reference})
-    trials = search.search_trials
-    stages = [
-        of_schedules(RECORDING, 1, settings.num_inference_steps, batches),
-        of_schedules(
-            "tuning the graph policy", policies * len(budgets), policies * family, batches
-        ),
-        of_schedules("searching the anchor", 1 + trials, (1 + trials) * anchor, searched),
+    def searched(name: str, budget: int) -> list[StageCost]:
+        # A pair that is searched on its own is run on its own.
+        alone = search.kind == "per-pair"
+        runs = (1 + search.all_trials) * (settings.pairs if alone else batches)
+        pool = tried(stages.pooling(name), 2 + BEST_OF_EACH_PAIR * settings.pairs, [budget])
+        return [StageCost(stages.searching(name), runs, runs * budget), *([pool] if alone else [])]
+
+    waypoints = [
+        stage
+        for budget in others
+        for stage in (
+            tried(stages.predicting(stages.waypoint(budget)), len(RHOS), [budget]),
+            *searched(stages.waypoint(budget), budget),
+        )
     ]
-    if search.kind == "per-pair":
-        pool = 2 + BEST_OF_EACH_PAIR * settings.pairs
-        stages.append(of_schedules("pooling what the pairs found", pool, pool * anchor, batches))
+    evidence = sorted({*budgets, *predicted, largest})
+    measured = settings.num_inference_steps + len(EVIDENCE_OF) * sum(evidence)
     return (
-        *stages,
-        of_schedules(
-            "choosing anchor, reference, rho", tried * len(ends), tried * sum(ends), batches
-        ),
-        of_schedules(
-            "improving what is predicted",
-            search.family_trials * len(budgets),
-            search.family_trials * family,
-            batches,
-        ),
-        of_schedules(
-            "the anchor's look-backs",
-            search.look_back_trials,
-            search.look_back_trials * anchor,
-            batches,
-        ),
-        of_schedules(
-            "evidence on held-out pairs",
-            1 + len(EVIDENCE_OF) * len(evidence),
-            settings.num_inference_steps + len(EVIDENCE_OF) * sum(evidence),
-            held_out,
+        StageCost(stages.RECORDING, batches, settings.num_inference_steps * batches),
+        tried(stages.TUNING, readings, budgets),
+        tried(stages.REFERENCE, readings, [largest]),
+        *searched(stages.ANCHOR, smallest),
+        *waypoints,
+        tried(stages.RHO, len(RHOS), predicted),
+        StageCost(
+            stages.EVIDENCE,
+            (1 + len(EVIDENCE_OF) * len(evidence)) * held_out,
+            measured * held_out,
         ),
     )
 
@@ -157,6 +142,6 @@ class Estimate:
 
     def seconds(self, stage: StageCost) -> float:
         """On one worker."""
-        if stage.stage == RECORDING:
+        if stage.stage == stages.RECORDING:
             return self.measured.record_seconds * stage.runs
         return self.measured.step_seconds * stage.steps + self.measured.run_seconds * stage.runs

@@ -113,7 +113,7 @@ class ShownSchedule:
     """A schedule as figures show it.
 
     Attributes:
-        role: "anchor", "predicted" or "reference".
+        role: "anchor", "waypoint", "predicted" or "reference".
         schedule: the schedule.
         colour: its colour, darker for smaller budgets.
     """
@@ -129,7 +129,7 @@ class ShownSchedule:
 
 
 def shown_schedules(document: PolicyDocument, edges: EdgeTable) -> list[ShownSchedule]:
-    """The anchor, the predictions for the evidence's budgets up to the reference's, the reference.
+    """The schedules of the evidence's budgets from the anchor's up to the reference's.
 
     By budget, the smallest first.
     """
@@ -142,7 +142,8 @@ def shown_schedules(document: PolicyDocument, edges: EdgeTable) -> list[ShownSch
     budgets = [anchor, *measured, reference]
     # The map's yellow end is too light for lines on white.
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets)))
-    roles = {anchor: "anchor", reference: "reference"}
+    waypoints = dict.fromkeys((each.budget for each in policy.waypoints), "waypoint")
+    roles = {anchor: "anchor", **waypoints, reference: "reference"}
     return [
         ShownSchedule(roles.get(budget, "predicted"), policy.schedule(budget), tuple(colour))
         for budget, colour in zip(budgets, colours.tolist(), strict=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TrialJournal:
-    """Every trial of a calibration's searches, one study per round.
+    """Every trial of a calibration's searches, one study per climb and per round.
 
     Args:
         path: the journal's file, made when it is not there. A last line cut off by a kill is
@@ -75,7 +75,7 @@ class TrialJournal:
 
 
 class JournalStudy:
-    """The trials of one round.
+    """The trials of one climb or round.
 
     Args:
         journal: the journal it is in.

@@ -87,21 +87,21 @@ class Measurements:
         settings: CalibrationSettings,
         share: Share | None = None,
     ) -> None:
-        self._workspace = workspace
+        self.workspace = workspace
         self._pool = pool
-        self._settings = settings
+        self.settings = settings
         self._share = share or Share()
         self._spent: dict[Unit, tuple[int, float]] = {}
 
     @property
     def calibration_batches(self) -> tuple[Batch, ...]:
         """All calibration pairs."""
-        return batches_of("calibration", self._settings.pairs, self._settings.batch_size)
+        return batches_of("calibration", self.settings.pairs, self.settings.batch_size)
 
     @property
     def held_out_batches(self) -> tuple[Batch, ...]:
         """All held-out pairs."""
-        return batches_of("held-out", self._settings.held_out_pairs, self._settings.batch_size)
+        return batches_of("held-out", self.settings.held_out_pairs, self.settings.batch_size)
 
     @property
     def evaluations(self) -> int:
@@ -227,8 +227,8 @@ class Measurements:
         """What is known of the units, and then what this process measures of them itself."""
         own = []
         for unit in units:
-            owned = self._share.owns(unit, self._settings.batch_size)
-            measured = self._workspace.get(unit)
+            owned = self._share.owns(unit, self.settings.batch_size)
+            measured = self.workspace.get(unit)
             if measured is not None and not (owned and self._is_half_kept(unit)):
                 yield self._note(unit, measured)
                 on_unit()
@@ -236,14 +236,14 @@ class Measurements:
                 own.append(unit)
         asked = set(own)
         for unit, measured in self._pool.measure(own, self.reference):
-            self._workspace.put(unit, measured)
+            self.workspace.put(unit, measured)
             yield self._note(unit, measured)
             if unit in asked:
                 on_unit()
 
     def _is_half_kept(self, unit: Unit) -> bool:
         """A recording whose outputs are gone: its file was damaged, and was deleted."""
-        return isinstance(unit, Record) and self._workspace.get(Reference(unit.batch)) is None
+        return isinstance(unit, Record) and self.workspace.get(Reference(unit.batch)) is None
 
     def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
         self._spent[unit] = measured.transformer_calls, measured.seconds
@@ -251,10 +251,10 @@ class Measurements:
 
     def reference(self, batch: Batch) -> Mapping[str, NDArray[Any]]:
         """The full runs' outputs of a batch, or of the part of one that it is."""
-        size = self._settings.batch_size
+        size = self.settings.batch_size
         batches = {"calibration": self.calibration_batches, "held-out": self.held_out_batches}
         whole = batches[batch.pair_set][batch.start // size]
-        measured = self._workspace.get(Reference(whole))
+        measured = self.workspace.get(Reference(whole))
         assert measured is not None, f"{whole} is compared before it is recorded"
         rows = slice(batch.start - whole.start, batch.stop - whole.start)
         return {name: array[rows] for name, array in measured.arrays.items()}
@@ -262,7 +262,7 @@ class Measurements:
     def _wait_for(self, units: Sequence[Unit]) -> None:
         """Returns when one of them has been measured elsewhere, or there is none."""
         deadline = time.monotonic() + self._share.wait
-        while units and not any(self._workspace.get(unit) is not None for unit in units):
+        while units and not any(self.workspace.get(unit) is not None for unit in units):
             if time.monotonic() >= deadline:
                 raise UnfinishedError(
                     f"shard {self._share.number} of {self._share.count} has done its part of this "

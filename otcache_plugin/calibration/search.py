@@ -1,12 +1,13 @@
-"""Stage 2: the anchor search, black-box minimisation of the end-to-end loss in gap space.
+"""Stage 2: the search for a schedule, black-box minimisation of the end-to-end loss.
 
 Optuna's CMA-ES moves the gaps of a warm start (OTCache, arXiv 2606.31026, Sec. 3.3, Eq. 6 and 7)
 and P_sum turns them back into a schedule. A wide search of all gaps stops far from the optimum on a
-landscape this bumpy, a narrow one never leaves the warm start. So the trials are split into rounds:
-the first stretches the curve of the warm start in a few parts, the others move every gap, each a
-fresh CMA-ES around the best schedule so far with half the range of the last. After each round the
-best schedule's look-backs are searched, and the next round's candidates inherit them: what is best
-under the table's look-backs is not the best.
+landscape this bumpy, a narrow one never leaves the warm start, and neither sees that moving one
+step by one is often all it takes. So two kinds of search take turns. A climb tries every single
+step and look-back, one after the other, until nothing improves. A round of CMA-ES then leads out of
+where that got stuck: the first stretches the curve of the best schedule so far in a few parts, the
+second moves every gap by a little. Candidates inherit the look-backs of the best schedule: what is
+best under the table's look-backs is not the best.
 
 A search measures nothing itself. It is a generator that yields what it wants measured and is sent
 the losses, so that several can go on side by side and a replayed one takes no time.
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -33,17 +35,18 @@ from scipy.interpolate import PchipInterpolator
 from otcache_plugin.calibration.pooling import pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
     from otcache_plugin.calibration.journal import JournalStudy, TrialJournal
-    from otcache_plugin.calibration.settings import AnchorSettings
+    from otcache_plugin.calibration.settings import SearchSettings
     from otcache_plugin.calibration.units import Batch
 
-State = TypeVar("State", bound="Hashable")
+SHIFTS = (-2, -1, 1, 2)
+"""Steps by which a climb moves a computed step."""
 
 SMALLEST_GAP = 0.1
 """Where a part is held before rounding, so that no order of steps is ever reversed."""
@@ -74,27 +77,26 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class AnchorSearch:
+class ScheduleSearch:
     """What a search found.
 
     Attributes:
         warm_start: the schedule it began with.
         complete: every candidate that was run on all pairs, in order.
-        best_losses: the best loss so far, first the warm start's, then after each trial for the
-            steps and each round for the look-backs.
+        best_losses: the best loss so far, first the warm start's, then after each trial.
     """
 
     warm_start: Trial
     complete: tuple[Trial, ...]
     best_losses: tuple[float, ...]
 
-    def with_trial(self, trial: Trial | None) -> AnchorSearch:
+    def with_trial(self, trial: Trial | None) -> ScheduleSearch:
         """The search after one more trial, None for one that was not run on all pairs."""
         best = self.best_losses[-1]
         if trial is None:
             return replace(self, best_losses=(*self.best_losses, best))
         losses = (*self.best_losses, min(best, trial.loss))
-        return AnchorSearch(self.warm_start, (*self.complete, trial), losses)
+        return ScheduleSearch(self.warm_start, (*self.complete, trial), losses)
 
     def best(self, count: int) -> list[Trial]:
         """The best candidates of distinct steps, best first, none worse than the warm start."""
@@ -114,16 +116,16 @@ def losses_on(
     return [np.concatenate([given[schedule, batch] for batch in batches]) for schedule in schedules]
 
 
-def search_anchor(
+def search_schedule(
     warm_start: Schedule,
     panel: Panel,
     max_look_back: int,
-    settings: AnchorSettings,
+    settings: SearchSettings,
     seed: int,
     journal: TrialJournal,
     name: str,
     on_trial: Callable[[], None] = lambda: None,
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], ScheduleSearch]:
     """Searches the schedules of the warm start's budget for the lowest loss.
 
     Args:
@@ -139,36 +141,81 @@ def search_anchor(
     Returns:
         The search with every complete trial.
     """
-    (baseline,) = yield from losses_on([warm_start], panel.batches)
-    first = Trial(warm_start, pooled(baseline))
-    search = AnchorSearch(first, (), (first.loss,))
-    # With two steps both ends are fixed: there is nothing to search.
+    search = yield from begin(warm_start, panel)
+    coordinates = all_coordinates(warm_start, max_look_back)
+    # With two steps both ends are fixed: only their look-back is left to search.
     rounds = settings.rounds if warm_start.budget > 2 else ()
-    for number, (parts, half_width) in enumerate(rounds):
-        centre = search.best(1)[0].schedule
-        (values,) = yield from losses_on([centre], panel.batches)
-        around = _Round(centre, parts, half_width, panel, baseline, settings.patience)
-        study = _study(len(around.space), values - baseline, seed + number, settings)
-        trials = settings.round_trials[number]
-        kept = journal.study(f"{name}, steps {number + 1}")
-        search = yield from _search_steps(search, around, study, trials, kept, on_trial)
-        kept = journal.study(f"{name}, look-backs {number + 1}")
-        search = yield from _search_look_backs(
-            search, panel, max_look_back, settings.look_back_trials, kept, on_trial
-        )
+    for number in range(len(rounds) + 1):
+        if number:
+            search = yield from search_round(
+                search,
+                *rounds[number - 1],
+                panel,
+                settings,
+                settings.round_trials[number - 1],
+                seed + number,
+                journal.study(f"{name}, round {number}"),
+                on_trial,
+            )
+        kept = journal.study(f"{name}, climb {number + 1}")
+        search = yield from climb(search, coordinates, panel, settings.climb_trials, kept, on_trial)
     return search
 
 
-@dataclass(frozen=True, eq=False)
+def begin(
+    warm_start: Schedule, panel: Panel
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], ScheduleSearch]:
+    """A search that has tried nothing but its warm start."""
+    (losses,) = yield from losses_on([warm_start], panel.batches)
+    first = Trial(warm_start, pooled(losses))
+    return ScheduleSearch(first, (), (first.loss,))
+
+
+def search_round(
+    search: ScheduleSearch,
+    parts: int,
+    half_width: float,
+    panel: Panel,
+    settings: SearchSettings,
+    trials: int,
+    seed: int,
+    kept: JournalStudy,
+    on_trial: Callable[[], None] = lambda: None,
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], ScheduleSearch]:
+    """One round of CMA-ES around the best schedule so far, generation by generation."""
+    centre = search.best(1)[0].schedule
+    values, baseline = yield from losses_on([centre, search.warm_start.schedule], panel.batches)
+    around = _Round(centre, parts, half_width)
+    space = around.space
+    study = _study(len(space), values - baseline, seed, settings)
+    kept.keep(study.get_trials(deepcopy=False)[0])
+    stale = 0
+    while trials > 0 and stale < settings.patience:
+        generation = [study.ask(space) for _ in range(min(_population(len(space)), trials))]
+        trials -= len(generation)
+        candidates = [
+            around.schedule(np.array([trial.params[gap] for gap in space])) for trial in generation
+        ]
+        judged = yield from _judge(generation, candidates, panel, baseline)
+        for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
+            trial.set_user_attr("computed_steps", schedule.computed_steps)
+            study.tell(trial, pooled(losses - baseline[: len(losses)]))
+            kept.keep(study.get_trials(deepcopy=False)[trial.number])
+            complete = len(losses) == len(baseline)
+            found = search.with_trial(Trial(schedule, pooled(losses)) if complete else None)
+            stale = 0 if found.best_losses[-1] < search.best_losses[-1] else stale + 1
+            search = found
+            on_trial()
+    return search
+
+
+@dataclass(frozen=True)
 class _Round:
-    """What the candidates of one round are made from and compared with."""
+    """What the candidates of one round are made from."""
 
     centre: Schedule
     parts: int
     half_width: float
-    panel: Panel
-    baseline: NDArray[np.float64]
-    patience: int
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
@@ -189,62 +236,6 @@ class _Round:
         new = project_sum(PchipInterpolator(ends, moved)(steps))
         midpoints = [(start + end) / 2 for start, end in pairwise(new)]
         return Schedule(new, total, inherited_look_backs(new, self.centre, midpoints))
-
-
-def _search_steps(
-    search: AnchorSearch,
-    around: _Round,
-    study: optuna.Study,
-    trials: int,
-    kept: JournalStudy,
-    on_trial: Callable[[], None],
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
-    """One round of CMA-ES, generation by generation."""
-    kept.keep(study.get_trials(deepcopy=False)[0])
-    space = around.space
-    stale = 0
-    while trials > 0 and stale < around.patience:
-        generation = [study.ask(space) for _ in range(min(_population(len(space)), trials))]
-        trials -= len(generation)
-        candidates = [
-            around.schedule(np.array([trial.params[gap] for gap in space])) for trial in generation
-        ]
-        judged = yield from _judge(generation, candidates, around.panel, around.baseline)
-        for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
-            trial.set_user_attr("computed_steps", schedule.computed_steps)
-            study.tell(trial, pooled(losses - around.baseline[: len(losses)]))
-            kept.keep(study.get_trials(deepcopy=False)[trial.number])
-            complete = len(losses) == len(around.baseline)
-            found = search.with_trial(Trial(schedule, pooled(losses)) if complete else None)
-            stale = 0 if found.best_losses[-1] < search.best_losses[-1] else stale + 1
-            search = found
-            on_trial()
-    return search
-
-
-def _search_look_backs(
-    search: AnchorSearch,
-    panel: Panel,
-    max_look_back: int,
-    trials: int,
-    kept: JournalStudy,
-    on_trial: Callable[[], None],
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], AnchorSearch]:
-    """The search with better look-backs of its best candidate."""
-    best = search.best(1)[0]
-    look_backs = yield from descend(
-        best.schedule.look_backs,
-        look_back_coordinates(len(best.schedule.look_backs), max_look_back),
-        lambda candidate: [best.schedule.with_look_backs(candidate)],
-        panel,
-        best.loss,
-        trials,
-        kept,
-        on_trial,
-    )
-    schedule = best.schedule.with_look_backs(look_backs)
-    (losses,) = yield from losses_on([schedule], panel.batches)
-    return search.with_trial(Trial(schedule, pooled(losses)))
 
 
 def _judge(
@@ -281,116 +272,110 @@ def _report(trial: optuna.Trial, differences: NDArray[np.float64], first_pair: i
         trial.report(difference, pair)
 
 
-def descend(
-    start: State,
-    coordinates: Sequence[Callable[[State], list[State]]],
-    family: Callable[[State], Sequence[Schedule]],
+def climb(
+    search: ScheduleSearch,
+    coordinates: Sequence[Callable[[Schedule], list[Schedule]]],
     panel: Panel,
-    limit: float,
     trials: int,
-    study: JournalStudy,
+    kept: JournalStudy,
     on_trial: Callable[[], None] = lambda: None,
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], State]:
-    """Improves a state along one coordinate after the other, until none improves it.
+) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], ScheduleSearch]:
+    """Improves the best schedule in one coordinate after the other, until none improves it.
 
     Candidates are tried on the first batches, and those that are ahead there on all.
 
     Args:
-        start: the state to begin with.
-        coordinates: each gives the states that differ from one in it.
-        family: the schedules that a state stands for; their mean loss over all is minimised.
+        search: what was found so far.
+        coordinates: each gives the schedules that differ from one in it.
         panel: the pairs to judge on.
-        limit: largest loss of the family's first schedule that is accepted.
         trials: candidates altogether.
-        study: where they are kept.
+        kept: where they are kept.
         on_trial: called after every trial.
 
     Returns:
-        The state, no worse than the first.
+        The search with every candidate that was run on all pairs.
     """
-    best = start
-    (best_losses,) = yield from _family_losses([best], family, panel.batches)
+    best = search.best(1)[0].schedule
+    (best_losses,) = yield from losses_on([best], panel.batches)
     number, unchanged, tried = 0, 0, 0
     while unchanged < len(coordinates) and tried < trials:
-        others = [
+        others = coordinates[number % len(coordinates)](best)[: trials - tried]
+        first = yield from losses_on(others, panel.batches[: panel.first])
+        ahead = [
             other
-            for other in coordinates[number % len(coordinates)](best)
-            if list(family(other)) != list(family(best))
-        ][: trials - tried]
-        ahead = yield from _ahead(others, best_losses, family, panel)
-        judged = yield from _family_losses(ahead, family, panel.batches)
-        losses = dict(zip(ahead, judged, strict=True))
+            for other, losses in zip(others, first, strict=True)
+            if pooled(losses) < pooled(best_losses[: len(losses)])
+        ]
+        complete = yield from losses_on(ahead, panel.batches)
+        judged = dict(zip(ahead, complete, strict=True))
         for other in others:
-            study.keep(_descent_trial(other, losses.get(other)))
+            trial = Trial(other, pooled(judged[other])) if other in judged else None
+            search = search.with_trial(trial)
+            kept.keep(_climbing_trial(other, trial))
             on_trial()
         tried, unchanged, number = tried + len(others), unchanged + 1, number + 1
-        better = {
-            other: values
-            for other, values in losses.items()
-            if pooled(values) < pooled(best_losses) and pooled(values[0]) <= limit
-        }
-        if better:
-            best = min(better, key=lambda other: pooled(better[other]))
-            best_losses, unchanged = better[best], 1
-    return best
+        better = min(judged, key=lambda other: pooled(judged[other]), default=best)
+        if better in judged and pooled(judged[better]) < pooled(best_losses):
+            best, best_losses, unchanged = better, judged[better], 0
+    return search
 
 
-def _ahead(
-    candidates: Sequence[State],
-    best: NDArray[np.float64],
-    family: Callable[[State], Sequence[Schedule]],
-    panel: Panel,
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[State]]:
-    """The candidates with a lower mean loss than the best on the first batches."""
-    losses = yield from _family_losses(candidates, family, panel.batches[: panel.first])
-    return [
-        candidate
-        for candidate, values in zip(candidates, losses, strict=True)
-        if pooled(values) < pooled(best[:, : values.shape[1]])
-    ]
-
-
-def _family_losses(
-    states: Sequence[State],
-    family: Callable[[State], Sequence[Schedule]],
-    batches: Sequence[Batch],
-) -> Generator[list[Request], Mapping[Request, NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """Each state's losses, a row per schedule and a column per pair."""
-    families = [family(state) for state in states]
-    flat = yield from losses_on([schedule for each in families for schedule in each], batches)
-    rows = iter(flat)
-    return [np.stack([next(rows) for _ in each]) for each in families]
-
-
-def _descent_trial(state: State, losses: NDArray[np.float64] | None) -> FrozenTrial:
+def _climbing_trial(schedule: Schedule, trial: Trial | None) -> FrozenTrial:
     return create_trial(
-        state=TrialState.PRUNED if losses is None else TrialState.COMPLETE,
-        value=None if losses is None else pooled(losses),
-        user_attrs={"state": repr(state)},
+        state=TrialState.PRUNED if trial is None else TrialState.COMPLETE,
+        value=None if trial is None else trial.loss,
+        user_attrs={"state": repr((schedule.computed_steps, schedule.look_backs))},
     )
 
 
+def all_coordinates(
+    schedule: Schedule, max_look_back: int
+) -> list[Callable[[Schedule], list[Schedule]]]:
+    """Every inner step, then every look-back, of schedules of this one's budget."""
+    segments = schedule.budget - 1
+    return [
+        *(partial(_moved, index) for index in range(1, segments)),
+        *look_back_coordinates(schedule, max_look_back),
+    ]
+
+
 def look_back_coordinates(
-    segments: int, max_look_back: int
-) -> list[Callable[[tuple[int, ...]], list[tuple[int, ...]]]]:
-    """Every look-back of a schedule.
+    schedule: Schedule, max_look_back: int
+) -> list[Callable[[Schedule], list[Schedule]]]:
+    """Every look-back of schedules of this one's budget.
 
     The edge table knows the best one of a segment when every step before it was computed. At a
     small budget most were not, so what it says is only where to begin.
     """
+    return [
+        partial(_looking_back, segment, max_look_back) for segment in range(schedule.budget - 1)
+    ]
 
-    def others_of(segment: int) -> Callable[[tuple[int, ...]], list[tuple[int, ...]]]:
-        return lambda look_backs: [
-            (*look_backs[:segment], look_back, *look_backs[segment + 1 :])
-            for look_back in range(1, max_look_back + 1)
-            if look_back != look_backs[segment]
-        ]
 
-    return list(map(others_of, range(segments)))
+def _moved(index: int, schedule: Schedule) -> list[Schedule]:
+    """The schedules whose step of that index lies elsewhere between its neighbours."""
+    steps, total = schedule.computed_steps, schedule.num_inference_steps
+    return [
+        Schedule((*steps[:index], place, *steps[index + 1 :]), total, schedule.look_backs)
+        for shift in SHIFTS
+        if steps[index - 1] < (place := steps[index] + shift) < steps[index + 1]
+    ]
+
+
+def _looking_back(segment: int, max_look_back: int, schedule: Schedule) -> list[Schedule]:
+    """The schedules with another look-back in that segment, none where no step is cached."""
+    if schedule.gaps[segment] == 1:
+        return []
+    own = schedule.look_backs
+    return [
+        schedule.with_look_backs((*own[:segment], look_back, *own[segment + 1 :]))
+        for look_back in range(1, max_look_back + 1)
+        if look_back != own[segment]
+    ]
 
 
 def _study(
-    dimensions: int, differences: NDArray[np.float64], seed: int, settings: AnchorSettings
+    dimensions: int, differences: NDArray[np.float64], seed: int, settings: SearchSettings
 ) -> optuna.Study:
     """A study that begins with its centre, whose differences to the warm start are known."""
     with warnings.catch_warnings():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, get_args
 
 from otcache_policies import BudgetError
 
@@ -12,19 +13,21 @@ from otcache_plugin.errors import ArgumentError
 EVERY_GAP = 10_000
 """More parts than there are gaps."""
 
-MOST_TRIALS = 5_000
+MOST_TRIALS = 4_000
 
-SEARCHES = ("joint", "per-pair")
+SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
+"""Of the way from the anchor's budget to the reference's, where schedules are searched."""
+
+SearchKind = Literal["joint", "per-pair"]
 
 
 @dataclass(frozen=True)
-class AnchorSettings:
-    """How long to search for the anchor, and how far from the warm start.
+class SearchSettings:
+    """How long to search for a schedule, and how far from the warm start.
 
     Attributes:
-        trials: candidates for the steps; identical ones are evaluated once but count. A fifth as
-            many look-backs are tried after each round, and two fifths as many changes to all that
-            is predicted at the end.
+        trials: candidates of CMA-ES; identical ones are evaluated once but count. Before the first
+            round and after each, two fifths as many may be tried in a climb.
         patience: trials without improvement after which a round ends.
         rounds: of each, the parts that the best schedule so far is moved in, every gap where there
             are no more gaps, and the half-width of a part's range in steps. The trials are split
@@ -37,8 +40,8 @@ class AnchorSettings:
 
     trials: int = 200
     patience: int = 50
-    rounds: tuple[tuple[int, float], ...] = ((4, 9.0), (EVERY_GAP, 4.5), (EVERY_GAP, 2.25))
-    kind: Literal["joint", "per-pair"] = "joint"
+    rounds: tuple[tuple[int, float], ...] = ((4, 9.0), (EVERY_GAP, 2.25))
+    kind: SearchKind = "joint"
     prune_below: float = 0.05
 
     def __post_init__(self) -> None:
@@ -47,9 +50,9 @@ class AnchorSettings:
             problem = f"above {MOST_TRIALS}, and a document holds the history of no more"
             raise ArgumentError("trials", self.trials, problem, f"Use {MOST_TRIALS} or fewer")
         require_at_least(1, "patience", self.patience)
-        if self.kind not in SEARCHES:
-            problem = "no such search"
-            raise ArgumentError("search", self.kind, problem, f"Use {' or '.join(SEARCHES)}")
+        if self.kind not in (kinds := get_args(SearchKind)):
+            remedy = f"Use {' or '.join(kinds)}"
+            raise ArgumentError("search", self.kind, "no such search", remedy)
 
     @property
     def round_trials(self) -> tuple[int, ...]:
@@ -58,19 +61,14 @@ class AnchorSettings:
         return tuple(share + (number < rest) for number in range(len(self.rounds)))
 
     @property
-    def look_back_trials(self) -> int:
-        """Trials for the look-backs of one schedule."""
-        return self.trials // 5
-
-    @property
-    def search_trials(self) -> int:
-        """Trials of the whole search, for steps and look-backs."""
-        return self.trials + len(self.rounds) * self.look_back_trials
-
-    @property
-    def family_trials(self) -> int:
-        """Trials for all the schedules that an anchor predicts."""
+    def climb_trials(self) -> int:
+        """Trials of one climb."""
         return self.trials * 2 // 5
+
+    @property
+    def all_trials(self) -> int:
+        """Trials of a whole search, of its rounds and climbs."""
+        return self.trials + (len(self.rounds) + 1) * self.climb_trials
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,8 @@ class CalibrationSettings:
         num_inference_steps: T.
         budget_reference: budget of the reference.
         budget_anchor: budget of the anchor.
+        waypoints: budgets between the two whose schedules are searched as well, increasing; None
+            for three, denser at the anchor's end: 10, 12 and 15 for 8 and 20.
         default_budget: of a run that asks for none; None for 15 of 50, scaled to T.
         metric: end-to-end metric that everything is tuned on.
         pairs: calibration pairs.
@@ -88,12 +88,13 @@ class CalibrationSettings:
         seed: of the pairs and the search.
         batch_size: pairs per pipeline call; rounding depends on it, so results do.
         threads: of each worker on a CPU; likewise.
-        anchor: the search.
+        search: how schedules are searched.
     """
 
     num_inference_steps: int = 50
     budget_reference: int = 20
     budget_anchor: int = 8
+    waypoints: tuple[int, ...] | None = None
     default_budget: int | None = None
     metric: str = "psnr"
     pairs: int = 96
@@ -101,7 +102,7 @@ class CalibrationSettings:
     seed: int = 0
     batch_size: int = 16
     threads: int = 1
-    anchor: AnchorSettings = field(default_factory=AnchorSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
     def __post_init__(self) -> None:
         steps, reference, anchor = (
@@ -116,6 +117,7 @@ class CalibrationSettings:
         if not 2 <= anchor < reference:
             problem = f"not from 2 to below the reference's {reference}"
             raise BudgetError("budget_anchor", anchor, problem, remedy)
+        self._check_waypoints()
         default = self.default_budget
         if default is not None and not anchor <= default <= steps:
             problem = "below the anchor's budget or above the number of steps"
@@ -128,6 +130,30 @@ class CalibrationSettings:
             ("seed", 0),
         ):
             require_at_least(smallest, name, getattr(self, name))
+
+    def _check_waypoints(self) -> None:
+        if self.waypoints is None:
+            return
+        budgets = (self.budget_anchor, *self.waypoints, self.budget_reference)
+        if any(budget >= following for budget, following in pairwise(budgets)):
+            problem = f"not increasing between {self.budget_anchor} and {self.budget_reference}"
+            remedy = "Give budgets between the anchor's and the reference's, or none"
+            raise ArgumentError("waypoints", self.waypoints, problem, remedy)
+
+    @property
+    def searched_budgets(self) -> tuple[int, ...]:
+        """The anchor's and the waypoints'."""
+        if self.waypoints is not None:
+            return (self.budget_anchor, *self.waypoints)
+        width = self.budget_reference - self.budget_anchor
+        budgets = {self.budget_anchor + round(width * share) for share in SHARES}
+        return tuple(sorted(budgets - {self.budget_reference}))
+
+    @property
+    def predicted_budgets(self) -> tuple[int, ...]:
+        """In the middle between neighbouring calibrated ones, where there is room."""
+        neighbours = pairwise((*self.searched_budgets, self.budget_reference))
+        return tuple((low + high) // 2 for low, high in neighbours if high - low > 1)
 
 
 def require_at_least(smallest: int, field: str, value: int) -> None:

@@ -9,7 +9,7 @@ from otcache_plugin.calibration.calibrate import CalibrationResult, calibrate
 from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import NoPool
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.worker import ModelFacts
 from otcache_plugin.calibration.workspace import (
     MANIFEST_FILE,
@@ -83,11 +83,17 @@ def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
             "with the version of otcache-plugin that wrote it."
         ) from None
     with Workspace(work_folder(output), first, found) as workspace:
-        measurements = Measurements(workspace, NoPool(absent), settings)
-        return calibrate(facts, settings, workspace, measurements, progress)
+        return calibrate(facts, Measurements(workspace, NoPool(absent), settings), progress)
 
 
 def _settings(stored: dict[str, object]) -> CalibrationSettings:
-    anchor = dict(stored["anchor"])  # type: ignore[call-overload]
-    anchor["rounds"] = tuple(map(tuple, anchor["rounds"]))
-    return CalibrationSettings(**{**stored, "anchor": AnchorSettings(**anchor)})  # type: ignore[arg-type]
+    search = dict(stored["search"])  # type: ignore[call-overload]
+    search["rounds"] = tuple(map(tuple, search["rounds"]))
+    waypoints = stored["waypoints"]
+    return CalibrationSettings(
+        **{  # type: ignore[arg-type]
+            **stored,
+            "waypoints": None if waypoints is None else tuple(waypoints),  # type: ignore[arg-type]
+            "search": SearchSettings(**search),
+        }
+    )

@@ -134,7 +134,7 @@ class Worker:
             *batches_of("calibration", settings.pairs, settings.batch_size),
             *batches_of("held-out", settings.held_out_pairs, settings.batch_size),
         ]
-        if settings.anchor.kind == "per-pair":
+        if settings.search.kind == "per-pair":
             batches += batches_of("calibration", settings.pairs, 1)
         return [[pair.prompt for pair in self._pairs_of(batch)] for batch in batches]
 

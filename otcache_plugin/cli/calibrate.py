@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import AbstractContextManager, ExitStack, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
 
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, silence_loading
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
     from otcache_plugin.calibration.calibrate import CalibrationResult
+    from otcache_plugin.calibration.settings import SearchKind
     from otcache_plugin.models.source import ModelSource
 
 THIS_MACHINE = "local"
@@ -59,8 +60,11 @@ def calibrate(
     steps: Annotated[int, typer.Option(help="Inference steps, T.")] = 50,
     budget_reference: Annotated[int, typer.Option(help="Budget of the reference.")] = 20,
     budget_anchor: Annotated[int, typer.Option(help="Budget of the anchor.")] = 8,
+    waypoints: Annotated[
+        str | None, typer.Option(help="Budgets searched between: 10,12,15 for 8 and 20; or none.")
+    ] = None,
     search: Annotated[str, typer.Option(help="joint or per-pair.")] = "joint",
-    trials: Annotated[int, typer.Option(help="Candidates of the anchor search.")] = 200,
+    trials: Annotated[int, typer.Option(help="CMA-ES candidates of each search.")] = 200,
     patience: Annotated[int, typer.Option(help="Trials without improvement.")] = 50,
     metric: Annotated[
         str | None, typer.Option(help="What is minimised: lpips; psnr for the small models.")
@@ -110,13 +114,15 @@ def calibrate(
         num_inference_steps=steps,
         budget_reference=budget_reference,
         budget_anchor=budget_anchor,
+        waypoints=_budgets(waypoints),
         metric=usual.metric if metric is None else metric,
         pairs=usual.pairs if pairs is None else pairs,
         held_out_pairs=usual.held_out_pairs if held_out_pairs is None else held_out_pairs,
         seed=seed,
         batch_size=usual.batch_size if batch_size is None else batch_size,
         threads=cpus_per_worker,
-        anchor=AnchorSettings(trials=trials, patience=patience, kind=_search(search)),
+        # Any other kind is refused there.
+        search=SearchSettings(trials=trials, patience=patience, kind=cast("SearchKind", search)),
     )
 
     from otcache_plugin.evaluation.metrics import metric_named
@@ -157,10 +163,15 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _search(name: str) -> Literal["joint", "per-pair"]:
-    if name == "joint" or name == "per-pair":
-        return name  # type: ignore[return-value]
-    raise ArgumentError("--search", name, "no such search", "Use joint or per-pair")
+def _budgets(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    if not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", text):
+        remedy = "Pass such as --waypoints 10,12,15, or --waypoints none"
+        raise ArgumentError("--waypoints", text, "not budgets with commas between", remedy)
+    return tuple(map(int, text.split(",")))
 
 
 def _run(
@@ -183,17 +194,13 @@ def _run(
     folder = work_folder(output) if shard is None else shard_folder(output, *shard)
     siblings = [] if shard is None else sibling_folders(output, *shard)
     share = Share() if shard is None else Share(*shard, wait)
-    with ExitStack() as stack:
-        pool = (
-            LocalPool(source.load, settings, folder / SCRATCH_FOLDER)
-            if ray is None
-            else RayPool(source.load, settings, ray, scratch=folder / SCRATCH_FOLDER)
-        )
-        stack.enter_context(pool)
-        manifest = manifest_of(pool.facts, settings)
-        workspace = stack.enter_context(Workspace(folder, manifest, siblings))
-        measurements = Measurements(workspace, pool, settings, share)
-        return run(pool.facts, settings, workspace, measurements, progress)
+    pool = (
+        LocalPool(source.load, settings, folder / SCRATCH_FOLDER)
+        if ray is None
+        else RayPool(source.load, settings, ray, scratch=folder / SCRATCH_FOLDER)
+    )
+    with pool, Workspace(folder, manifest_of(pool.facts, settings), siblings) as workspace:
+        return run(pool.facts, Measurements(workspace, pool, settings, share), progress)
 
 
 def _data_alone_on_stdout() -> AbstractContextManager[object]:

@@ -2,26 +2,33 @@
 
 A policy turns a budget into a schedule: `OTCachePolicy` predicts it between two calibrated
 schedules, `MeanCachePolicy` finds it as a shortest path, `UniformPolicy` spaces it evenly. Only
-numpy and scipy are needed. `otcache_policies.testing` is the conformance suite for policies.
+numpy and scipy are needed, and each name is loaded when it is first used: whoever only wants the
+errors waits for neither. `otcache_policies.testing` is the conformance suite for policies.
 """
 
-from .edges import EdgeSettings, EdgeTable
-from .errors import BudgetError, EdgeTableError, FieldError, OTCacheError, ScheduleError
-from .meancache import MeanCachePolicy
-from .otcache import OTCachePolicy
-from .policy import Budgets, Policy, budget_for_speedup
-from .schedule import Schedule, Segment
-from .shortest_path import budgeted_shortest_path
-from .transport import (
-    geodesic_weights,
-    lift,
-    predict,
-    project_sum,
-    realise,
-    transfer,
-    wasserstein_barycentre,
-)
-from .uniform import UniformPolicy
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .edges import EdgeSettings, EdgeTable
+    from .errors import BudgetError, EdgeTableError, FieldError, OTCacheError, ScheduleError
+    from .meancache import MeanCachePolicy
+    from .otcache import OTCachePolicy
+    from .policy import Budgets, Policy, budget_for_speedup
+    from .schedule import Schedule, Segment
+    from .shortest_path import budgeted_shortest_path
+    from .transport import (
+        geodesic_weights,
+        lift,
+        predict,
+        project_sum,
+        realise,
+        transfer,
+        wasserstein_barycentre,
+    )
+    from .uniform import UniformPolicy
 
 __all__ = [
     "BudgetError",
@@ -48,3 +55,38 @@ __all__ = [
     "transfer",
     "wasserstein_barycentre",
 ]
+
+_MODULES = {
+    "edges": ("EdgeSettings", "EdgeTable"),
+    "errors": ("BudgetError", "EdgeTableError", "FieldError", "OTCacheError", "ScheduleError"),
+    "meancache": ("MeanCachePolicy",),
+    "otcache": ("OTCachePolicy",),
+    "policy": ("Budgets", "Policy", "budget_for_speedup"),
+    "schedule": ("Schedule", "Segment"),
+    "shortest_path": ("budgeted_shortest_path",),
+    "transport": (
+        "geodesic_weights",
+        "lift",
+        "predict",
+        "project_sum",
+        "realise",
+        "transfer",
+        "wasserstein_barycentre",
+    ),
+    "uniform": ("UniformPolicy",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,19 +1,20 @@
-"""The OTCache policy: schedules for any budget, predicted from two calibrated ones.
+"""The OTCache policy: schedules for any budget, predicted from a few calibrated ones.
 
 A searched anchor at an extreme budget and a graph policy's reference at a conservative one span a
 Wasserstein geodesic (arXiv 2606.31026, section 3.3); every budget between them is a point on it.
+Schedules that were calibrated at budgets in between are waypoints: the path leads through them,
+from each to the next on the geodesic of the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
 from ._validation import as_positive
 from .edges import EdgeSettings, EdgeTable
-from .errors import EdgeTableError, FieldError
+from .errors import EdgeTableError, FieldError, ScheduleError
 from .meancache import MeanCachePolicy
 from .policy import Budgets
 from .schedule import Schedule
@@ -26,11 +27,11 @@ __all__ = ["OTCachePolicy"]
 class OTCachePolicy:
     """Optimal-transport prediction between an anchor and a reference.
 
-    At the anchor's and the reference's budget the calibrated schedule itself is returned. Between
-    them the steps are predicted; each segment's look-back is, where look-backs were calibrated,
-    that of the anchor's segment in which its midpoint lies, else the best of the edge table or,
-    without a table, that of the nearer calibrated schedule's segment. With
-    a table the policy goes on above the reference's budget as MeanCache: there segments are short
+    At a calibrated schedule's budget that very schedule is returned. Between two of them the steps
+    are predicted, and each segment looks back as far as the segment of the smaller schedule in
+    which its midpoint lies: look-backs that were searched together with the steps hold for
+    neighbouring schedules too, while those of the edge table were measured on full runs. With a
+    table the policy goes on above the reference's budget as MeanCache: there segments are short
     and the additive surrogate that it minimises is reliable, which is why the reference is taken
     from it in the first place.
 
@@ -41,12 +42,11 @@ class OTCachePolicy:
             calibrated per model; 1.3 is the paper's.
         edges: Edge table of the calibration, if at hand.
         settings: How to read the table.
-        look_backs: Look-backs that predictions inherit, one per segment of the anchor; None where
-            none were calibrated.
+        waypoints: Calibrated schedules of budgets between the anchor's and the reference's, by
+            increasing budget.
 
     Raises:
-        ScheduleError: The schedules differ in steps, the anchor's budget is not the smaller, or
-            the look-backs do not fit the anchor.
+        ScheduleError: The schedules differ in steps, or their budgets do not increase.
         FieldError: rho is not finite and above 0.
         EdgeTableError: The table has another number of steps, or does not fit the settings.
     """
@@ -56,14 +56,14 @@ class OTCachePolicy:
     rho: float = 1.3
     edges: EdgeTable | None = None
     settings: EdgeSettings = field(default_factory=EdgeSettings)
-    look_backs: tuple[int, ...] | None = None
+    waypoints: tuple[Schedule, ...] = ()
 
     name: ClassVar[str] = "otcache"
 
     def __post_init__(self) -> None:
         require_endpoints(self.anchor, self.reference)
-        if self.look_backs is not None:
-            object.__setattr__(self, "look_backs", self._profile(self.look_backs).look_backs)
+        object.__setattr__(self, "waypoints", tuple(self.waypoints))
+        self._check_waypoints()
         rho = as_positive("rho", self.rho, FieldError, "Use a number such as rho=1.3")
         object.__setattr__(self, "rho", rho)
         if self.edges is None:
@@ -83,6 +83,11 @@ class OTCachePolicy:
         return self.anchor.num_inference_steps
 
     @property
+    def calibrated(self) -> tuple[Schedule, ...]:
+        """The anchor, the waypoints and the reference: all that is not predicted."""
+        return (self.anchor, *self.waypoints, self.reference)
+
+    @property
     def budgets(self) -> Budgets:
         """From the anchor's budget to the reference's; up to T with an edge table."""
         total = self.num_inference_steps
@@ -96,27 +101,28 @@ class OTCachePolicy:
             BudgetError: The budget is not among `budgets`.
         """
         budget = self.budgets.require(budget, self.name)
-        for endpoint in (self.anchor, self.reference):
-            if budget == endpoint.budget:
-                return endpoint
+        for calibrated in self.calibrated:
+            if budget == calibrated.budget:
+                return calibrated
         if budget == self.num_inference_steps:
             return Schedule.full(budget)
         if self.edges is not None and budget > self.reference.budget:
             return MeanCachePolicy(self.edges, self.settings).schedule(budget)
-        steps = predict(self.anchor, self.reference, budget, self.rho)
-        return Schedule(steps, self.num_inference_steps, self._look_backs(steps))
-
-    def _look_backs(self, steps: tuple[int, ...]) -> tuple[int, ...]:
+        smaller, larger = next(
+            pair for pair in pairwise(self.calibrated) if pair[0].budget < budget < pair[1].budget
+        )
+        steps = predict(smaller, larger, budget, self.rho)
         midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
-        if self.look_backs is not None:
-            return inherited_look_backs(steps, self._profile(self.look_backs), midpoints)
-        if self.edges is not None:
-            return self.edges.look_backs(steps, self.settings)
-        to_anchor = len(steps) - self.anchor.budget
-        to_reference = self.reference.budget - len(steps)
-        nearer = self.anchor if to_anchor < to_reference else self.reference
-        return inherited_look_backs(steps, nearer, midpoints)
+        look_backs = inherited_look_backs(steps, smaller, midpoints)
+        return Schedule(steps, self.num_inference_steps, look_backs)
 
-    def _profile(self, look_backs: Sequence[int]) -> Schedule:
-        """Return the anchor with these look-backs."""
-        return self.anchor.with_look_backs(look_backs)
+    def _check_waypoints(self) -> None:
+        for index, (before, schedule) in enumerate(pairwise((self.anchor, *self.waypoints))):
+            field = f"waypoints[{index}]"
+            if schedule.num_inference_steps != self.num_inference_steps:
+                problem = f"not of the anchor's {self.num_inference_steps} steps"
+                raise ScheduleError(field, schedule, problem, "Calibrate all for the same steps")
+            if not before.budget < schedule.budget < self.reference.budget:
+                problem = f"its budget {schedule.budget} is out of order"
+                remedy = "Give them by increasing budget, between the anchor's and the reference's"
+                raise ScheduleError(field, schedule, problem, remedy)
