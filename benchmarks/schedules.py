@@ -28,7 +28,7 @@ from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
 
-FRESH_SEEDS = 9 * HELD_OUT_SEEDS
+FRESH_SEEDS = 10 * HELD_OUT_SEEDS
 """First seed of the pairs; none from here on was looked at while anything was still chosen."""
 BUDGETS = (8, 10, 12, 15, 20)
 

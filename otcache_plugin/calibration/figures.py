@@ -67,8 +67,9 @@ LONGEST_NAME = 28
 DODGE = 0.015
 """How far the error bars of two policies are set apart, as a share of the budgets' range."""
 
-MOST_PREDICTED = 5
-"""Predicted schedules that are shown; of more, some evenly chosen."""
+MOST_BETWEEN = 5
+"""Schedules between anchor and reference that are shown: the waypoints, and of the predicted ones
+as many as there is room for, evenly chosen."""
 
 MOST_TICKS = 8
 CURVE_RESOLUTION = 201
@@ -129,21 +130,24 @@ class ShownSchedule:
 
 
 def shown_schedules(document: PolicyDocument, edges: EdgeTable) -> list[ShownSchedule]:
-    """The schedules of the evidence's budgets from the anchor's up to the reference's.
+    """The anchor, the waypoints, some of the evidence's predictions between, the reference.
 
     By budget, the smallest first.
     """
     policy = StoredPolicy(document, edges, "").otcache_policy()
     anchor, reference = policy.anchor.budget, policy.reference.budget
-    measured = sorted({row.budget for row in document.evidence if anchor < row.budget < reference})
-    if len(measured) > MOST_PREDICTED:
-        chosen = np.linspace(0, len(measured) - 1, MOST_PREDICTED).round().astype(int)
-        measured = [measured[index] for index in chosen]
-    budgets = [anchor, *measured, reference]
+    waypoints = {schedule.budget for schedule in policy.waypoints}
+    predicted = sorted(
+        {row.budget for row in document.evidence if anchor < row.budget < reference} - waypoints
+    )
+    room = max(MOST_BETWEEN - len(waypoints), 0)
+    if len(predicted) > room:
+        chosen = np.linspace(0, len(predicted) - 1, room).round().astype(int)
+        predicted = [predicted[index] for index in chosen]
+    budgets = sorted({anchor, *waypoints, *predicted, reference})
     # The map's yellow end is too light for lines on white.
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets)))
-    waypoints = dict.fromkeys((each.budget for each in policy.waypoints), "waypoint")
-    roles = {anchor: "anchor", **waypoints, reference: "reference"}
+    roles = {anchor: "anchor", **dict.fromkeys(waypoints, "waypoint"), reference: "reference"}
     return [
         ShownSchedule(roles.get(budget, "predicted"), policy.schedule(budget), tuple(colour))
         for budget, colour in zip(budgets, colours.tolist(), strict=True)
@@ -314,6 +318,8 @@ def _budget_axis(axes: Axes, rows: Sequence[EvidenceRow], total: int) -> list[in
     axes.set_xlabel(f"budget (computed steps of {total})")
     if len(budgets) <= MOST_TICKS:
         axes.set_xticks(budgets)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return budgets
 
 
