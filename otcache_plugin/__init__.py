@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from otcache_plugin.hookspecs import hookimpl
     from otcache_plugin.models.embedded import load_embedded_pipeline
     from otcache_plugin.models.exact_flow import load_exact_flow_pipeline
+    from otcache_plugin.origins.resolving import resolve_origin
     from otcache_plugin.report import RunReport
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "is_installed",
     "load_embedded_pipeline",
     "load_exact_flow_pipeline",
+    "resolve_origin",
     "summary",
     "uninstall",
 ]
@@ -44,6 +46,7 @@ _LAZY = {
     "hookimpl": "otcache_plugin.hookspecs",
     "load_embedded_pipeline": "otcache_plugin.models.embedded",
     "load_exact_flow_pipeline": "otcache_plugin.models.exact_flow",
+    "resolve_origin": "otcache_plugin.origins.resolving",
     "summary": "otcache_plugin.enabling",
 }
 

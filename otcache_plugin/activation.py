@@ -35,6 +35,7 @@ POLICY_PARAMETERS: dict[str, Any] = {
     "executor": "velocity",
     "model": None,
     "revision": None,
+    "allow_other_revision": False,
 }
 """Keyword-only parameters that ``enable_cache`` gains, with their defaults."""
 

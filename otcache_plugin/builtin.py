@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otcache_policies import UniformPolicy
-
 from otcache_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from otcache_policies import Policy
+
     from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.registries import (
         Executor,
@@ -33,10 +33,14 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         "budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
     )
     registry.register_uncalibrated(
-        "uniform",
-        lambda num_inference_steps: UniformPolicy(num_inference_steps, look_back=2),
-        "evenly spaced steps, look-back 2; needs no calibration",
+        "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
     )
+
+
+def _uniform(num_inference_steps: int) -> Policy:
+    from otcache_policies import UniformPolicy
+
+    return UniformPolicy(num_inference_steps, look_back=2)
 
 
 @hookimpl

@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import DiffusionPipeline
 from otcache_policies import BudgetError, Schedule, budget_for_speedup
-from otcache_registry import (
-    DocumentError,
-    DocumentNotFoundError,
-    StoredPolicy,
-    find_bundled,
-    read_policy,
-)
+from otcache_registry import DocumentError
 
 from otcache_plugin import activation
+from otcache_plugin.documents import FoundDocument, Wanted, find_document, open_document
 from otcache_plugin.errors import (
     ArgumentError,
     PipelineError,
@@ -25,7 +20,6 @@ from otcache_plugin.errors import (
 )
 from otcache_plugin.executors.parts import find_denoisers, find_scheduler
 from otcache_plugin.manager import PluginHost, plugin_host
-from otcache_plugin.origin import find_origin
 from otcache_plugin.plan import (
     CalibratedPlan,
     DocumentOrigin,
@@ -47,7 +41,6 @@ if TYPE_CHECKING:
 DEFAULT_RATIO = 15 / 50
 """Share of computed steps when neither budget nor speed-up is asked for and no document says."""
 
-HUB_PREFIX = "hub:"
 ATTRIBUTE = "_otcache_activation"
 
 
@@ -60,6 +53,7 @@ def enable_cache(
     executor: str = "velocity",
     model: str | None = None,
     revision: str | None = None,
+    allow_other_revision: bool = False,
     **cache_dit_arguments: Any,
 ) -> Any:
     """Accelerates a pipeline by a policy; needs no patch of cache-dit.
@@ -67,12 +61,16 @@ def enable_cache(
     Args:
         pipe_or_adapter: a diffusers pipeline with a transformer and a scheduler.
         *args: further positional arguments of ``cache_dit.enable_cache``.
-        policy: a registered name, the folder or policy.json of a document, or a Schedule.
+        policy: a registered name, whose document is looked for in the local store, the package and
+            on the Hub; a document's folder or policy.json, "bundled:NAME", or
+            "hub:user/name[@revision][#folder]"; or a Schedule.
         budget: steps to compute, the NFE; without it and ``speedup`` the document's default.
         speedup: ratio of all steps to computed ones, instead of ``budget``.
         executor: "velocity" or "blocks", or one that a plugin registered.
         model: the model's id, when the pipeline's origin is unknown.
         revision: the model's revision, with ``model``.
+        allow_other_revision: where there is no document for this revision of the model, take one
+            of another, with a warning.
         **cache_dit_arguments: everything else that ``cache_dit.enable_cache`` takes.
 
     Returns:
@@ -90,7 +88,8 @@ def enable_cache(
         raise ArgumentError(
             "policy",
             None,
-            "budget, speedup, executor, model and revision belong to a policy",
+            "budget, speedup, executor, model, revision and allow_other_revision belong to a "
+            "policy",
             "Pass policy='otcache', or drop them",
         )
     _check_together(policy, budget, speedup)
@@ -107,7 +106,8 @@ def enable_cache(
     find_denoisers(pipe_or_adapter)
     find_scheduler(pipe_or_adapter)
     request = Request(budget, speedup)
-    plan = _make_plan(host, pipe_or_adapter, policy, request, model, revision)
+    wanted = Wanted(model, revision, allow_other_revision)
+    plan = _make_plan(host, pipe_or_adapter, policy, request, wanted)
     _disable_any(pipe_or_adapter)
     applied = chosen_executor.apply(pipe_or_adapter, plan, arguments)
     setattr(pipe_or_adapter, ATTRIBUTE, applied)
@@ -245,8 +245,7 @@ def _make_plan(
     pipe: DiffusionPipeline,
     policy: str | Path | Schedule,
     request: Request,
-    model: str | None,
-    revision: str | None,
+    wanted: Wanted,
 ) -> Plan:
     if isinstance(policy, Schedule):
         return SchedulePlan(policy)
@@ -257,55 +256,28 @@ def _make_plan(
             "neither a name, a path nor a Schedule",
             f"Use one of {', '.join(host.policies)}, a document's folder, or a Schedule",
         )
-    if isinstance(policy, str) and policy.startswith(HUB_PREFIX):
-        raise ArgumentError(
-            "policy",
-            policy,
-            "this version does not read documents from the Hub itself",
-            f"Download it, hf download {policy.removeprefix(HUB_PREFIX)} --local-dir ./my-policy, "
-            "then pass policy='./my-policy'",
-        )
-    if isinstance(policy, Path) or _is_path(host, policy):
-        stored = read_policy(Path(policy))
-        entry = _find_policy(host, stored.document.name)
+    if isinstance(policy, Path) or _names_document(host, policy):
+        found = open_document(pipe, policy, wanted)
+        name = found.stored.document.name
+        entry = _find_policy(host, name)
         if not isinstance(entry, CalibratedPolicy):
-            raise DocumentError(
-                "name",
-                stored.document.name,
-                "a policy that needs no document",
-                f"Pass policy={stored.document.name!r}",
-            )
-        return _calibrated_plan(entry, stored, request)
+            problem = "a policy that needs no document"
+            raise DocumentError("name", name, problem, f"Pass policy={name!r}")
+        return _calibrated_plan(entry, found, request)
     entry = _find_policy(host, policy)
     if isinstance(entry, UncalibratedPolicy):
         _check_request(request)
         return UncalibratedPlan(policy, entry.make, request, DEFAULT_RATIO)
-    return _calibrated_plan(entry, _find_document(pipe, model, revision), request)
+    return _calibrated_plan(entry, find_document(pipe, wanted), request)
 
 
-def _is_path(host: PluginHost, policy: str) -> bool:
+def _names_document(host: PluginHost, policy: str) -> bool:
     """Names are identifiers, paths as a rule are not; a registered name goes before a folder."""
     return not policy.isidentifier() or (policy not in host.policies and Path(policy).is_dir())
 
 
-def _find_document(
-    pipe: DiffusionPipeline, model: str | None, revision: str | None
-) -> StoredPolicy:
-    origin = find_origin(pipe, model, revision)
-    try:
-        return find_bundled(origin.model, origin.revision)
-    except DocumentNotFoundError as error:
-        raise DocumentNotFoundError(
-            "model",
-            origin.model,
-            f"no calibrated policy for revision {origin.revision} ({error})",
-            f"Calibrate one, otcache calibrate {origin.model} --revision {origin.revision} "
-            "--output ./my-policy, then pass policy='./my-policy'",
-        ) from error
-
-
-def _calibrated_plan(entry: CalibratedPolicy, stored: StoredPolicy, request: Request) -> Plan:
-    document = stored.document
+def _calibrated_plan(entry: CalibratedPolicy, found: FoundDocument, request: Request) -> Plan:
+    stored, document = found.stored, found.stored.document
     policy = entry.make(stored)
     _check_request(request)
     if request.budget is not None and request.budget not in policy.budgets:
@@ -318,8 +290,10 @@ def _calibrated_plan(entry: CalibratedPolicy, stored: StoredPolicy, request: Req
             "scales with it",
         )
     _check_speedup(request.speedup, policy)
-    origin = DocumentOrigin(stored.source, document.model.id, document.model.revision)
-    return CalibratedPlan(policy, stored.edges.sigmas, document.default_budget, request, origin)
+    model = document.model
+    origin = DocumentOrigin(stored.source, model.id, model.revision, found.notes)
+    sigmas = None if stored.edges is None else stored.edges.sigmas
+    return CalibratedPlan(policy, sigmas, document.default_budget, request, origin)
 
 
 def _check_speedup(speedup: float | None, policy: Policy) -> None:

@@ -38,11 +38,12 @@ class Resolution:
 
 @dataclass(frozen=True)
 class DocumentOrigin:
-    """Where a calibrated policy came from, for reports."""
+    """Where a calibrated policy came from, for reports, and notes on how it was found."""
 
     source: str
     model: str
-    revision: str
+    revision: str | None
+    notes: tuple[str, ...] = ()
 
 
 class Plan(Protocol):
@@ -124,10 +125,14 @@ class UncalibratedPlan:
 
 @dataclass(frozen=True)
 class CalibratedPlan:
-    """A policy calibrated on one noise schedule, carried over when the run has another."""
+    """A policy calibrated on one noise schedule, carried over when the run has another.
+
+    Without sigmas, as where others published no more than schedules, those of a run count as the
+    calibrated ones, read at the calibrated number of steps.
+    """
 
     policy: Policy
-    sigmas: NDArray[np.float64]
+    sigmas: NDArray[np.float64] | None
     default_budget: int
     request: Request
     origin: DocumentOrigin
@@ -145,14 +150,18 @@ class CalibratedPlan:
         """
         steps, calibrated_steps = len(sigmas) - 1, self.policy.num_inference_steps
         budget = self.request.budget_for(steps, self.default_budget / calibrated_steps)
-        if steps == calibrated_steps and np.allclose(sigmas, self.sigmas, rtol=0, atol=SAME_SIGMAS):
+        calibrated = self.sigmas
+        if calibrated is None:
+            positions = np.linspace(0, steps, calibrated_steps + 1)
+            calibrated = np.interp(positions, np.arange(steps + 1), sigmas)
+        if steps == calibrated_steps and np.allclose(sigmas, calibrated, rtol=0, atol=SAME_SIGMAS):
             return Resolution(_schedule(self.policy, budget))
         if budget == steps:
             return Resolution(Schedule.full(steps))
         if not 2 <= budget < steps:
             raise BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
         schedule = self.policy.schedule(self._calibrated_budget(budget, steps))
-        return Resolution(transfer(schedule, self.sigmas, sigmas, budget), transferred=True)
+        return Resolution(transfer(schedule, calibrated, sigmas, budget), transferred=True)
 
     def _calibrated_budget(self, budget: int, steps: int) -> int:
         """The served budget that computes the same share of the calibrated steps.

@@ -18,7 +18,8 @@ class RunReport:
         executor: name of the executor.
         document: where the policy document came from, None for policies without one.
         model: the model that the document was calibrated on, None without a document.
-        revision: its revision, None without a document.
+        revision: its revision, None without a document or where it holds for any.
+        notes: what to know of how the document was found.
         num_inference_steps: denoising steps of the run, 0 before the first one.
         planned_steps: the steps that the schedule computes.
         look_backs: one per segment of the schedule.
@@ -35,6 +36,7 @@ class RunReport:
     document: str | None = None
     model: str | None = None
     revision: str | None = None
+    notes: tuple[str, ...] = ()
     num_inference_steps: int = 0
     planned_steps: tuple[int, ...] = ()
     look_backs: tuple[int, ...] = ()
@@ -58,7 +60,8 @@ class RunReport:
     def __str__(self) -> str:
         origin = f" from {self.document}" if self.document else ""
         if not self.num_inference_steps:
-            return f"policy {self.policy}{origin}, executor {self.executor}: no run yet"
+            first = f"policy {self.policy}{origin}, executor {self.executor}: no run yet"
+            return "\n".join([first, *self.notes])
         steps = " ".join(map(str, self.computed_steps))
         lines = [
             f"policy {self.policy}{origin}, executor {self.executor}",
@@ -71,7 +74,7 @@ class RunReport:
             planned = " ".join(map(str, self.planned_steps))
             done = f"NOT AS PLANNED: finished {self.finished_steps} steps"
             lines.append(f"{done}; planned to compute {planned}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
 
 def planned_report(plan: Plan, executor: str) -> RunReport:
@@ -79,4 +82,6 @@ def planned_report(plan: Plan, executor: str) -> RunReport:
     if plan.origin is None:
         return RunReport(plan.policy_name, executor)
     origin = plan.origin
-    return RunReport(plan.policy_name, executor, origin.source, origin.model, origin.revision)
+    return RunReport(
+        plan.policy_name, executor, origin.source, origin.model, origin.revision, origin.notes
+    )

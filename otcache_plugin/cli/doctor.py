@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json as json_format
 import os
 import platform
+import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +20,8 @@ from otcache_plugin.cli.output import Json, print_json, silence_loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from diffusers import DiffusionPipeline
 
 LIBRARIES = ("otcache-plugin", "cache-dit", "torch", "diffusers", "transformers", "optuna")
 
@@ -36,13 +41,21 @@ class Check:
     finding: str
 
 
-def doctor(json: Json = False) -> None:
-    """Check that the installation works."""
-    checks = list(_checks())
+def doctor(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="[MODEL]", help="Whose origin to show: a folder or cached Hub id."),
+    ] = "embedded",
+    json: Json = False,
+) -> None:
+    """Check that the installation works, and that a model's revision is known."""
+    checks = list(_checks(model))
     if json:
         print_json([asdict(check) for check in checks])
     else:
         table = Table(box=None, show_header=False, pad_edge=False)
+        for overflow in ("ellipsis", "ellipsis", "fold"):
+            table.add_column(overflow=overflow)
         for check in checks:
             mark = "[green]ok[/]" if check.ok else "[bold red]no[/]"
             table.add_row(mark, check.subject, escape(check.finding))
@@ -51,7 +64,7 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _checks() -> Iterator[Check]:
+def _checks(model: str) -> Iterator[Check]:
     yield Check("python", True, platform.python_version())
     for name in LIBRARIES:
         yield _library(name)
@@ -60,6 +73,7 @@ def _checks() -> Iterator[Check]:
     yield _attempt("plugins", _plugins)
     yield _attempt("bundled policies", _bundled)
     yield _attempt("embedded pipeline", _embedded)
+    yield _origin(model)
     for name in ("OTCACHE_DISABLE", "OTCACHE_PLUGINS"):
         if name in os.environ:
             yield Check(name, True, f"set to {os.environ[name]!r}")
@@ -125,3 +139,46 @@ def _embedded() -> str:
     if not report.as_planned:
         raise RuntimeError(str(report))
     return f"ran {len(report.computed_steps)} of {report.num_inference_steps} steps as planned"
+
+
+def _origin(model: str) -> Check:
+    from otcache_plugin.origins.finding import REMEDY, describe_origin
+
+    try:
+        found = describe_origin(_load(model))
+    except Exception as error:  # likewise
+        problem = f"{model} cannot be loaded ({type(error).__name__}: {error})"
+        remedy = f"Pass a pipeline's folder, or first run: hf download {model}"
+        return Check("origin", False, f"{problem}. {remedy}")
+    known = found.model is not None
+    return Check("origin", known, str(found) if known else f"{found}. {REMEDY}")
+
+
+def _load(model: str) -> DiffusionPipeline:
+    """The pipeline as far as its origin needs it: nothing is downloaded, text encoders stay out."""
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import is_accelerate_available
+
+    from otcache_plugin.models.setups import SETUPS, load_setup
+
+    silence_loading()
+    if model in SETUPS:
+        return load_setup(model).pipe
+    with warnings.catch_warnings():
+        # Newer versions call it dtype, and know this name until 1.0.
+        warnings.simplefilter("ignore", FutureWarning)
+        is_folder = Path(model).is_dir()
+        folder = model if is_folder else DiffusionPipeline.download(model, local_files_only=True)
+        index = json_format.loads((Path(folder) / DiffusionPipeline.config_name).read_text("utf-8"))
+        text = [
+            name
+            for name, part in index.items()
+            if isinstance(part, list) and "transformers" in part
+        ]
+        return DiffusionPipeline.from_pretrained(
+            folder,
+            low_cpu_mem_usage=is_accelerate_available(),
+            torch_dtype=torch.bfloat16,
+            **dict.fromkeys(text),
+        )

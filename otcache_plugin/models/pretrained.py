@@ -13,7 +13,8 @@ from diffusers.utils import is_accelerate_available
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models.precision import convert
 from otcache_plugin.models.setups import ModelSetup, SetupDefaults
-from otcache_plugin.origin import ModelOrigin, find_origin
+from otcache_plugin.origins.finding import find_origin
+from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.prompts.files import (
     Prompts,
     calibration_prompts,

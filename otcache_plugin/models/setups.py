@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.pairs import Pair
-from otcache_plugin.origin import ModelOrigin, find_origin
+from otcache_plugin.origins.finding import find_origin
+from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.prompts.files import Prompts
 
 if TYPE_CHECKING:

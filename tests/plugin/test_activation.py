@@ -77,6 +77,7 @@ def test_the_signature_shows_what_was_added() -> None:
         "executor": "velocity",
         "model": None,
         "revision": None,
+        "allow_other_revision": False,
     }
     assert {parameter.kind for parameter in added.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert [each for each in signature.parameters.values() if each.name not in added] == list(
@@ -435,6 +436,7 @@ def test_a_report_as_json(enable: Any) -> None:
         "document": None,
         "model": None,
         "revision": None,
+        "notes": (),
         "num_inference_steps": 6,
         "planned_steps": (0, 2, 5),
         "look_backs": (1, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import numpy as np
 import pytest
 import torch
 from otcache_policies import BudgetError, Schedule, transfer
-from otcache_registry import StoredPolicy, find_bundled, read_policy
+from otcache_registry import (
+    DocumentError,
+    DocumentNotFoundError,
+    StoredPolicy,
+    find_bundled,
+    read_policy,
+)
+from otcache_registry.resolving import OtherRevisionWarning
+from otcache_registry.store import PolicyStore
 from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 
 import otcache_plugin
-from otcache_plugin import enabling
 
 
 @pytest.fixture
@@ -28,6 +36,17 @@ def folder(tmp_path: Path) -> Path:
 def stored(folder: Path) -> StoredPolicy:
     """What lies in it."""
     return read_policy(folder)
+
+
+@pytest.fixture
+def store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PolicyStore:
+    """The user's store, with that document pulled from a repository."""
+    monkeypatch.setenv("OTCACHE_CACHE", str(tmp_path / "store"))
+    store = PolicyStore()
+    names = ("policy.json", "edges.safetensors", "README.md")
+    contents = {name: (folder / name).read_bytes() for name in names}
+    store.add("someone/policies", "f" * 40, "", contents, datetime.now(UTC))
+    return store
 
 
 def schedule_of(pipe: Any) -> Schedule:
@@ -173,29 +192,75 @@ def test_budgets_that_are_none(budget: Any, folder: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["otcache", "meancache"])
 def test_the_document_of_the_model_revision_is_found(
-    policy: str, stored: StoredPolicy, enable: Any, monkeypatch: pytest.MonkeyPatch
+    policy: str, stored: StoredPolicy, store: PolicyStore, enable: Any
 ) -> None:
-    asked = []
-
-    def find(model: str, revision: str) -> StoredPolicy:
-        asked.append((model, revision))
-        return stored
-
-    monkeypatch.setattr(enabling, "find_bundled", find)
     pipe = make_flux()
-    pipe.transformer.register_to_config(
-        _name_or_path=f"/cache/models--example--tiny-flux/snapshots/{REVISION}/transformer"
-    )
-    enable(pipe, policy=policy, budget=12)
-    assert asked == [(MODEL, REVISION)]
+    enable(pipe, policy=policy, budget=12, model=MODEL, revision=REVISION)
     FLUX.run(pipe)
     policies = {"otcache": stored.otcache_policy(), "meancache": stored.meancache_policy()}
     assert schedule_of(pipe) == policies[policy].schedule(12)
-    assert otcache_plugin.summary(pipe).policy == policy
+    report = otcache_plugin.summary(pipe)
+    assert (report.policy, report.model, report.revision) == (policy, MODEL, REVISION)
+    (record,) = store.records()
+    assert report.document == record.source
 
-    # What the user says always wins.
-    enable(pipe, policy=policy, model="someone/else", revision="v2")
-    assert asked[1:] == [("someone/else", "v2")]
+
+def test_a_document_of_another_revision_is_not_used_silently(
+    store: PolicyStore, enable: Any
+) -> None:
+    pipe = make_flux()
+    with pytest.raises(DocumentNotFoundError) as caught:
+        enable(pipe, policy="otcache", model=MODEL, revision="v2")
+    (record,) = store.records()
+    message = str(caught.value)
+    assert f"{record.source} (revision {REVISION}, 50 steps)" in message
+    assert "allow_other_revision=True" in message
+    accept = {"policy": "otcache", "model": MODEL, "revision": "v2", "allow_other_revision": True}
+    with pytest.warns(OtherRevisionWarning, match=f"on revision {REVISION}, not on v2"):
+        enable(pipe, **accept)
+    assert otcache_plugin.summary(pipe).revision == REVISION
+
+
+def test_a_named_document_of_another_revision_is_not_used_silently(
+    folder: Path, enable: Any
+) -> None:
+    pipe = make_flux()
+    with pytest.raises(DocumentNotFoundError, match="was calibrated on revision") as caught:
+        enable(pipe, policy=folder, model=MODEL, revision="v2")
+    assert "allow_other_revision=True" in str(caught.value)
+    with pytest.warns(OtherRevisionWarning, match=f"on revision {REVISION} of {MODEL}"):
+        enable(pipe, policy=folder, model=MODEL, revision="v2", allow_other_revision=True)
+    # Of another model it is the user's own choice, and of an unknown one too.
+    enable(pipe, policy=folder, model="example/another", revision="v2")
+    enable(pipe, policy=folder)
+
+
+@pytest.mark.parametrize("steps", [50, 30])
+def test_published_schedules_hold_for_any_revision_and_sigmas(steps: int, enable: Any) -> None:
+    pipe = make_flux()
+    budget = 10 * steps // 50
+    enable(pipe, policy="otcache", budget=10, model="Qwen/Qwen-Image", revision="any at all")
+    if steps != 50:
+        enable(pipe, policy="otcache", speedup=5.0, model="Qwen/Qwen-Image", revision="0" * 40)
+    FLUX.run(pipe, num_inference_steps=steps)
+    report = otcache_plugin.summary(pipe)
+    assert report.as_planned
+    assert len(report.computed_steps) == budget
+    assert (report.document, report.revision) == ("bundled:qwen-image", None)
+    assert report.transferred == (steps != 50)
+    if steps == 50:
+        published = [0, 1, 3, 7, 14, 21, 28, 35, 42, 49]
+        assert list(report.computed_steps) == published
+        assert report.look_backs == (1, 2, 1, 1, 1, 1, 1, 1, 4)
+
+
+def test_a_bundled_document_by_its_name(enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy="bundled:z-image", budget=13)
+    FLUX.run(pipe)
+    assert otcache_plugin.summary(pipe).document == "bundled:z-image"
+    with pytest.raises(DocumentError, match="published schedules without an edge table"):
+        enable(pipe, policy="meancache", model="Tongyi-MAI/Z-Image", revision="any")
 
 
 @pytest.mark.parametrize("policy", ["otcache", "meancache"])

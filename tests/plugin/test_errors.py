@@ -21,6 +21,7 @@ from diffusers import (
 )
 from otcache_policies import BudgetError, OTCacheError, Schedule, ScheduleError
 from otcache_registry import DocumentError, DocumentNotFoundError
+from otcache_registry.hub_errors import HubOfflineError
 from plugin_fakes import FakeEntryPoint
 from tiny_documents import write_document
 from tiny_pipelines import FLUX, count_forwards, euler_scheduler, make_flux
@@ -248,18 +249,10 @@ def test_model_and_revision_go_together(given: dict[str, str], missing: str) -> 
 
 def test_a_revision_without_document_says_how_to_make_one() -> None:
     message = refused(DocumentNotFoundError, policy="otcache", model="org/model", revision=SHA)
-    assert message.startswith("model='org/model': no calibrated policy for revision " + SHA)
+    assert message.startswith("model='org/model': no policy for revision " + SHA)
     assert calibrate_command(message) == f"org/model --revision {SHA} {REST}"
     assert message.endswith("then pass policy='./my-policy'.")
-
-
-def test_a_snapshot_without_document_says_how_to_make_one() -> None:
-    pipe = make_flux()
-    pipe.transformer.register_to_config(
-        _name_or_path=f"/home/me/.cache/hub/models--org--model/snapshots/{SHA}/transformer"
-    )
-    message = refused(DocumentNotFoundError, pipe=pipe, policy="meancache")
-    assert calibrate_command(message) == f"org/model --revision {SHA} {REST}"
+    assert "The Hub was not asked, being offline (OTCACHE_OFFLINE is set)" in message
 
 
 @pytest.mark.parametrize("path", ["", "org/model", "/home/me/model/transformer"])
@@ -282,9 +275,9 @@ def test_the_command_in_the_messages_is_one() -> None:
 
 
 def test_a_document_on_the_hub() -> None:
-    message = refused(ArgumentError, policy="hub:someone/policy")
+    message = refused(HubOfflineError, policy="hub:someone/policy")
     assert message.startswith("policy='hub:someone/policy': ")
-    assert "hf download someone/policy --local-dir ./my-policy" in message
+    assert "Unset OTCACHE_OFFLINE" in message
 
 
 @pytest.mark.parametrize(

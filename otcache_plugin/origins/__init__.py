@@ -1,0 +1,1 @@
+"""Which model, at which revision, a pipeline is: found out, or resolved before it is loaded."""

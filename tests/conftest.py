@@ -1,0 +1,15 @@
+"""For all tests: a store of their own, and no Hub but the one that a test starts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTCACHE_CACHE", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("OTCACHE_OFFLINE", "1")
+        yield
