@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = (
-    *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
+    *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "20"),
 )
 LONGEST_DELAY = 0.05

@@ -14,7 +14,18 @@ from typer.core import TyperGroup
 
 from otcache_plugin import __version__
 from otcache_plugin.calibration.errors import UnfinishedError
-from otcache_plugin.cli import calibrate, demo, doctor, plugins
+from otcache_plugin.cli import (
+    calibrate,
+    demo,
+    doctor,
+    hub,
+    listing,
+    plugins,
+    predict,
+    show,
+    stores,
+    verify,
+)
 from otcache_plugin.cli.output import print_error
 
 FAILURE, WRONG_USAGE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
@@ -46,6 +57,14 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("calibrate", cls=calibrate.OptionalRayAddress)(calibrate.calibrate)
 app.command("merge")(calibrate.merge)
+app.command("search")(listing.search)
+app.command("list")(listing.list_documents)
+app.command("show")(show.show)
+app.command("predict")(predict.predict)
+app.command("verify")(verify.verify)
+app.command("pull")(hub.pull)
+app.command("push")(hub.push)
+app.add_typer(stores.store, name="store")
 app.command("plugins")(plugins.plugins)
 app.command("doctor")(doctor.doctor)
 
@@ -81,4 +100,15 @@ def main() -> None:
         sys.exit(UNFINISHED)
     except OTCacheError as error:
         print_error(str(error))
-        sys.exit(WRONG_USAGE if isinstance(error, ValueError) else FAILURE)
+        sys.exit(WRONG_USAGE if _is_refused_value(error) else FAILURE)
+
+
+def _is_refused_value(error: OTCacheError) -> bool:
+    """Whether the user has to change the command, rather than the Hub, the disk or the network."""
+    if not isinstance(error, ValueError):
+        return False
+    from otcache_registry.hub_errors import HubError
+    from otcache_registry.publishing import LostRaceError, TagError
+    from otcache_registry.store import StoreError
+
+    return not isinstance(error, (HubError, StoreError, LostRaceError, TagError))

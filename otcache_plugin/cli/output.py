@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from rich.progress import TaskID
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -34,6 +29,37 @@ def print_error(message: str) -> None:
     console = Console(stderr=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False, soft_wrap=True)
+
+
+def print_hint(message: str) -> None:
+    """Prints what is good to know, but is no data, to stderr."""
+    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def transfer_progress(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar of bytes, on stderr, from when it is first told of some.
+
+    Yields:
+        What is to be told the bytes that are there and how many there are altogether.
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn()
+    progress = Progress(
+        *columns, TransferSpeedColumn(), console=Console(stderr=True), disable=quiet
+    )
+    task = progress.add_task(description)
+
+    def told(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield told
+    finally:
+        if progress.live.is_started:  # Stopping it prints an empty line in any case.
+            progress.stop()
 
 
 def silence_loading() -> None:
@@ -53,6 +79,16 @@ class StageProgress:
     """
 
     def __init__(self, quiet: bool) -> None:
+        # It takes as long to import as the rest of the command line.
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),

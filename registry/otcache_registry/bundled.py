@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +47,17 @@ def bundled_policies() -> tuple[BundledPolicy, ...]:
 
 
 def find_bundled(
-    model_id: str, revision: str, num_inference_steps: int | None = None
+    model_id: str, revision: str | None, num_inference_steps: int | None = None
 ) -> StoredPolicy:
     """Return the bundled policy of a model revision.
 
+    A document of this very revision goes first, then one that names none and so holds for any.
+
     Args:
         model_id: The model's id, as in the document.
-        revision: Exact revision of the weights.
-        num_inference_steps: Steps that it must be calibrated for, None for any. Of several
-            documents the first by name is returned.
+        revision: Exact revision of the weights, None where it is not known.
+        num_inference_steps: Steps that it must be for, None for any. Of several documents the
+            first by name is returned.
 
     Raises:
         DocumentNotFoundError: There is none; the error lists those there are.
@@ -64,28 +67,28 @@ def find_bundled(
     of_model = [entry for entry in bundled if entry.document.model.id == model_id]
     if not of_model:
         raise _not_found("model", model_id, "no bundled policy for this model", bundled)
-    of_revision = [entry for entry in of_model if entry.document.model.revision == revision]
-    if not of_revision:
-        revisions = sorted({entry.document.model.revision for entry in of_model})
+    serving = [entry for entry in of_model if entry.document.model.revision in (revision, None)]
+    if not serving:
+        revisions = sorted({str(entry.document.model.revision) for entry in of_model})
         problem = f"the bundled policy of {model_id} is for revision {', '.join(revisions)}"
         raise _not_found("revision", revision, problem, of_model)
-    for entry in of_revision:
+    for entry in sorted(serving, key=lambda entry: entry.document.model.revision is None):
         if num_inference_steps in (None, entry.document.num_inference_steps):
             return entry.load()
     problem = f"no bundled policy of {model_id} is for this number of steps"
-    raise _not_found("num_inference_steps", num_inference_steps, problem, of_revision)
+    raise _not_found("num_inference_steps", num_inference_steps, problem, serving)
 
 
 def _not_found(
-    field: str, value: object, problem: str, known: list[BundledPolicy] | tuple[BundledPolicy, ...]
+    field: str, value: object, problem: str, known: Sequence[BundledPolicy]
 ) -> DocumentNotFoundError:
     if not known:
         remedy = "Nothing is bundled; calibrate a policy for this model"
         return DocumentNotFoundError(field, value, problem, remedy)
     listed = (
-        f"{entry.document.model.id} at {entry.document.model.revision} "
-        f"({entry.document.num_inference_steps} steps)"
-        for entry in known
+        f"{document.model.id} at {document.model.revision or 'any revision'} "
+        f"({document.num_inference_steps} steps)"
+        for document in (entry.document for entry in known)
     )
     remedy = f"Bundled: {'; '.join(listed)}. Calibrate a policy for any other"
     return DocumentNotFoundError(field, value, problem, remedy)

@@ -8,14 +8,20 @@ import re
 from collections.abc import Collection
 from statistics import median
 
-from .document import EvidenceRow, PolicyDocument, ScheduleRecord
+from .document import Calibration, EvidenceRow, PolicyDocument, Publication, Sampling
 from .drawing import draw_schedule
 from .folder import FIGURES_FOLDER
+from .keys import is_hub_id
 
 __all__ = ["render_card"]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+
+_TAG = "otcache-policy"
+"""What policies are found by on the Hub."""
+
+_DIGEST_SHOWN = 12
+"""Digits of a digest that tell two sets of prompts apart."""
 
 _FIGURES = {
     "schedules.png": (
@@ -67,46 +73,87 @@ def render_card(document: PolicyDocument, figures: Collection[str] = ()) -> str:
         figures: Names of the files beside it in `figures/`. Shown are "schedules.png", "gaps.png",
             "quality.png", "differences.png" and "search.png".
     """
-    sections = (
+    sections = [
         _front_matter(document),
         _introduction(document),
         _use(document),
         _schedules(document),
         *_pictures(figures, "schedules.png", "gaps.png"),
-        _evidence(document),
-        *_pictures(figures, "quality.png", "differences.png"),
-        _calibration(document),
-        *_pictures(figures, "search.png"),
-    )
+    ]
+    if document.published is not None:
+        sections += [_publication(document, document.published)]
+    if document.calibration is not None:
+        sections += [
+            _evidence(document),
+            *_pictures(figures, "quality.png", "differences.png"),
+            _calibration(document, document.calibration),
+            *_pictures(figures, "search.png"),
+        ]
     return "\n\n".join(sections) + "\n"
 
 
 def _front_matter(document: PolicyDocument) -> str:
-    lines = ["---", "library_name: cache-dit", "tags:", "- otcache-policy"]
-    if _HUB_ID.fullmatch(document.model.id):
-        lines.append(f"base_model: {document.model.id}")
-    return "\n".join([*lines, "---"])
+    """Return the metadata block; the Hub's own library writes it, whatever the names contain."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    total, calibration = document.num_inference_steps, document.calibration
+    digest = "" if calibration is None else calibration.held_out_digest[:_DIGEST_SHOWN]
+    results = [
+        EvalResult(
+            task_type="other",
+            task_name="Diffusion with a cache schedule",
+            dataset_type="held-out-prompts",
+            dataset_name=f"Held-out prompts, SHA-256 {digest}…",
+            metric_type=row.metric,
+            metric_name=f"{_METRICS.get(row.metric, row.metric)}, at {row.budget} of {total} steps",
+            metric_value=row.mean,
+        )
+        for row in document.evidence
+        if row.policy == document.name
+    ]
+    metadata = ModelCardData(
+        library_name="cache-dit",
+        tags=[_TAG],
+        base_model=document.model.id if is_hub_id(document.model.id) else None,
+        model_name=_title(document) if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{metadata.to_yaml()}\n---"
+
+
+def _title(document: PolicyDocument) -> str:
+    return f"Cache schedules for {document.model.id}"
 
 
 def _introduction(document: PolicyDocument) -> str:
-    sampling = document.sampling
-    size = ""
-    if sampling.height is not None and sampling.width is not None:
-        size = f", {sampling.width} by {sampling.height} pixels"
-    guidance = "".join(
-        f", {_escape(name)} = {value:g}" for name, value in sampling.guidance.items()
-    )
-    return f"""# Cache schedules for {_escape(document.model.id)}
+    sampling, revision = document.sampling, document.model.revision
+    kind, budgets = "A calibrated policy document", f"from {document.anchor.budget} steps on"
+    if document.published is not None:
+        kind = f"Schedules that {_escape(document.published.authors)} published, as a document"
+        budgets = f"from {document.anchor.budget} to {document.reference.budget} steps"
+    return f"""# {_escape(_title(document))}
 
-A calibrated policy document of otcache: which of the {sampling.num_inference_steps} inference \
-steps run the transformer, for any budget from {document.anchor.budget} steps on. It holds no \
-weights and no code.
+{kind} of otcache: which of the {sampling.num_inference_steps} inference steps run the \
+transformer, for any budget {budgets}. It holds no weights and no code.
 
-- Model: {_escape(document.model.id)}, revision {_escape(document.model.revision)}
-- Sampling: {_escape(sampling.pipeline)}, {_escape(sampling.scheduler)}, \
-{sampling.num_inference_steps} steps, sigmas {sampling.sigmas[0]:.4g} … {sampling.sigmas[-1]:.4g}\
-{size}{guidance}
+- Model: {_escape(document.model.id)}, \
+{"any revision" if revision is None else f"revision {_escape(revision)}"}
+- Sampling: {_sampling(sampling)}
 - Default budget: {document.default_budget} of {sampling.num_inference_steps} steps"""
+
+
+def _sampling(sampling: Sampling) -> str:
+    parts = [
+        _escape(sampling.pipeline),
+        _escape(sampling.scheduler),
+        f"{sampling.num_inference_steps} steps",
+    ]
+    if sampling.sigmas is not None:
+        parts.append(f"sigmas {sampling.sigmas[0]:.4g} … {sampling.sigmas[-1]:.4g}")
+    if sampling.height is not None and sampling.width is not None:
+        parts.append(f"{sampling.width} by {sampling.height} pixels")
+    parts += [f"{_escape(name)} = {value:g}" for name, value in sampling.guidance.items()]
+    return ", ".join(parts)
 
 
 def _use(document: PolicyDocument) -> str:
@@ -121,19 +168,37 @@ cache_dit.enable_cache(pipe, {arguments})
 
 
 def _schedules(document: PolicyDocument) -> str:
-    def line(name: str, record: ScheduleRecord) -> str:
-        schedule = record.schedule(document.num_inference_steps)
-        return f"{name:<9} {schedule.budget:>5}  {draw_schedule(schedule)}"
-
+    names = ["anchor", *["waypoint"] * len(document.waypoints), "reference"]
+    lines = "\n".join(
+        f"{name:<9} {schedule.budget:>5}  {draw_schedule(schedule)}"
+        for name, schedule in zip(names, document.schedules, strict=True)
+    )
     return f"""## Schedules
 
-█ is a computed step, · a cached one. Budgets between the two are predicted with \
+█ is a computed step, · a cached one. Budgets between two neighbours are predicted with \
 rho = {document.rho:g}.
 
 ```text
-{line("anchor", document.anchor)}
-{line("reference", document.reference)}
+{lines}
 ```"""
+
+
+def _publication(document: PolicyDocument, published: Publication) -> str:
+    budgets = ", ".join(map(str, document.calibrated_budgets))
+    revision = "any, since they name no commit of the weights"
+    if document.model.revision is not None:
+        revision = _escape(document.model.revision)
+    return f"""## Origin
+
+Published by {_escape(published.authors)}, not calibrated here. The schedules of the budgets \
+{budgets} are theirs, step by step and look-back by look-back.
+
+- Source: {_escape(published.source)}
+- Method: {_escape(published.paper)}
+- Their setting: {_escape(published.setting)}
+- Revision: {revision}
+- Evidence: none. Held-out figures come from a calibration, and these schedules were not run here \
+with the model. The budgets predicted between them nobody has measured."""
 
 
 def _pictures(figures: Collection[str], *names: str) -> list[str]:
@@ -200,16 +265,15 @@ def _decimals(error: float) -> int:
     return min(max(1 - math.floor(math.log10(error)), 2), 12) if error > 0 else 2
 
 
-def _calibration(document: PolicyDocument) -> str:
-    calibration = document.calibration
+def _calibration(document: PolicyDocument, calibration: Calibration) -> str:
     versions = ", ".join(
         f"{_escape(name)} {_escape(version)}" for name, version in calibration.libraries.items()
     )
     return f"""## Calibration
 
 - Pairs: {calibration.pairs}, seed {calibration.seed}, in batches of {calibration.batch_size}
-- Anchor search: {_SEARCHES[calibration.search]}, by {_escape(calibration.metric)}, up to \
-{calibration.trials} trials
+- Search: {_SEARCHES[calibration.search]}, by {_escape(calibration.metric)}, up to \
+{calibration.trials} trials for each schedule
 - Cost: {calibration.evaluations} schedules run, {calibration.transformer_calls} transformer \
 calls, {calibration.seconds:.0f} seconds on {_escape(calibration.device)}
 - Created: {_escape(calibration.created)}

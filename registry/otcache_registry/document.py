@@ -1,29 +1,34 @@
-"""The policy document: everything about a calibrated policy except its edge table.
+"""The policy document: everything about a policy except its edge table.
 
-One document holds for one model revision, one number of steps and one sampling set-up. Every part
-is frozen and strict: no unknown field, no conversion, no NaN. Built in Python from wrong values, a
-part raises pydantic's `ValidationError`; read from JSON, it raises `DocumentError`.
+One document holds for one model, one number of steps and one sampling set-up. Built in Python from
+wrong values, it raises pydantic's `ValidationError`; read from JSON, it raises `DocumentError`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
-from otcache_policies import EdgeSettings, Schedule, ScheduleError
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from otcache_policies import Budgets, Schedule, ScheduleError
+from pydantic import Field, ValidationError, model_validator
 
 from . import strict_json
 from .errors import DocumentError
+from .migrations import migrated
+from .parts import (
+    Budget,
+    Calibration,
+    Digest,
+    EvidenceRow,
+    GraphSettings,
+    ModelReference,
+    Name,
+    Part,
+    Positive,
+    Publication,
+    Sampling,
+    ScheduleRecord,
+)
 from .refusals import document_error
 
 __all__ = [
@@ -33,266 +38,40 @@ __all__ = [
     "GraphSettings",
     "ModelReference",
     "PolicyDocument",
+    "Publication",
     "Sampling",
     "ScheduleRecord",
     "json_schema",
 ]
 
 POLICY_SCHEMA: Final = "otcache.policy/v1"
-"""Name of the one schema that this version reads and writes."""
+"""Name of the schema that this version writes; documents of older ones are migrated to it."""
 
-MAX_INFERENCE_STEPS = 10_000
+MAX_WAYPOINTS = 100
 
-MAX_HISTORY = 10_000
-"""Most losses of a search that a document holds: the warm start's and those of 9,999 trials."""
-
-Value = TypeVar("Value")
+MAX_EVIDENCE = 1_000
 
 
-def _by_key(mapping: dict[str, Value]) -> dict[str, Value]:
-    # Equal documents are written as equal bytes.
-    return dict(sorted(mapping.items()))
+class PolicyDocument(Part):
+    """A policy for one model revision and sampling set-up, calibrated here or published by others.
 
-
-# Documents come from strangers and are shown in terminals and cards: one line, no control codes.
-Text = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"),
-]
-Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Pixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Budget = Annotated[int, Field(ge=2, le=MAX_INFERENCE_STEPS)]
-LookBack = Annotated[int, Field(ge=1, le=MAX_INFERENCE_STEPS)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ModelReference(_Part):
-    """The weights that a policy was calibrated on.
-
-    Attributes:
-        id: Repository on the Hub, such as "org/name", or another name that the model goes by.
-        revision: Commit of the weights, or what else identifies them exactly.
-    """
-
-    id: Text
-    revision: Text
-
-
-class Sampling(_Part):
-    """The sampling set-up of the calibration runs.
-
-    Attributes:
-        pipeline: Class name of the pipeline.
-        scheduler: Class name of the scheduler.
-        num_inference_steps: Steps of the runs, T, 2 … 10000.
-        sigmas: Noise schedule as the pipeline set it: T+1 numbers, strictly decreasing to 0 or
-            more.
-        height: Height in pixels, None where the pipeline's default holds.
-        width: Width in pixels, likewise.
-        guidance: Guidance arguments of the call, such as {"true_cfg_scale": 4.0}.
-    """
-
-    pipeline: Text
-    scheduler: Text
-    num_inference_steps: Budget
-    sigmas: Annotated[tuple[float, ...], Field(min_length=3, max_length=MAX_INFERENCE_STEPS + 1)]
-    height: Pixels | None
-    width: Pixels | None
-    guidance: Annotated[dict[Text, float], AfterValidator(_by_key)]
-
-    @model_validator(mode="after")
-    def _check_sigmas(self) -> Self:
-        count, expected = len(self.sigmas), self.num_inference_steps + 1
-        remedy = f"Use {expected} numbers, strictly decreasing to 0 or more"
-        if count != expected:
-            problem = f"{count} entries for {self.num_inference_steps} steps"
-            raise DocumentError("sigmas", self.sigmas, problem, remedy)
-        for index, (sigma, following) in enumerate(pairwise(self.sigmas)):
-            if following >= sigma:
-                problem = f"entry {index + 1} is not below the one before"
-                raise DocumentError("sigmas", self.sigmas, problem, remedy)
-        if self.sigmas[-1] < 0:
-            raise DocumentError("sigmas", self.sigmas, "the last entry is below 0", remedy)
-        return self
-
-
-class ScheduleRecord(_Part):
-    """A schedule, for the number of steps that the document's sampling set-up names.
-
-    Attributes:
-        computed_steps: Strictly increasing steps from 0 to T-1, both included.
-        look_backs: One look-back >= 1 per segment.
-    """
-
-    computed_steps: Annotated[tuple[Count, ...], Field(max_length=MAX_INFERENCE_STEPS)]
-    look_backs: Annotated[tuple[LookBack, ...], Field(max_length=MAX_INFERENCE_STEPS)]
-
-    @classmethod
-    def of(cls, schedule: Schedule) -> Self:
-        """Return the record of a schedule."""
-        return cls(computed_steps=schedule.computed_steps, look_backs=schedule.look_backs)
-
-    @property
-    def budget(self) -> int:
-        """Number of computed steps."""
-        return len(self.computed_steps)
-
-    def schedule(self, num_inference_steps: int) -> Schedule:
-        """Return the schedule.
-
-        Raises:
-            ScheduleError: It is none for this number of steps.
-        """
-        return Schedule(self.computed_steps, num_inference_steps, self.look_backs)
-
-
-class GraphSettings(_Part):
-    """How the document's edge table is read; `otcache_policies.EdgeSettings` as a record."""
-
-    cost: Literal["velocity", "displacement"]
-    gamma: Positive
-    look_back: LookBack | None
-
-    @classmethod
-    def of(cls, settings: EdgeSettings) -> Self:
-        """Return the record of settings."""
-        return cls(cost=settings.cost, gamma=settings.gamma, look_back=settings.look_back)
-
-    def edge_settings(self) -> EdgeSettings:
-        """Return the settings."""
-        return EdgeSettings(self.cost, self.gamma, self.look_back)
-
-
-class Calibration(_Part):
-    """How the policy was found, what that cost, and with which software.
-
-    Attributes:
-        pairs: Prompt-seed pairs that the schedules were judged on.
-        seed: Seed of the search and of the pairs.
-        batch_size: Pairs per pipeline call. Batches decide rounding, so other ones may give other
-            results.
-        prompts_digest: SHA-256 of the calibration prompts, 64 hexadecimal digits.
-        held_out_digest: SHA-256 of the prompts of the evidence, likewise.
-        metric: What the anchor search minimised, such as "lpips".
-        reference_budget: Budget of the reference.
-        anchor_budget: Budget of the anchor.
-        search: How the anchor was searched: on all pairs at once, or for each pair on its own.
-        trials: Candidates that the search was allowed.
-        history: Lowest loss so far of the anchor search over the calibration pairs: the warm
-            start's, then one after each trial. Empty where it was not kept.
-        evaluations: Schedules that were really run.
-        transformer_calls: Calls of the transformer altogether.
-        seconds: Time that measuring took, of all workers together.
-        libraries: Version by name of library.
-        device: What it ran on.
-        created: ISO 8601 date and time with time zone.
-    """
-
-    pairs: Annotated[Count, Field(ge=1)]
-    seed: Count
-    batch_size: Annotated[Count, Field(ge=1)]
-    prompts_digest: Digest
-    held_out_digest: Digest
-    metric: Text
-    reference_budget: Budget
-    anchor_budget: Budget
-    search: Literal["joint", "per-pair"]
-    trials: Count
-    history: Annotated[tuple[float, ...], Field(max_length=MAX_HISTORY)] = ()
-    evaluations: Count
-    transformer_calls: Count
-    seconds: NotNegative
-    libraries: Annotated[dict[Text, Text], AfterValidator(_by_key)]
-    device: Text
-    created: Text
-
-    @model_validator(mode="after")
-    def _check_history(self) -> Self:
-        for index, (loss, following) in enumerate(pairwise(self.history)):
-            if following > loss:
-                problem = f"entry {index + 1} is above the one before"
-                remedy = "Use the lowest loss so far, which never rises"
-                raise DocumentError("history", self.history, problem, remedy)
-        return self
-
-    @model_validator(mode="after")
-    def _check_created(self) -> Self:
-        remedy = "Use a date and time with time zone, such as 2026-01-31T12:00:00+00:00"
-        try:
-            moment = datetime.fromisoformat(self.created)
-        except ValueError:
-            raise DocumentError("created", self.created, "not in ISO 8601", remedy) from None
-        if moment.tzinfo is None:
-            raise DocumentError("created", self.created, "without time zone", remedy)
-        return self
-
-
-class EvidenceRow(_Part):
-    """One held-out figure: a policy at a budget, alone or compared on the same pairs.
-
-    Attributes:
-        policy: Name of the policy that was measured.
-        budget: Its computed steps.
-        metric: What was measured, such as "lpips" or "psnr".
-        mean: Mean over the pairs.
-        standard_error: Of that mean.
-        pairs: Prompt-seed pairs, at least 2, none of them used in the calibration.
-        compared_to: Name of the policy that the differences are to, at the same budget.
-        difference_mean: Mean over the pairs of this policy's value minus the other's.
-        difference_low: Lower end of that mean's 95 % confidence interval.
-        difference_high: Upper end.
-        win_rate: Share of the pairs on which this policy is the better one, ties counting half.
-    """
-
-    policy: Text
-    budget: Budget
-    metric: Text
-    mean: float
-    standard_error: NotNegative
-    pairs: Annotated[Count, Field(ge=2)]
-    compared_to: Text | None = None
-    difference_mean: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    win_rate: Annotated[float, Field(ge=0, le=1)] | None = None
-
-    @model_validator(mode="after")
-    def _check_comparison(self) -> Self:
-        names = "compared_to", "difference_mean", "difference_low", "difference_high", "win_rate"
-        absent = [name for name in names if getattr(self, name) is None]
-        if absent and len(absent) < len(names):
-            remedy = f"Give all of {', '.join(names)}, or none"
-            raise DocumentError(absent[0], None, "a comparison lacks this field", remedy)
-        low, high = self.difference_low, self.difference_high
-        if low is not None and high is not None and low > high:
-            problem = f"above difference_high={high!r}"
-            raise DocumentError("difference_low", low, problem, "Give the lower end first")
-        return self
-
-
-class PolicyDocument(_Part):
-    """A calibrated policy for one model revision and sampling set-up.
+    Exactly one of `calibration` and `published` is given. A calibrated document names its revision,
+    sigmas, graph settings and edge table; one of published schedules has none of the last two, and
+    no evidence.
 
     Attributes:
         schema_: Name of the schema, `POLICY_SCHEMA`; the argument and the key are called "schema".
         name: Name of the policy that the document is made for, such as "otcache".
         model: The weights.
-        sampling: The sampling set-up; its number of steps, T, is that of both schedules.
+        sampling: The sampling set-up; its number of steps, T, is that of all schedules.
         default_budget: Budget of a run that asks for none, from the anchor's to T.
         anchor: The searched schedule at the smallest budget.
+        waypoints: Searched schedules at budgets between, by increasing budget.
         reference: The graph policy's schedule at a larger budget.
         rho: Exponent of the warp between them, above 0.
-        look_backs: Look-backs that predictions inherit, one per segment of the anchor; None where
-            they take those of the edge table.
         graph: How to read the edge table.
         calibration: How all this was found.
+        published: Who published the schedules.
         evidence: Held-out figures.
         edges_sha256: SHA-256 of the edge table's file, 64 hexadecimal digits.
     """
@@ -303,13 +82,18 @@ class PolicyDocument(_Part):
     sampling: Sampling
     default_budget: Budget
     anchor: ScheduleRecord
+    waypoints: Annotated[
+        tuple[ScheduleRecord, ...], Field(max_length=MAX_WAYPOINTS, fail_fast=True)
+    ] = ()
     reference: ScheduleRecord
     rho: Positive
-    look_backs: Annotated[tuple[LookBack, ...], Field(max_length=MAX_INFERENCE_STEPS)] | None = None
-    graph: GraphSettings
-    calibration: Calibration
-    evidence: Annotated[tuple[EvidenceRow, ...], Field(max_length=10_000)] = ()
-    edges_sha256: Digest
+    graph: GraphSettings | None = None
+    calibration: Calibration | None = None
+    published: Publication | None = None
+    evidence: Annotated[
+        tuple[EvidenceRow, ...], Field(max_length=MAX_EVIDENCE, fail_fast=True)
+    ] = ()
+    edges_sha256: Digest | None = None
 
     @property
     def num_inference_steps(self) -> int:
@@ -326,6 +110,21 @@ class PolicyDocument(_Part):
         """The reference, of T steps."""
         return self.reference.schedule(self.num_inference_steps)
 
+    @property
+    def waypoint_schedules(self) -> tuple[Schedule, ...]:
+        """The waypoints, of T steps."""
+        return tuple(record.schedule(self.num_inference_steps) for record in self.waypoints)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The schedules that the document holds, by increasing budget."""
+        return (self.anchor_schedule, *self.waypoint_schedules, self.reference_schedule)
+
+    @property
+    def calibrated_budgets(self) -> tuple[int, ...]:
+        """Budgets of the schedules that the document holds, increasing."""
+        return tuple(record.budget for record in (self.anchor, *self.waypoints, self.reference))
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read a document.
@@ -334,17 +133,19 @@ class PolicyDocument(_Part):
             DocumentError: It is not JSON, of another schema, or not valid; the error names the
                 first fields that are refused.
         """
-        data = strict_json.parse(text)
-        if not isinstance(data, dict):
+        content = strict_json.parse(text)
+        if not isinstance(content, dict):
             problem, remedy = "not a JSON object", "Pass the text of a policy.json"
             raise DocumentError("document", strict_json.excerpt(text), problem, remedy)
+        content = migrated(content)
         # Ahead of the rest: under another schema every other complaint would be beside the point.
-        schema = data.get("schema", POLICY_SCHEMA)
+        schema = content.get("schema", POLICY_SCHEMA)
         if schema != POLICY_SCHEMA:
             remedy = f"This version reads {POLICY_SCHEMA}; a newer one may know the other"
             raise DocumentError("schema", schema, "unknown schema", remedy)
         try:
-            return cls.model_validate_json(text)
+            # Not from the text: pydantic would copy what it refuses, once per missing field.
+            return cls.model_validate(content)
         except ValidationError as error:
             raise document_error(error) from None
 
@@ -354,37 +155,68 @@ class PolicyDocument(_Part):
 
     @model_validator(mode="after")
     def _check_schedules(self) -> Self:
-        for field, record in (("anchor", self.anchor), ("reference", self.reference)):
+        records = [("anchor", self.anchor)]
+        records += [(f"waypoints.{index}", record) for index, record in enumerate(self.waypoints)]
+        records += [("reference", self.reference)]
+        for field, record in records:
             try:
                 record.schedule(self.num_inference_steps)
             except ScheduleError as error:
                 path = f"{field}.{error.field}"
                 raise DocumentError(path, error.value, error.problem, error.remedy) from None
-        if self.look_backs is not None and len(self.look_backs) != self.anchor.budget - 1:
-            problem = f"{len(self.look_backs)} entries for an anchor of {self.anchor.budget} steps"
-            remedy = f"Use {self.anchor.budget - 1}, one per segment, or null"
-            raise DocumentError("look_backs", self.look_backs, problem, remedy)
-        if self.anchor.budget >= self.reference.budget:
-            steps, remedy = self.anchor.computed_steps, f"Use fewer than {self.reference.budget}"
-            problem = f"{len(steps)} steps, not fewer than the reference's"
-            raise DocumentError("anchor.computed_steps", steps, problem, remedy)
+        for (field, record), (following, larger) in pairwise(records):
+            if record.budget >= larger.budget:
+                steps, remedy = record.computed_steps, f"Use fewer than {larger.budget}"
+                problem = f"{len(steps)} steps, not fewer than those of {following}"
+                raise DocumentError(f"{field}.computed_steps", steps, problem, remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> Self:
+        if (self.calibration is None) == (self.published is None):
+            field = "calibration" if self.calibration is None else "published"
+            problem = "a document is either calibrated or published by others"
+            remedy = "Give exactly one of calibration and published"
+            raise DocumentError(field, getattr(self, field), problem, remedy)
+        of_calibration = {
+            "model.revision": self.model.revision,
+            "sampling.sigmas": self.sampling.sigmas,
+            "graph": self.graph,
+            "edges_sha256": self.edges_sha256,
+        }
+        if self.calibration is not None:
+            for field, value in of_calibration.items():
+                if value is None:
+                    problem = "a calibrated document cannot do without it"
+                    raise DocumentError(field, None, problem, "Give what was calibrated")
+            return self
+        for field in ("graph", "edges_sha256", "evidence"):
+            if getattr(self, field):
+                problem = "published schedules come without"
+                raise DocumentError(field, getattr(self, field), problem, "Remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_calibration(self) -> Self:
+        if self.calibration is None:
+            return self
+        for name in ("anchor", "reference"):
+            field, record = f"{name}_budget", getattr(self, name)
+            stated = getattr(self.calibration, field)
+            if stated != record.budget:
+                problem, remedy = f"not the budget of the {name}", f"Use {record.budget}"
+                raise DocumentError(f"calibration.{field}", stated, problem, remedy)
         return self
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:
-        anchor, reference = self.anchor.budget, self.reference.budget
-        total = self.num_inference_steps
-        if not anchor <= self.default_budget <= total:
-            problem = "below the anchor's budget or above the number of steps"
-            remedy = f"Use {anchor} … {total}"
-            raise DocumentError("default_budget", self.default_budget, problem, remedy)
-        for field, stated, actual in (
-            ("anchor_budget", self.calibration.anchor_budget, anchor),
-            ("reference_budget", self.calibration.reference_budget, reference),
-        ):
-            if stated != actual:
-                problem = "not the budget of the schedule in the document"
-                raise DocumentError(f"calibration.{field}", stated, problem, f"Use {actual}")
+        smallest, total = self.anchor.budget, self.num_inference_steps
+        # Above the reference schedules come from the edge table.
+        largest = self.reference.budget if self.edges_sha256 is None else total
+        budgets = Budgets(smallest, largest, total)
+        if self.default_budget not in budgets:
+            problem = "not among the budgets that the document serves"
+            raise DocumentError("default_budget", self.default_budget, problem, f"Use {budgets}")
         for index, row in enumerate(self.evidence):
             if row.budget > total:
                 path, problem = f"evidence.{index}.budget", "above the number of steps"

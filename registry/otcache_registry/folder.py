@@ -17,7 +17,13 @@ from typing import Final
 
 import numpy as np
 import safetensors.numpy
-from otcache_policies import EdgeTable, EdgeTableError, MeanCachePolicy, OTCachePolicy
+from otcache_policies import (
+    EdgeSettings,
+    EdgeTable,
+    EdgeTableError,
+    MeanCachePolicy,
+    OTCachePolicy,
+)
 
 from .document import PolicyDocument
 from .errors import DocumentError, DocumentNotFoundError
@@ -60,29 +66,41 @@ class StoredPolicy:
 
     Attributes:
         document: The document.
-        edges: Its edge table, of the same steps and sigmas.
+        edges: Its edge table, of the same steps and sigmas; None with published schedules.
         source: Where it came from, as shown to users: a folder, or a name such as
             "bundled:embedded".
     """
 
     document: PolicyDocument
-    edges: EdgeTable
+    edges: EdgeTable | None
     source: str
 
     def otcache_policy(self) -> OTCachePolicy:
-        """Return the policy that predicts between the document's anchor and reference."""
+        """Return the policy that predicts between the document's schedules."""
         return OTCachePolicy(
             self.document.anchor_schedule,
             self.document.reference_schedule,
             rho=self.document.rho,
             edges=self.edges,
-            settings=self.document.graph.edge_settings(),
-            look_backs=self.document.look_backs,
+            settings=self._settings(),
+            waypoints=self.document.waypoint_schedules,
         )
 
     def meancache_policy(self) -> MeanCachePolicy:
-        """Return the shortest-path policy over the same edge table."""
-        return MeanCachePolicy(self.edges, self.document.graph.edge_settings())
+        """Return the shortest-path policy over the same edge table.
+
+        Raises:
+            DocumentError: There is no edge table: the document holds published schedules only.
+        """
+        if self.edges is None:
+            problem = "published schedules without an edge table make no shortest path"
+            remedy = f"Use policy={self.document.name!r}, or calibrate the model"
+            raise DocumentError("edges_sha256", None, problem, remedy)
+        return MeanCachePolicy(self.edges, self._settings())
+
+    def _settings(self) -> EdgeSettings:
+        graph = self.document.graph
+        return EdgeSettings() if graph is None else graph.edge_settings()
 
 
 def edges_bytes(edges: EdgeTable) -> bytes:
@@ -137,17 +155,20 @@ def read_policy(path: str | Path, source: str | None = None) -> StoredPolicy:
     """
     folder = _folder_of(path)
     document = read_document(folder)
+    source = str(folder) if source is None else source
+    if document.edges_sha256 is None:
+        return StoredPolicy(document, None, source)
     data = _read(folder / EDGES_FILE, MAX_EDGES_BYTES)
     _check_digest(document, hashlib.sha256(data).hexdigest())
     edges = _parse_edges(data)
     _check_edges(document, edges)
-    return StoredPolicy(document, edges, str(folder) if source is None else source)
+    return StoredPolicy(document, edges, source)
 
 
 def write_policy(
     folder: str | Path,
     document: PolicyDocument,
-    edges: EdgeTable,
+    edges: EdgeTable | None,
     card: str,
     figures: Mapping[str, bytes] = _NO_FIGURES,
 ) -> None:
@@ -159,7 +180,7 @@ def write_policy(
     Args:
         folder: Where to; missing parents are made.
         document: The document, with `edges_digest(edges)` as its `edges_sha256`.
-        edges: Its edge table.
+        edges: Its edge table, None where it has none.
         card: Content of README.md.
         figures: PNG files by name, such as {"schedules.png": data}.
 
@@ -168,12 +189,15 @@ def write_policy(
             name is not one of a PNG file, or the folder holds something else.
         OSError: The files cannot be written.
     """
-    data = edges_bytes(edges)
-    _check_digest(document, hashlib.sha256(data).hexdigest())
-    _check_edges(document, edges)
     text = document.to_json()
     PolicyDocument.from_json(text)  # Copies with changes are not checked when they are made.
-    contents = {DOCUMENT_FILE: text.encode(), EDGES_FILE: data, CARD_FILE: card.encode()}
+    contents = {DOCUMENT_FILE: text.encode(), CARD_FILE: card.encode()}
+    if edges is None:
+        _check_digest(document, None)
+    else:
+        contents[EDGES_FILE] = edges_bytes(edges)
+        _check_digest(document, hashlib.sha256(contents[EDGES_FILE]).hexdigest())
+        _check_edges(document, edges)
     for name, figure in figures.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.png", name):
             remedy = "Use letters, digits, '.', '_' and '-', and the ending .png"
@@ -229,21 +253,24 @@ def _parse_edges(data: bytes) -> EdgeTable:
         raise DocumentError(path, error.value, error.problem, error.remedy) from None
 
 
-def _check_digest(document: PolicyDocument, digest: str) -> None:
+def _check_digest(document: PolicyDocument, digest: str | None) -> None:
     if digest != document.edges_sha256:
-        problem = f"{EDGES_FILE} has the digest {digest}"
+        problem = "there is no edge table"
+        if digest is not None:
+            problem = f"{EDGES_FILE} has the digest {digest}"
         raise DocumentError("edges_sha256", document.edges_sha256, problem, _RESTORE)
 
 
 def _check_edges(document: PolicyDocument, edges: EdgeTable) -> None:
-    total, look_back = document.num_inference_steps, document.graph.look_back
+    total, graph, sigmas = document.num_inference_steps, document.graph, document.sampling.sigmas
     if edges.num_inference_steps != total:
         shape, remedy = edges.velocity_errors.shape, f"Use a table of shape ({total}, {total}, K)"
         problem = f"not of the document's {total} steps"
         raise DocumentError("edges.velocity_errors", shape, problem, remedy)
-    if not np.allclose(edges.sigmas, document.sampling.sigmas, rtol=0, atol=SAME_SIGMAS):
+    if sigmas is None or not np.allclose(edges.sigmas, sigmas, rtol=0, atol=SAME_SIGMAS):
         problem, remedy = "not the document's sampling.sigmas", "Use those that it was measured on"
         raise DocumentError("edges.sigmas", edges.sigmas.tolist(), problem, remedy)
+    look_back = None if graph is None else graph.look_back
     if look_back is not None and look_back > edges.max_look_back:
         problem, remedy = "not in the edge table", f"Use null, or 1 … {edges.max_look_back}"
         raise DocumentError("graph.look_back", look_back, problem, remedy)

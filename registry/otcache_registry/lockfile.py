@@ -128,9 +128,9 @@ class LockRecord(Part):
 
     @property
     def source(self) -> str:
-        """The document's origin as shown to users, such as "hub:user/name@" and the commit."""
-        place = f"{self.repository}/{self.folder}" if self.folder else self.repository
-        return f"hub:{place}@{self.commit}"
+        """The document's origin as shown to users, hub:user/name@commit#folder."""
+        folder = f"#{self.folder}" if self.folder else ""
+        return f"hub:{self.repository}@{self.commit}{folder}"
 
     @property
     def file_name(self) -> str:

@@ -18,6 +18,13 @@ __all__ = ["document_error"]
 
 _SHOWN = 3
 
+_JSON_WORDS = {
+    "dict_type": "Use an object",
+    "model_type": "Use an object",
+    "tuple_type": "Use an array",
+}
+"""What pydantic says in words of Python, by its type of error."""
+
 
 def document_error(error: ValidationError) -> DocumentError:
     """Return the first refusal as an error; its remedy mentions the next ones."""
@@ -47,4 +54,5 @@ def _refusal(detail: ErrorDetails) -> DocumentError:
         return DocumentError(path, value, "no such field in this schema", "Remove it")
     if isinstance(value, str):
         value = excerpt(value)
-    return DocumentError(path, value, "not allowed", detail["msg"])
+    remedy = _JSON_WORDS.get(detail["type"], detail["msg"])
+    return DocumentError(path, value, "not allowed", remedy)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
 
 from .errors import DocumentError
 
 __all__ = ["MAX_DOCUMENT_BYTES", "dump", "excerpt", "parse"]
 
-MAX_DOCUMENT_BYTES = 16 * 2**20
-"""Longest text that is read. The largest real document is a thousandth of it."""
+MAX_DOCUMENT_BYTES = 2**20
+"""Longest text that is read. Real documents are a fiftieth of it."""
 
 _EXCERPT = 80
 
@@ -22,7 +20,7 @@ def excerpt(text: str) -> str:
 
 
 def parse(text: str) -> object:
-    """Return plain dicts, lists and scalars.
+    """Return plain dicts, tuples and scalars.
 
     Raises:
         DocumentError: The text is too long, is not JSON, is nested too deep, or has a key twice in
@@ -32,19 +30,16 @@ def parse(text: str) -> object:
         problem = f"longer than {MAX_DOCUMENT_BYTES} characters"
         raise DocumentError("document", excerpt(text), problem, "Pass the text of a policy.json")
     try:
-        value = json.loads(text, object_pairs_hook=_members)
-        repeated = next(_repeated_keys(value, ()), None)
+        value = json.loads(text, object_pairs_hook=_Members)
     except RecursionError:
-        remedy = "Pass the text of a policy.json"
-        raise DocumentError("document", excerpt(text), "nested too deep", remedy) from None
+        raise _too_deep(text) from None
     except ValueError as error:
         problem, remedy = f"not JSON ({error})", "Pass the text of a policy.json"
         raise DocumentError("document", excerpt(text), problem, remedy) from None
-    if repeated is not None:
-        path, kept = repeated
-        # Readers differ in which of the two they keep, so neither can be trusted.
-        raise DocumentError(path, kept, "this key occurs more than once", "Keep one of them")
-    return value
+    try:
+        return _plain(value, ())
+    except RecursionError:
+        raise _too_deep(text) from None
 
 
 def dump(value: object, indent: str = "") -> str:
@@ -63,25 +58,26 @@ def _scalar(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-class _Members(dict[str, object]):
-    """The members of one object, and a key that it has more than once."""
-
-    repeated: str | None = None
+class _Members(list[tuple[str, object]]):
+    """The members of one object, repeated keys included."""
 
 
-def _members(pairs: list[tuple[str, object]]) -> _Members:
-    members = _Members(pairs)
-    if len(members) < len(pairs):
-        members.repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
-    return members
-
-
-def _repeated_keys(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+def _plain(value: object, path: tuple[str, ...]) -> object:
     if isinstance(value, _Members):
-        if value.repeated is not None:
-            yield ".".join((*path, value.repeated)), value[value.repeated]
-        for key, item in value.items():
-            yield from _repeated_keys(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _repeated_keys(item, (*path, str(index)))
+        members: dict[str, object] = {}
+        for key, item in value:
+            inner = (*path, key)
+            if key in members:
+                # Readers differ in which of the two they keep, so neither can be trusted.
+                problem = "this key occurs more than once"
+                raise DocumentError(".".join(inner), members[key], problem, "Keep one of them")
+            members[key] = _plain(item, inner)
+        return members
+    if isinstance(value, list):
+        return tuple([_plain(item, (*path, str(index))) for index, item in enumerate(value)])
+    return value
+
+
+def _too_deep(text: str) -> DocumentError:
+    remedy = "Pass the text of a policy.json"
+    return DocumentError("document", excerpt(text), "nested too deep", remedy)

@@ -21,7 +21,7 @@ from otcache_plugin.models.exact_flow import (
     load_exact_flow_pipeline,
 )
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.origin import find_origin
+from otcache_plugin.origins.finding import find_origin
 
 PROMPTS = tuple(f"kind {number}" for number in range(12))
 

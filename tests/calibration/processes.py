@@ -35,8 +35,8 @@ FORKING.set_forkserver_preload(
 )
 
 SETTINGS = (
-    *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
-    *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "20"),
+    *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
+    *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "10"),
 )
 """Two batches of calibration pairs and two of held-out ones; a second or two of measuring."""
 

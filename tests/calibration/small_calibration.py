@@ -7,27 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
-from otcache_registry import PolicyDocument
+from driven_search import studies_of
+from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy, Schedule
+from otcache_registry import PolicyDocument, StoredPolicy
 
 from otcache_plugin.calibration.calibrate import CalibrationResult, calibrate, manifest_of
 from otcache_plugin.calibration.measurements import Measurements
+from otcache_plugin.calibration.pooling import pooled
 from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
 
 SETTINGS = CalibrationSettings(
     num_inference_steps=12,
-    budget_reference=7,
+    budget_reference=8,
     budget_anchor=4,
+    waypoints=(6,),
     pairs=4,
     held_out_pairs=3,
     batch_size=3,
     seed=1,
-    anchor=AnchorSettings(trials=30),
+    search=SearchSettings(trials=20),
 )
+"""Searched are 4 and 6 steps, predicted 5 and 7."""
 
 
 class Stages:
@@ -60,6 +68,39 @@ class Calibrated:
     def document(self) -> PolicyDocument:
         return self.result.document
 
+    @property
+    def policy(self) -> OTCachePolicy:
+        """The document's."""
+        return StoredPolicy(self.document, self.result.edges, "").otcache_policy()
+
+    @property
+    def readings(self) -> list[MeanCachePolicy]:
+        """MeanCache by every way to read the edge table."""
+        return [
+            MeanCachePolicy(self.result.edges, EdgeSettings(cost, gamma, look_back))
+            for cost in ("velocity", "displacement")
+            for gamma in (1.0, 2.0, 4.0)
+            for look_back in (None, 1, 2, 3)
+        ]
+
+    @property
+    def studies(self) -> dict[str, optuna.Study]:
+        """What the journal holds."""
+        return studies_of(self.folder / "trials.log")
+
+    def losses(self, *schedules: Schedule) -> list[float]:
+        """Of whole runs on the calibration pairs, in the calibration's batches."""
+        settings, metric = self.settings, metric_named(self.settings.metric)
+        pairs = self.setup.calibration_pairs(settings.pairs, settings.seed)
+        arguments = {"num_inference_steps": settings.num_inference_steps}
+        evaluator = Evaluator(self.setup.pipe, pairs, arguments, settings.batch_size)
+        sign = -1 if metric.higher_is_better else 1
+        found = {
+            schedule: sign * pooled(evaluator.values(schedule, metric)[0])
+            for schedule in dict.fromkeys(schedules)
+        }
+        return [found[schedule] for schedule in schedules]
+
 
 def calibrate_flow(
     setup: ModelSetup, folder: Path, settings: CalibrationSettings = SETTINGS
@@ -79,6 +120,6 @@ def calibrate_flow(
     ):
         patch.setattr(ExactFlowTransformer, "forward", counted)
         measurements = Measurements(workspace, pool, settings)
-        result = calibrate(pool.facts, settings, workspace, measurements, stages)
+        result = calibrate(pool.facts, measurements, stages)
     # A copy: hooks leave the counting method on the pipeline, whose later calls are others.
     return Calibrated(setup, settings, result, stages, dict(calls), folder)

@@ -1,31 +1,26 @@
-"""A whole calibration of a small exact flow, and the settings that it refuses."""
+"""A whole calibration of a small exact flow: each of its choices, and what it writes down."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from otcache_policies import BudgetError, EdgeSettings, FieldError, MeanCachePolicy, Schedule
-from otcache_registry import PolicyDocument, read_policy, render_card, write_policy
+from otcache_policies import FieldError, Schedule
+from otcache_registry import PolicyDocument, StoredPolicy, read_policy, render_card, write_policy
 from small_calibration import SETTINGS, Calibrated, Stages, calibrate_flow
 
 import otcache_plugin
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.evidence import evidence_schedules
 from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pooling import pooled
 from otcache_plugin.calibration.pools import LocalPool, NoPool
 from otcache_plugin.calibration.recording import EdgeAccumulator, edge_errors, record
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings
 from otcache_plugin.calibration.worker import count_transformer_calls, facts_of
 from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.errors import ArgumentError, UnknownNameError
@@ -36,6 +31,7 @@ from otcache_plugin.models.exact_flow import ExactFlowPipeline, ExactFlowSetting
 from otcache_plugin.models.setups import ModelSetup
 
 FLOW = ExactFlowSettings(scenes=150)
+RHOS = [0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
 PSNR = metric_named("psnr")
 ARGUMENTS = {"num_inference_steps": 12}
 
@@ -46,20 +42,6 @@ def folder(calibrated: Calibrated, tmp_path: Path) -> Path:
     document = calibrated.document
     write_policy(tmp_path / "policy", document, calibrated.result.edges, render_card(document))
     return tmp_path / "policy"
-
-
-def graph_of(calibrated: Calibrated) -> MeanCachePolicy:
-    settings: EdgeSettings = calibrated.document.graph.edge_settings()
-    return MeanCachePolicy(calibrated.result.edges, settings)
-
-
-def losses(calibrated: Calibrated, *schedules: Schedule) -> list[float]:
-    """Of whole runs on the calibration pairs, in the calibration's batches."""
-    settings, setup = calibrated.settings, calibrated.setup
-    pairs = setup.calibration_pairs(settings.pairs, settings.seed)
-    arguments = {"num_inference_steps": settings.num_inference_steps}
-    evaluator = Evaluator(setup.pipe, pairs, arguments, settings.batch_size)
-    return [-pooled(evaluator.values(schedule, PSNR)[0]) for schedule in schedules]
 
 
 def test_the_document_says_what_was_done(calibrated: Calibrated) -> None:
@@ -73,10 +55,10 @@ def test_the_document_says_what_was_done(calibrated: Calibrated) -> None:
         "FlowMatchEulerDiscreteScheduler",
     )
     assert (sampling.num_inference_steps, sampling.height, sampling.width) == (12, 32, 32)
-    assert (document.anchor.budget, document.reference.budget) == (4, 7)
+    assert document.calibrated_budgets == (4, 6, 8)
     assert document.default_budget == 4  # 15 of 50 of 12 steps
     done = document.calibration
-    assert (done.pairs, done.seed, done.metric, done.trials) == (4, 1, "psnr", 30)
+    assert (done.pairs, done.seed, done.metric, done.trials) == (4, 1, "psnr", 20)
     assert (done.batch_size, done.search, done.device) == (3, "joint", "cpu")
     assert done.prompts_digest == calibrated.setup.prompts_digest
     assert done.held_out_digest == calibrated.setup.held_out_digest
@@ -112,70 +94,30 @@ def test_every_stage_is_told_and_finishes(calibrated: Calibrated) -> None:
     assert list(stages.total) == [
         "recording full runs",
         "tuning the graph policy",
+        "choosing the reference",
         "searching the anchor",
-        "choosing anchor, reference, rho",
-        "improving what is predicted",
-        "the anchor's look-backs",
+        "predicting 6 steps",
+        "searching 6 steps",
+        "choosing rho",
         "evidence on held-out pairs",
     ]
     assert all(0 < stages.done[stage] <= total for stage, total in stages.total.items())
-    for stage, total in (("recording full runs", 2), ("evidence on held-out pairs", 1 + 4 * 4)):
-        assert stages.done[stage] == stages.total[stage] == total
-
-
-def test_the_graph_policy_is_the_best_on_the_calibration_pairs(calibrated: Calibrated) -> None:
-    def mean(settings: EdgeSettings) -> float:
-        policy = MeanCachePolicy(calibrated.result.edges, settings)
-        found: float = np.mean(losses(calibrated, *map(policy.schedule, (4, 5, 6))))
-        return found
-
-    chosen = calibrated.document.graph.edge_settings()
-    others = [EdgeSettings("velocity", 1.0, 1), EdgeSettings("displacement", 2.0)]
-    assert all(mean(chosen) <= mean(other) + 1e-6 for other in others)
-
-
-def test_the_anchor_is_no_worse_than_the_graph_policy(calibrated: Calibrated) -> None:
-    warm_start = graph_of(calibrated).schedule(4)
-    anchor, started = losses(calibrated, calibrated.document.anchor_schedule, warm_start)
-    assert anchor <= started + 1e-6
-
-
-def test_the_history_begins_at_the_warm_start_and_never_rises(calibrated: Calibrated) -> None:
-    history = calibrated.document.calibration.history
-    (started,) = losses(calibrated, graph_of(calibrated).schedule(4))
-    assert history[0] == pytest.approx(started, rel=1e-6)
-    assert list(history) == sorted(history, reverse=True)
-    # One loss after each trial for the steps, and one after each round's look-backs.
-    assert len(history) == 1 + 30 + 3
-
-
-def test_the_reference_is_a_graph_policys(calibrated: Calibrated) -> None:
-    edges = calibrated.result.edges
-    candidates = [
-        MeanCachePolicy(edges, EdgeSettings(cost, gamma, look_back)).schedule(7)
-        for cost in ("velocity", "displacement")
-        for gamma in (1.0, 2.0, 4.0)
-        for look_back in (None, 1, 2, 3)
-    ]
-    assert calibrated.document.reference_schedule in candidates
-
-
-def test_the_journal_has_every_search(calibrated: Calibrated) -> None:
-    storage = JournalStorage(JournalFileBackend(str(calibrated.folder / "trials.log")))
-    names = optuna.get_all_study_names(storage)
-    assert names[:2] == ["joint, steps 1", "joint, look-backs 1"]
-    assert names[-2:] == ["improving what is predicted", "the anchor's look-backs"]
-    done = calibrated.stages.done
-    for name in names[-2:]:
-        study = optuna.load_study(study_name=name, storage=storage)
-        assert len(study.trials) == done[name]
+    assert stages.done["recording full runs"] == stages.total["recording full runs"] == 2
+    assert stages.total["evidence on held-out pairs"] == 1 + 5 * 4
+    # Identical schedules are run once.
+    graph = StoredPolicy(calibrated.document, calibrated.result.edges, "").meancache_policy()
+    schedules = evidence_schedules(calibrated.policy, graph, range(4, 9))
+    assert stages.done["evidence on held-out pairs"] == 1 + len(set(schedules.values()))
+    # The trials of CMA-ES, and of three climbs two fifths as many each.
+    for stage in ("searching the anchor", "searching 6 steps"):
+        assert stages.done[stage] == stages.total[stage] == 20 + 3 * 8
 
 
 def test_evidence_covers_the_budgets_once(calibrated: Calibrated) -> None:
     rows = calibrated.document.evidence
     assert [(row.budget, row.policy, row.metric) for row in rows] == [
         (budget, policy, metric)
-        for budget in (4, 5, 6, 7)
+        for budget in (4, 5, 6, 7, 8)
         for policy in ("fewer-steps", "uniform", "meancache", "otcache")
         for metric in ("psnr", "ssim")
     ]
@@ -187,7 +129,7 @@ def test_evidence_is_of_pairs_that_the_calibration_has_not_seen(
 ) -> None:
     setup, stored = calibrated.setup, read_policy(folder)
     held_out = Evaluator(setup.pipe, setup.held_out_pairs(3), ARGUMENTS)
-    schedules = evidence_schedules(stored.otcache_policy(), stored.meancache_policy(), (4, 5, 6, 7))
+    schedules = evidence_schedules(stored.otcache_policy(), stored.meancache_policy(), range(4, 9))
     for row in calibrated.document.evidence:
         schedule = schedules[row.budget, row.policy]
         (values,) = held_out.values(schedule, metric_named(row.metric))
@@ -212,17 +154,15 @@ def test_the_document_accelerates_its_pipeline(pipe: ExactFlowPipeline, folder: 
     assert len(otcache_plugin.summary(pipe).computed_steps) == 4
 
 
-def test_predictions_inherit_the_look_backs_of_the_document(
-    calibrated: Calibrated, folder: Path
+def test_predictions_inherit_the_look_backs_of_the_smaller_neighbour(
+    calibrated: Calibrated,
 ) -> None:
-    document, policy = calibrated.document, read_policy(folder).otcache_policy()
-    assert document.look_backs is not None
-    steps = document.anchor.computed_steps
-    for budget in (5, 6):
+    policy, document = calibrated.policy, calibrated.document
+    for budget, smaller in ((5, document.anchor), (7, document.waypoints[0])):
         for segment in policy.schedule(budget).segments:
             middle = (segment.start + segment.end) / 2
-            index = max(number for number, step in enumerate(steps[:-1]) if step <= middle)
-            assert segment.look_back == (document.look_backs[index] if segment.gap > 1 else 1)
+            index = max(k for k, step in enumerate(smaller.computed_steps[:-1]) if step <= middle)
+            assert segment.look_back == (smaller.look_backs[index] if segment.gap > 1 else 1)
 
 
 def test_it_is_read_as_it_was_written(calibrated: Calibrated, folder: Path) -> None:
@@ -263,8 +203,7 @@ def test_from_the_working_folder_alone_it_is_the_same(calibrated: Calibrated) ->
     facts = facts_of(calibrated.setup)
     before = {path: path.read_bytes() for path in calibrated.folder.rglob("*.*")}
     with Workspace(calibrated.folder, manifest_of(facts, SETTINGS)) as workspace:
-        measurements = Measurements(workspace, NoPool(), SETTINGS)
-        result = calibrate(facts, SETTINGS, workspace, measurements, Stages())
+        result = calibrate(facts, Measurements(workspace, NoPool(), SETTINGS), Stages())
     assert result.document == calibrated.document
     assert {path: path.read_bytes() for path in calibrated.folder.rglob("*.*")} == before
 
@@ -273,108 +212,9 @@ def test_the_manifest_is_all_that_a_document_depends_on(calibrated: Calibrated) 
     manifest = json.loads((calibrated.folder / "calibration.json").read_text())
     assert set(manifest) == {"created", "settings", "model"}
     assert manifest["created"] == calibrated.document.calibration.created
-    assert manifest["settings"]["anchor"]["trials"] == 30
+    assert manifest["settings"]["search"]["trials"] == 20
     assert manifest["model"]["libraries"] == calibrated.document.calibration.libraries
     assert set(manifest["model"]["libraries"]) >= {"torch", "diffusers", "optuna", "cmaes"}
-
-
-@pytest.fixture(scope="module")
-def per_pair(
-    make_setup: Callable[[], ModelSetup], tmp_path_factory: pytest.TempPathFactory
-) -> Calibrated:
-    """A calibration that searches for every pair on its own."""
-    settings = replace(SETTINGS, anchor=AnchorSettings(trials=15, kind="per-pair"))
-    return calibrate_flow(make_setup(), tmp_path_factory.mktemp("per-pair") / "work", settings)
-
-
-def test_a_search_of_every_pair(per_pair: Calibrated) -> None:
-    document, stages = per_pair.document, per_pair.stages
-    assert document.calibration.search == "per-pair"
-    assert document.calibration.transformer_calls == sum(per_pair.calls.values())
-    assert stages.done["searching the anchor"] <= 4 * (15 + 3 * 3)
-    assert stages.done["pooling what the pairs found"] > 0
-    warm_start = graph_of(per_pair).schedule(4)
-    anchor, started = losses(per_pair, document.anchor_schedule, warm_start)
-    assert anchor <= started + 1e-6
-    storage = JournalStorage(JournalFileBackend(str(per_pair.folder / "trials.log")))
-    names = set(optuna.get_all_study_names(storage))
-    assert {f"pair {pair}, steps {number}" for pair in range(4) for number in (1, 2, 3)} < names
-
-
-def test_the_history_of_every_pair_is_their_mean(per_pair: Calibrated) -> None:
-    history = per_pair.document.calibration.history
-    setup, warm_start = per_pair.setup, graph_of(per_pair).schedule(4)
-    pairs = setup.calibration_pairs(4, seed=1)
-    values = [
-        Evaluator(setup.pipe, [each], ARGUMENTS).values(warm_start, PSNR)[0] for each in pairs
-    ]
-    assert history[0] == pytest.approx(-np.mean(values), rel=1e-5)
-    assert len(history) == 1 + 15 + 3
-    assert list(history) == sorted(history, reverse=True)
-
-
-def test_neighbouring_budgets_give_evidence_once(setup: ModelSetup, tmp_path: Path) -> None:
-    settings = CalibrationSettings(
-        num_inference_steps=5,
-        budget_reference=4,
-        budget_anchor=3,
-        default_budget=5,
-        metric="mse",
-        pairs=1,
-        held_out_pairs=2,
-        anchor=AnchorSettings(trials=3),
-    )
-    document = calibrate_flow(setup, tmp_path / "work", settings).document
-    assert document.default_budget == 5
-    assert [(row.budget, row.metric) for row in document.evidence if row.policy == "otcache"] == [
-        (budget, metric) for budget in (3, 4) for metric in ("mse", "psnr", "ssim")
-    ]
-
-
-def test_the_smallest_calibration_without_any_trial(setup: ModelSetup, tmp_path: Path) -> None:
-    settings = CalibrationSettings(
-        num_inference_steps=4,
-        budget_reference=3,
-        budget_anchor=2,
-        metric="latent-mse",
-        pairs=1,
-        held_out_pairs=2,
-        batch_size=1,
-        anchor=AnchorSettings(trials=0),
-    )
-    calibrated = calibrate_flow(setup, tmp_path / "work", settings)
-    document, warm_start = calibrated.document, graph_of(calibrated).schedule(2)
-    assert document.anchor_schedule == warm_start
-    assert document.default_budget == 2
-    assert len(document.calibration.history) == 1
-    assert {row.metric for row in document.evidence} == {"latent-mse", "psnr", "ssim"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "field", "words"),
-    [
-        ({"budget_reference": 50}, "budget_reference", "not from 3 to below the 50 steps"),
-        ({"budget_reference": 2}, "budget_reference", "not from 3"),
-        ({"num_inference_steps": 12}, "budget_reference", "below the 12 steps"),
-        ({"budget_anchor": 20}, "budget_anchor", "not from 2 to below the reference's 20"),
-        ({"budget_anchor": 1}, "budget_anchor", "not from 2"),
-        ({"default_budget": 7}, "default_budget", "Use 8 … 50"),
-        ({"default_budget": 51}, "default_budget", "above the number of steps"),
-    ],
-)
-def test_budgets_that_make_no_policy(changes: dict[str, int], field: str, words: str) -> None:
-    with pytest.raises(BudgetError, match=words) as caught:
-        CalibrationSettings(**changes)  # type: ignore[arg-type]
-    assert caught.value.field == field
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("pairs", 0), ("held_out_pairs", 1), ("batch_size", 0), ("threads", 0), ("seed", -1)],
-)
-def test_settings_that_measure_nothing(field: str, value: int) -> None:
-    with pytest.raises(ArgumentError, match=f"{field}={value}: below"):
-        CalibrationSettings(**{field: value})  # type: ignore[arg-type]
 
 
 def test_seeds_of_held_out_pairs_are_refused_before_anything_runs(setup: ModelSetup) -> None:

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from otcache_registry import StoredPolicy
 from small_calibration import SETTINGS, Calibrated, calibrate_flow
 
 from otcache_plugin.calibration.cost import (
-    RECORDING,
     Estimate,
     MeasuredCosts,
     StageCost,
     measure_costs,
     stage_costs,
 )
+from otcache_plugin.calibration.evidence import evidence_schedules
 from otcache_plugin.calibration.recording import MAX_LOOK_BACK
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.units import Evaluate, Measured, Reference, Unit
 from otcache_plugin.calibration.worker import Worker
 from otcache_plugin.models.setups import ModelSetup
@@ -30,47 +31,64 @@ from otcache_plugin.models.setups import ModelSetup
 MakeSetup = Callable[[], ModelSetup]
 BY_HAND = CalibrationSettings(
     num_inference_steps=12,
-    budget_reference=7,
+    budget_reference=9,
     budget_anchor=4,
+    waypoints=(6,),
     pairs=7,
     held_out_pairs=3,
     batch_size=3,
-    anchor=AnchorSettings(trials=10, rounds=((4, 9.0), (9, 4.5))),
+    search=SearchSettings(trials=10, rounds=((4, 9.0), (9, 4.5))),
 )
-"""Three batches and one held-out one; the tuning budgets are 4, 5 and 6."""
+"""Three batches and one held-out one; searched are 4 and 6 steps, predicted 5 and 7."""
+
+TRIALS = 1 + 10 + 3 * 4
+"""Of one search: its warm start, two rounds, and three climbs of two fifths as many."""
 
 
 def test_stages_by_hand() -> None:
-    search = 10 + 2 * (10 // 5)  # Trials for the steps, and after both rounds for look-backs.
-    choices = 11 + 12 + 24 + 11  # rho, the anchor, the reference and rho again.
     assert stage_costs(BY_HAND, 6) == (
-        StageCost(RECORDING, 3, 3 * 12),
-        # Two costs, three gammas and four rules at three budgets of 15 steps together.
-        StageCost("tuning the graph policy", 3 * 24 * 3, 3 * 24 * 15),
-        StageCost("searching the anchor", 3 * (1 + search), 3 * (1 + search) * 4),
-        # At the reference's budget of 7 too.
-        StageCost("choosing anchor, reference, rho", 3 * choices * 4, 3 * choices * 22),
-        StageCost("improving what is predicted", 3 * 4 * 3, 3 * 4 * 15),
-        StageCost("the anchor's look-backs", 3 * 2, 3 * 2 * 4),
-        # A full run, then four methods at four budgets.
-        StageCost("evidence on held-out pairs", 1 + 4 * 4, 12 + 4 * 22),
+        StageCost("recording full runs", 3, 3 * 12),
+        # Two costs, three gammas and four rules at two budgets.
+        StageCost("tuning the graph policy", 3 * 24 * 2, 3 * 24 * 10),
+        StageCost("choosing the reference", 3 * 24, 3 * 24 * 9),
+        StageCost("searching the anchor", 3 * TRIALS, 3 * TRIALS * 4),
+        # What the graph policy gives at 6 steps is known; what each rho does is not.
+        StageCost("predicting 6 steps", 3 * 11, 3 * 11 * 6),
+        StageCost("searching 6 steps", 3 * TRIALS, 3 * TRIALS * 6),
+        StageCost("choosing rho", 3 * 11 * 2, 3 * 11 * 12),
+        # A full run, then four methods at five budgets.
+        StageCost("evidence on held-out pairs", 1 + 4 * 5, 12 + 4 * 31),
     )
 
 
 def test_a_table_with_one_look_back_has_fewer_readings() -> None:
     costs = {each.stage: each.runs for each in stage_costs(BY_HAND, 1)}
-    assert costs["tuning the graph policy"] == 3 * (2 * 3 * 2) * 3
-    assert costs["choosing anchor, reference, rho"] == 3 * (11 + 12 + 12 + 11) * 4
+    assert costs["tuning the graph policy"] == 3 * (2 * 3 * 2) * 2
+    assert costs["choosing the reference"] == 3 * (2 * 3 * 2)
 
 
 def test_a_pair_searched_on_its_own_is_run_on_its_own() -> None:
     joint = stage_costs(BY_HAND, 6)
-    settings = replace(BY_HAND, anchor=replace(BY_HAND.anchor, kind="per-pair"))
+    settings = replace(BY_HAND, search=replace(BY_HAND.search, kind="per-pair"))
     per_pair = stage_costs(settings, 6)
-    assert per_pair[2] == StageCost("searching the anchor", 7 * 15, 7 * 15 * 4)
-    # Two of each pair, the warm start and the barycentre.
-    assert per_pair[3] == StageCost("pooling what the pairs found", 3 * 16, 3 * 16 * 4)
-    assert (*per_pair[:2], *per_pair[4:]) == (*joint[:2], *joint[3:])
+    assert per_pair[3:5] == (
+        StageCost("searching the anchor", 7 * TRIALS, 7 * TRIALS * 4),
+        # Two of each pair, the warm start and the barycentre.
+        StageCost("pooling the anchor", 3 * 16, 3 * 16 * 4),
+    )
+    assert per_pair[6:8] == (
+        StageCost("searching 6 steps", 7 * TRIALS, 7 * TRIALS * 6),
+        StageCost("pooling 6 steps", 3 * 16, 3 * 16 * 6),
+    )
+    assert (*per_pair[:3], per_pair[5], *per_pair[8:]) == (*joint[:3], joint[4], *joint[6:])
+
+
+def test_without_waypoints_one_schedule_is_searched() -> None:
+    costs = {each.stage: each for each in stage_costs(replace(BY_HAND, waypoints=()), 6)}
+    assert [stage for stage in costs if "searching" in stage] == ["searching the anchor"]
+    # In the middle of 4 and 9.
+    assert costs["choosing rho"] == StageCost("choosing rho", 3 * 11, 3 * 11 * 6)
+    assert costs["evidence on held-out pairs"].steps == 12 + 4 * (4 + 6 + 9)
 
 
 def assert_bounded(calibrated: Calibrated) -> None:
@@ -80,19 +98,22 @@ def assert_bounded(calibrated: Calibrated) -> None:
     assert sum(calls.values()) > 100
     for cost in costs:
         assert calls.get(cost.stage, 0) <= cost.steps, cost.stage
-    assert calls[RECORDING] == costs[0].steps
+    assert calls["recording full runs"] == costs[0].steps
 
 
 def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
     assert_bounded(calibrated)
-    assert calibrated.calls["evidence on held-out pairs"] == 12 + 4 * (4 + 5 + 6 + 7)
+    # A full run, and whatever differs of four methods at five budgets.
+    graph = StoredPolicy(calibrated.document, calibrated.result.edges, "").meancache_policy()
+    schedules = set(evidence_schedules(calibrated.policy, graph, range(4, 9)).values())
+    assert calibrated.calls["evidence on held-out pairs"] == 12 + sum(e.budget for e in schedules)
 
 
 @pytest.mark.parametrize("kind", ["joint", "per-pair"])
 def test_bounds_hold_where_nothing_is_ever_hopeless(
     make_setup: MakeSetup, tmp_path: Path, kind: Any
 ) -> None:
-    anchor = AnchorSettings(trials=10, patience=100, prune_below=0.0, kind=kind)
+    search = SearchSettings(trials=10, patience=100, prune_below=0.0, kind=kind)
     settings = CalibrationSettings(
         num_inference_steps=8,
         budget_reference=5,
@@ -100,7 +121,7 @@ def test_bounds_hold_where_nothing_is_ever_hopeless(
         pairs=3,
         held_out_pairs=2,
         batch_size=2,
-        anchor=anchor,
+        search=search,
     )
     assert_bounded(calibrate_flow(make_setup(), tmp_path / "work", settings))
 
@@ -127,7 +148,7 @@ def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     worker.close()
     torch.set_num_threads(threads)
     units = {unit: measured for unit, measured in worker.measured if isinstance(unit, Evaluate)}
-    assert [unit.schedule.budget for unit in units] == [4, 7]
+    assert [unit.schedule.budget for unit in units] == [4, 8]
     assert {(unit.batch.start, unit.batch.stop) for unit, _ in worker.measured} == {(0, 3)}
     short, long = units.values()
     recorded = worker.measured[1][1]
@@ -135,7 +156,7 @@ def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     assert (recorded.transformer_calls, short.transformer_calls) == (12, 4)
     assert costs.transformer_calls == 1
     assert costs.record_seconds == recorded.seconds > 0
-    assert costs.step_seconds == max(0.0, (long.seconds - short.seconds) / 3)
+    assert costs.step_seconds == max(0.0, (long.seconds - short.seconds) / 4)
     assert costs.run_seconds == max(0.0, short.seconds - 4 * costs.step_seconds)
     assert costs.peak_bytes > 2**20
     # It compares with the full run, as a calibration will.
@@ -144,7 +165,10 @@ def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
 
 def test_an_estimate_by_hand() -> None:
     measured = MeasuredCosts(2.0, 0.25, 0.125, transformer_calls=2, peak_bytes=2**30)
-    recording, search = StageCost(RECORDING, 3, 36), StageCost("searching the anchor", 10, 40)
+    recording, search = (
+        StageCost("recording full runs", 3, 36),
+        StageCost("searching the anchor", 10, 40),
+    )
     estimate = Estimate((recording, search), measured, 16)
     assert estimate.transformer_calls(recording) == 72
     assert estimate.transformer_calls(search) == 80

@@ -42,7 +42,8 @@ def graph(random_table: Callable[[int, int], EdgeTable]) -> MeanCachePolicy:
 @pytest.fixture
 def otcache(graph: MeanCachePolicy) -> OTCachePolicy:
     anchor = Schedule([0, 1, 5, 9], STEPS, [1, 3, 2])
-    return OTCachePolicy(anchor, graph.schedule(7), 1.1, graph.edges, graph.settings, (1, 2, 3))
+    waypoint = Schedule([0, 1, 3, 5, 9], STEPS, [1, 2, 1, 2])
+    return OTCachePolicy(anchor, graph.schedule(7), 1.1, graph.edges, graph.settings, [waypoint])
 
 
 def schedules_by_hand(
@@ -59,12 +60,13 @@ def schedules_by_hand(
 
 
 def test_schedules_of_every_method(otcache: OTCachePolicy, graph: MeanCachePolicy) -> None:
-    found = evidence_schedules(otcache, graph, (4, 6, 7))
-    assert list(found) == [(budget, name) for budget in (4, 6, 7) for name in METHODS]
-    for budget in (4, 6, 7):
+    budgets = (4, 5, 6, 7)
+    found = evidence_schedules(otcache, graph, budgets)
+    assert list(found) == [(budget, name) for budget in budgets for name in METHODS]
+    for budget in budgets:
         for name, schedule in schedules_by_hand(otcache, graph, budget).items():
             assert found[budget, name] == schedule
-    assert found[4, "otcache"] == otcache.anchor
+    assert (found[4, "otcache"], found[5, "otcache"]) == (otcache.anchor, *otcache.waypoints)
     assert found[7, "otcache"] == found[7, "meancache"]
 
 

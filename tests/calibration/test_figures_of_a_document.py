@@ -86,7 +86,10 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
     graph = MeanCachePolicy(edges, settings)
 
     def make(
-        rows: Sequence[EvidenceRow] = (), history: Sequence[float] = (), metric: str = "psnr"
+        rows: Sequence[EvidenceRow] = (),
+        history: Sequence[float] = (),
+        metric: str = "psnr",
+        waypoints: Sequence[int] = (),
     ) -> PolicyDocument:
         return PolicyDocument(
             schema=POLICY_SCHEMA,
@@ -103,6 +106,7 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
             ),
             default_budget=10,
             anchor=ScheduleRecord.of(graph.schedule(ANCHOR)),
+            waypoints=tuple(ScheduleRecord.of(graph.schedule(budget)) for budget in waypoints),
             reference=ScheduleRecord.of(graph.schedule(REFERENCE)),
             rho=1.2,
             graph=GraphSettings.of(settings),
@@ -223,6 +227,25 @@ def test_of_many_predictions_some_are_shown(
     rows = [row("uniform", budget, "psnr", 1.0) for budget in range(2, 30)]
     shown = shown_schedules(make_document(rows), edges)
     assert [each.schedule.budget for each in shown] == [5, 6, 8, 10, 11, 13, 14]
+
+
+def test_all_waypoints_are_shown(
+    make_document: Callable[..., PolicyDocument], edges: EdgeTable
+) -> None:
+    rows = [row("uniform", budget, "psnr", 1.0) for budget in range(5, 13)]
+    shown = shown_schedules(make_document(rows, waypoints=(7, 10)), edges)
+    # Of 6, 8, 9, 11 and 12, there is room for three.
+    assert [each.label for each in shown] == [
+        "anchor, 5 steps",
+        "predicted, 6 steps",
+        "waypoint, 7 steps",
+        "predicted, 9 steps",
+        "waypoint, 10 steps",
+        "predicted, 12 steps",
+        "reference, 14 steps",
+    ]
+    many = shown_schedules(make_document(rows, waypoints=(6, 7, 8, 9, 10, 11)), edges)
+    assert [each.role for each in many] == ["anchor", *["waypoint"] * 6, "reference"]
 
 
 def test_curves_go_through_the_computed_steps(document: PolicyDocument, edges: EdgeTable) -> None:

@@ -137,7 +137,8 @@ def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--seed", "3"], "settings.seed=3: the calibration in {} was begun with 0"),
-        (["--trials", "21"], "settings.anchor.trials=21: the calibration in {} was begun with 20"),
+        (["--trials", "11"], "settings.search.trials=11: the calibration in {} was begun with 10"),
+        (["--waypoints", "6"], "settings.waypoints=[6]: the calibration in {} was begun with [5]"),
         (["--metric", "mse"], "settings.metric='mse': the calibration in {} was begun with 'psnr'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,22 +17,19 @@ from otcache_policies import (
     wasserstein_barycentre,
 )
 
-from otcache_plugin.calibration.search import AnchorSearch, Trial
+from otcache_plugin.calibration.search import ScheduleSearch, Trial
 from otcache_plugin.calibration.tuning import (
-    POOL_SIZE,
-    RHOS,
-    best_of_pool,
-    choose_endpoints,
+    best_of,
     edge_settings,
     graph_candidates,
     pool_of_pairs,
     tune_graph,
-    tuning_budgets,
+    tune_rho,
 )
 
 STEPS = 14
 BUDGETS = (4, 5, 7)
-REFERENCE_BUDGET = 9
+RHOS = [0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
 Loss = Callable[[Schedule], float]
 MakeTable = Callable[[int, int], EdgeTable]
 
@@ -87,47 +85,10 @@ def test_no_reading_asks_for_more_than_the_table_has(
     assert [each.settings for each in graph_candidates(cut)] == list(found)
 
 
-def anchors(table: EdgeTable, settings: EdgeSettings) -> list[Schedule]:
-    return [
-        Schedule(steps, STEPS, table.look_backs(steps, settings))
-        for steps in [(0, 1, 5, 13), (0, 2, 9, 13), (0, 4, 8, 13), (0, 6, 7, 13)]
-    ]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_every_choice_is_the_best_with_the_choices_before(
-    random_table: MakeTable, rugged_loss: Loss, seed: int
-) -> None:
-    table, losses = random_table(STEPS, seed), Losses(rugged_loss)
-    graph = MeanCachePolicy(table, EdgeSettings("displacement", 2.0))
-    own = graph.schedule(REFERENCE_BUDGET)
-    candidates = [each.schedule(REFERENCE_BUDGET) for each in graph_candidates(table)]
-    references = list(dict.fromkeys([own, *candidates]))
-    pool = anchors(table, graph.settings)
-
-    def loss(anchor: Schedule, reference: Schedule, rho: float) -> float:
-        policy = OTCachePolicy(
-            anchor, reference, rho, table, graph.settings, look_backs=anchor.look_backs
-        )
-        return mean(policy, rugged_loss, [*BUDGETS, REFERENCE_BUDGET])
-
-    rho = min(RHOS, key=lambda each: loss(pool[0], own, each))
-    anchor = min(pool, key=lambda each: loss(each, own, rho))
-    reference = min(references, key=lambda each: loss(anchor, each, rho))
-    last = min(RHOS, key=lambda each: loss(anchor, reference, each))
-    chosen = choose_endpoints(pool, graph, references, BUDGETS, losses)
-    assert (chosen.anchor, chosen.reference, chosen.rho) == (anchor, reference, last)
-    assert (chosen.edges, chosen.settings) == (table, graph.settings)
-    assert chosen.look_backs == anchor.look_backs
-    tried = (len(RHOS), len(pool), len(references), len(RHOS))
-    assert losses.asked == [count * (len(BUDGETS) + 1) for count in tried]
-    assert len(references) > 1
-
-
-def search(*trials: tuple[tuple[int, ...], float]) -> AnchorSearch:
+def search(*trials: tuple[tuple[int, ...], float]) -> ScheduleSearch:
     """A search from (0, 4, 8), of loss 5."""
     found = [Trial(Schedule(steps, 9), loss) for steps, loss in trials]
-    return AnchorSearch(Trial(Schedule([0, 4, 8], 9), 5.0), tuple(found), ())
+    return ScheduleSearch(Trial(Schedule([0, 4, 8], 9), 5.0), tuple(found), ())
 
 
 def test_a_pool_has_what_every_pair_found() -> None:
@@ -145,28 +106,38 @@ def test_a_pool_has_what_every_pair_found() -> None:
     assert pool == [warm_start, mean, *(Schedule([0, step, 8], 9) for step in (2, 3, 6))]
 
 
-def test_the_pools_best_are_no_worse_than_the_warm_start() -> None:
-    pool = [Schedule([0, step, 8], 9) for step in (4, 1, 2, 3, 5)]
-    losses = dict(zip(pool, (3.0, 2.0, 4.0, 3.0, 1.0), strict=True))
-    assert best_of_pool(pool, Losses(losses.__getitem__)) == [pool[4], pool[1], pool[0], pool[3]]
-    assert best_of_pool(pool, Losses(lambda each: float(each != pool[0]))) == pool[:1]
+def test_the_best_of_schedules_is_the_first_of_several() -> None:
+    schedules = [Schedule([0, step, 8], 9) for step in (4, 1, 2, 3, 5)]
+    losses = Losses(dict(zip(schedules, (3.0, 2.0, 4.0, 2.0, 5.0), strict=True)).__getitem__)
+    assert best_of(schedules, losses) == schedules[1]
+    assert losses.asked == [5]
 
 
-def test_the_pools_best_are_a_dozen() -> None:
-    pool = [Schedule([0, step, 39], 40) for step in range(1, 30)]
-    falling = Losses(lambda each: -float(each.computed_steps[1]))
-    assert best_of_pool(pool, falling) == pool[:-13:-1]
-    assert POOL_SIZE == 12
+@pytest.fixture
+def policy(random_table: MakeTable) -> OTCachePolicy:
+    """Of 4 and 9 steps, 6 between; its rho is none of those that are tried."""
+    table, settings = random_table(STEPS, 0), EdgeSettings("displacement", 2.0)
+    anchor, waypoint = Schedule([0, 1, 5, 13], STEPS, [1, 2, 3]), Schedule([0, 1, 4, 7, 10, 13], 14)
+    reference = MeanCachePolicy(table, settings).schedule(9)
+    return OTCachePolicy(anchor, reference, 0.5, table, settings, [waypoint])
 
 
-@pytest.mark.parametrize(
-    ("anchor", "reference", "budgets"),
-    [
-        (8, 20, (8, 10, 12, 15)),
-        (4, 7, (4, 5, 6)),
-        (2, 3, (2, 3)),
-        (10, 40, (10, 15, 20, 28)),
-    ],
-)
-def test_tuning_budgets(anchor: int, reference: int, budgets: tuple[int, ...]) -> None:
-    assert tuning_budgets(anchor, reference) == budgets
+@pytest.mark.parametrize("seed", range(5))
+def test_rho_is_the_best_of_all_for_what_is_predicted(policy: OTCachePolicy, seed: int) -> None:
+    def loss(schedule: Schedule) -> float:
+        entropy = [*schedule.computed_steps, 0, *schedule.look_backs, seed]
+        return float(np.random.default_rng(entropy).uniform())
+
+    losses = Losses(loss)
+    means = {rho: mean(replace(policy, rho=rho), loss, (5, 7, 8)) for rho in RHOS}
+    assert len(set(means.values())) > 3
+    chosen = tune_rho(policy, (5, 7, 8), losses)
+    assert chosen == replace(policy, rho=min(means, key=lambda rho: means[rho]))
+    assert losses.asked == [11 * 3]  # All of them are measured side by side.
+
+
+def test_where_nothing_is_predicted_rho_stays(policy: OTCachePolicy) -> None:
+    losses = Losses(lambda schedule: 1.0)
+    assert tune_rho(policy, (), losses) is policy
+    assert losses.asked == []
+    assert tune_rho(policy, (5,), losses).rho == 0.8

@@ -33,7 +33,7 @@ from otcache_plugin.calibration.units import (
 from otcache_plugin.calibration.workspace import Workspace
 
 MANIFEST: dict[str, Any] = {
-    "settings": {"seed": 1, "default_budget": None, "anchor": {"ranges": (9.0, 4.5), "trials": 3}},
+    "settings": {"seed": 1, "default_budget": None, "search": {"rounds": ((4, 9.0),), "trials": 3}},
     "model": {"revision": "abc", "guidance": {"scale": 4.0}},
 }
 BATCH = Batch("calibration", 0, 3)
@@ -176,8 +176,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
     [
         ("settings.seed", 2, "settings.seed"),
         ("settings.default_budget", 15, "settings.default_budget"),
-        ("settings.anchor.trials", 4, "settings.anchor.trials"),
-        ("settings.anchor.ranges", [9.0], "settings.anchor.ranges"),
+        ("settings.search.trials", 4, "settings.search.trials"),
+        ("settings.search.rounds", [[4, 4.5]], "settings.search.rounds"),
         ("settings.novelty", 1, "settings.novelty"),
         ("model.guidance.scale", 5.0, "model.guidance.scale"),
         ("model.guidance", {}, "model.guidance.scale"),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import typer
 
+from otcache_plugin.calibration.settings import SearchSettings
+
 SMALL = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "4"),
@@ -34,7 +36,14 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         source: Any, settings: Any, output: Path, ray: Any, shard: Any, wait: Any, _: Any
     ) -> None:
         found.append(
-            {"model": source.model, "ray": ray, "shard": shard, "threads": settings.threads}
+            {
+                "model": source.model,
+                "ray": ray,
+                "shard": shard,
+                "threads": settings.threads,
+                "waypoints": settings.waypoints,
+                "search": settings.search,
+            }
         )
         raise typer.Exit
 
@@ -71,7 +80,7 @@ def test_ray_may_stand_alone(
 ) -> None:
     ended = main("calibrate", "--output", str(tmp_path / "policy"), *arguments)
     assert ended.code == 0, ended.err
-    assert begun == [{"model": model, "ray": ray, "shard": None, "threads": 1}]
+    assert [(each["model"], each["ray"]) for each in begun] == [(model, ray)]
 
 
 def test_shards_and_workers(calibrate: Any, begun: list[dict[str, Any]]) -> None:
@@ -84,6 +93,35 @@ def test_shards_and_workers(calibrate: Any, begun: list[dict[str, Any]]) -> None
 
 
 @pytest.mark.parametrize(
+    ("arguments", "waypoints"),
+    [
+        ([], None),
+        (["--waypoints", "10,12,15"], (10, 12, 15)),
+        (["--waypoints", "9"], (9,)),
+        (["--waypoints", "none"], ()),
+        (["--budget-anchor", "4", "--budget-reference", "7", "--waypoints=5,6"], (5, 6)),
+    ],
+)
+def test_waypoints(
+    calibrate: Any,
+    begun: list[dict[str, Any]],
+    arguments: list[str],
+    waypoints: tuple[int, ...] | None,
+) -> None:
+    assert calibrate(*arguments).code == 0
+    assert [each["waypoints"] for each in begun] == [waypoints]
+
+
+def test_how_to_search(calibrate: Any, begun: list[dict[str, Any]]) -> None:
+    assert calibrate().code == 0
+    assert calibrate("--search", "per-pair", "--trials", "7", "--patience", "3").code == 0
+    assert [each["search"] for each in begun] == [
+        SearchSettings(trials=200, patience=50, kind="joint"),
+        SearchSettings(trials=7, patience=3, kind="per-pair"),
+    ]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--shard", "0/3"], ["--shard='0/3'", "1 <= I <= N", "--shard 1/4"]),
@@ -92,7 +130,15 @@ def test_shards_and_workers(calibrate: Any, begun: list[dict[str, Any]]) -> None
         (["--shard", "1/2", "--ray"], ["--ray='local'", "Pass either --ray or --shard"]),
         (["--wait", "-1"], ["--wait=-1.0", "not 0 or more"]),
         (["--wait", "nan"], ["--wait=nan", "not 0 or more"]),
-        (["--search", "wide"], ["--search='wide'", "Use joint or per-pair"]),
+        (["--search", "wide"], ["search='wide'", "no such search", "Use joint or per-pair"]),
+        (["--trials", "4001"], ["trials=4001", "Use 4000 or fewer"]),
+        *(
+            (["--waypoints", text], [f"--waypoints={text!r}", "Pass such as --waypoints 10,12,15"])
+            for text in ("", "10,", "10,,12", "10, 12", "ten", "10;12", "-10", "all", "1e1")
+        ),
+        (["--waypoints", "12,10"], ["waypoints=(12, 10)", "not increasing between 8 and 20"]),
+        (["--waypoints", "8,10"], ["waypoints=(8, 10)", "not increasing between 8 and 20"]),
+        (["--waypoints", "10,20"], ["waypoints=(10, 20)", "between the anchor's and the refe"]),
         (["--cpus-per-worker", "0"], ["threads=0", "Use 1 or more"]),
         (["--held-out-pairs", "1"], ["held_out_pairs=1", "Use 2 or more"]),
         (["--budget-reference", "2"], ["budget_reference=2", "Use 2 <="]),

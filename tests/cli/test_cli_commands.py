@@ -12,7 +12,6 @@ import pytest
 from otcache_registry import read_policy, render_card
 
 import otcache_plugin
-from otcache_plugin.cli import doctor
 from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
 
 HEAVY = ["torch", "diffusers", "transformers", "cache_dit", "optuna", "scipy", "matplotlib"]
@@ -107,51 +106,6 @@ def test_plugins_shows_errors_as_they_are(main: Any, monkeypatch: pytest.MonkeyP
     shown = main("plugins")
     assert shown.code == 0
     assert error in shown.out
-
-
-def test_doctor_finds_everything_well(otcache: Any) -> None:
-    shown = otcache("doctor", "--json")
-    checks = json.loads(shown.out)
-    assert [check for check in checks if not check["ok"]] == []
-    assert shown.code == 0
-    assert {tuple(sorted(check)) for check in checks} == {("finding", "ok", "subject")}
-    findings = {check["subject"]: check["finding"] for check in checks}
-    assert set(findings) == {
-        "python",
-        *doctor.LIBRARIES,
-        "device",
-        "policy= in cache-dit",
-        "plugins",
-        "bundled policies",
-        "embedded pipeline",
-    }
-    assert all(findings.values())
-    assert findings["policy= in cache-dit"] == "installed"
-    assert "bundled:" in findings["bundled policies"]
-    assert findings["embedded pipeline"] == "ran 8 of 50 steps as planned"
-
-
-def test_doctor_reports_what_does_not_work(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing() -> str:
-        raise RuntimeError("weights of [/some/where] are damaged")
-
-    monkeypatch.setattr(doctor, "_embedded", failing)
-    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
-    monkeypatch.setenv("OTCACHE_PLUGINS", "a,b")
-    shown = main("doctor")
-    assert shown.code == 1
-    rows = {line[4:].split("  ")[0]: line for line in shown.out.splitlines()}
-    assert rows["python"].startswith("ok")
-    assert rows["no-such-library"].startswith("no")
-    assert "pip install no-such-library" in rows["no-such-library"]
-    assert rows["embedded pipeline"].startswith("no")
-    assert "RuntimeError: weights of [/some/where] are damaged" in rows["embedded pipeline"]
-    assert "set to 'a,b'" in rows["OTCACHE_PLUGINS"]
-    data = json.loads(main("doctor", "--json").out)
-    assert [check["subject"] for check in data if not check["ok"]] == [
-        "no-such-library",
-        "embedded pipeline",
-    ]
 
 
 SMALL = ["--steps", "8", "--budget-anchor", "3", "--budget-reference", "5"]

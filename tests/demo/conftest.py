@@ -13,12 +13,12 @@ from otcache_registry import StoredPolicy, read_policy, write_policy
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.origin import find_origin
+from otcache_plugin.origins.finding import find_origin
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,10 +53,11 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
         num_inference_steps=STEPS,
         budget_reference=12,
         budget_anchor=8,
+        waypoints=(),
         default_budget=8,
         pairs=4,
         held_out_pairs=2,
-        anchor=AnchorSettings(trials=3),
+        search=SearchSettings(trials=3),
     )
     folder = tmp_path_factory.mktemp("policies") / "small"
     work = folder.with_name("work")
@@ -65,7 +66,7 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
         Workspace(work, manifest_of(pool.facts, settings)) as workspace,
     ):
         measurements = Measurements(workspace, pool, settings)
-        found = calibrate(pool.facts, settings, workspace, measurements, SilentProgress())
+        found = calibrate(pool.facts, measurements, SilentProgress())
     write_policy(folder, found.document, found.edges, "# Small\n")
     return folder
 

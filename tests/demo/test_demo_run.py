@@ -21,7 +21,7 @@ from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.origin import find_origin
+from otcache_plugin.origins.finding import find_origin
 
 
 def pictures_of(setup: ModelSetup, schedule: Schedule | None) -> torch.Tensor:

@@ -17,10 +17,10 @@ import otcache_plugin
 from otcache_plugin.calibration.calibrate import CalibrationResult, calibrate, manifest_of
 from otcache_plugin.calibration.measurements import Measurements
 from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.settings import AnchorSettings, CalibrationSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.origin import ModelOrigin
+from otcache_plugin.origins.origin import ModelOrigin
 
 STEPS = 8
 
@@ -62,11 +62,12 @@ def settings(metric: str) -> CalibrationSettings:
         num_inference_steps=STEPS,
         budget_reference=5,
         budget_anchor=3,
+        waypoints=(),
         metric=metric,
         pairs=2,
         held_out_pairs=2,
         batch_size=1,
-        anchor=AnchorSettings(trials=5),
+        search=SearchSettings(trials=5),
     )
 
 
@@ -76,8 +77,7 @@ def calibrated(setup: ModelSetup, metric: str, folder: Path) -> CalibrationResul
         LocalPool(lambda: setup, chosen, folder / "scratch") as pool,
         Workspace(folder, manifest_of(pool.facts, chosen)) as workspace,
     ):
-        measurements = Measurements(workspace, pool, chosen)
-        return calibrate(pool.facts, chosen, workspace, measurements, Silent())
+        return calibrate(pool.facts, Measurements(workspace, pool, chosen), Silent())
 
 
 @pytest.mark.parametrize(

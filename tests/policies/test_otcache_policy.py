@@ -1,11 +1,14 @@
-"""The OTCache policy: calibrated at the ends, predicted between, graph policy above."""
+"""The OTCache policy: calibrated schedules as they are, predicted between, graph policy above."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from otcache_policies import (
     BudgetError,
     EdgeSettings,
@@ -14,21 +17,37 @@ from otcache_policies import (
     FieldError,
     MeanCachePolicy,
     OTCachePolicy,
+    Policy,
     Schedule,
     ScheduleError,
     predict,
 )
+from otcache_policies.testing import PolicyConformance
 
 MakeTable = Callable[..., EdgeTable]
+RandomSchedule = Callable[[np.random.Generator, int, int], Schedule]
 
 ANCHOR = Schedule([0, 8, 16], 17, [2, 3])
+WAYPOINT = Schedule([0, 2, 6, 10, 16], 17, [4, 5, 6, 7])
 REFERENCE = Schedule([0, 1, 2, 3, 4, 6, 8, 12, 16], 17, [1, 1, 1, 1, 4, 5, 6, 2])
+
+
+def inherited(schedule: Schedule, origin: Schedule) -> list[int]:
+    """Look-backs of the origin's segments that a schedule's midpoints lie in; 1 for gaps of 1."""
+    found = []
+    for segment in schedule.segments:
+        middle = (segment.start + segment.end) / 2
+        (own,) = (each for each in origin.segments if each.start <= middle < each.end)
+        found.append(own.look_back if segment.gap > 1 else 1)
+    return found
 
 
 def test_calibrated_budgets_give_the_calibrated_schedules(make_table: MakeTable) -> None:
     for edges in (None, make_table(17)):
-        policy = OTCachePolicy(ANCHOR, REFERENCE, edges=edges)
+        policy = OTCachePolicy(ANCHOR, REFERENCE, edges=edges, waypoints=(WAYPOINT,))
+        assert policy.calibrated == (ANCHOR, WAYPOINT, REFERENCE)
         assert policy.schedule(3) is ANCHOR
+        assert policy.schedule(5) is WAYPOINT
         assert policy.schedule(9) is REFERENCE
         assert policy.schedule(17) == Schedule.full(17)
 
@@ -42,82 +61,116 @@ def test_steps_between_are_the_prediction(make_table: MakeTable) -> None:
     for rho in (1.0, 1.3):
         for edges in (None, make_table(17)):
             policy = OTCachePolicy(ANCHOR, REFERENCE, rho, edges)
+            assert policy.calibrated == (ANCHOR, REFERENCE)
             for budget in range(4, 9):
                 expected = predict(ANCHOR, REFERENCE, budget, rho)
                 assert policy.schedule(budget).computed_steps == expected
 
 
-def test_look_backs_without_a_table_come_from_the_nearer_end() -> None:
-    policy = OTCachePolicy(ANCHOR, REFERENCE, rho=1.0)
-    # Budget 5 is (0, 3, 6, 10, 16) and nearer to the anchor, whose halves have 2 and 3.
-    assert policy.schedule(5) == Schedule([0, 3, 6, 10, 16], 17, [2, 2, 3, 3])
-    # Budget 6 is as near to both, so the reference decides: by the midpoint of each segment.
-    even = policy.schedule(6)
-    middles = [(segment.start + segment.end) / 2 for segment in even.segments if segment.gap > 1]
-    expected = [
-        segment.look_back
-        for middle in middles
-        for segment in REFERENCE.segments
-        if segment.start <= middle < segment.end
-    ]
-    assert [s.look_back for s in even.segments if s.gap > 1] == expected
-    assert set(expected) > {2}
-
-
-@pytest.mark.parametrize("settings", [EdgeSettings(), EdgeSettings(look_back=2)], ids=str)
-def test_look_backs_with_a_table_are_its_own(make_table: MakeTable, settings: EdgeSettings) -> None:
-    table = make_table(17)
-    policy = OTCachePolicy(ANCHOR, REFERENCE, edges=table, settings=settings)
-    for budget in range(4, 9):
-        schedule = policy.schedule(budget)
-        assert schedule.look_backs == table.look_backs(schedule.computed_steps, settings)
-
-
-def test_calibrated_look_backs_are_inherited_by_midpoint(make_table: MakeTable) -> None:
+def test_with_a_waypoint_the_prediction_is_between_neighbours(make_table: MakeTable) -> None:
     for edges in (None, make_table(17)):
-        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges, look_backs=(5, 6))
+        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.3, edges, waypoints=(WAYPOINT,))
+        assert policy.schedule(4).computed_steps == predict(ANCHOR, WAYPOINT, 4, 1.3)
+        for budget in (6, 7, 8):
+            steps = policy.schedule(budget).computed_steps
+            assert steps == predict(WAYPOINT, REFERENCE, budget, 1.3)
+            assert steps != predict(ANCHOR, REFERENCE, budget, 1.3)
+
+
+def test_look_backs_are_inherited_from_the_smaller_schedule(make_table: MakeTable) -> None:
+    for edges in (None, make_table(17)):
+        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges)
         # Middles 1.5, 4.5, 8 and 13: the last two lie in the anchor's second segment, 8 … 16.
-        assert policy.schedule(5) == Schedule([0, 3, 6, 10, 16], 17, [5, 5, 6, 6])
+        assert policy.schedule(5) == Schedule([0, 3, 6, 10, 16], 17, [2, 2, 3, 3])
         for budget in range(4, 9):
-            for segment in policy.schedule(budget).segments:
-                inherited = 5 if segment.start + segment.end < 16 else 6
-                assert segment.look_back == (inherited if segment.gap > 1 else 1)
+            schedule = policy.schedule(budget)
+            assert list(schedule.look_backs) == inherited(schedule, ANCHOR)
 
 
-def test_calibrated_schedules_and_the_graph_policys_keep_their_look_backs(
-    make_table: MakeTable,
+def test_a_waypoint_passes_its_look_backs_on(make_table: MakeTable) -> None:
+    for edges in (None, make_table(17)):
+        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges, waypoints=(WAYPOINT,))
+        below = policy.schedule(4)
+        assert list(below.look_backs) == inherited(below, ANCHOR)
+        # Middles 1, 3, 5.5, 9 and 13.5: in the waypoint's 0 … 2, 2 … 6 twice, 6 … 10, 10 … 16.
+        assert policy.schedule(6) == Schedule([0, 2, 4, 7, 11, 16], 17, [4, 5, 5, 6, 7])
+        for budget in (7, 8):
+            schedule = policy.schedule(budget)
+            assert list(schedule.look_backs) == inherited(schedule, WAYPOINT)
+
+
+@st.composite
+def paths(draw: st.DrawFn) -> tuple[int, list[int], int]:
+    """Steps of a run, two to six increasing budgets of it, and a seed for their schedules."""
+    total = draw(st.integers(4, 40))
+    budgets = draw(st.sets(st.integers(2, total), min_size=2, max_size=6))
+    return total, sorted(budgets), draw(st.integers(0, 2**32 - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=paths(), rho=st.floats(0.5, 2.0))
+def test_every_budget_of_any_path_is_a_schedule(
+    random_schedule: RandomSchedule, path: tuple[int, list[int], int], rho: float
 ) -> None:
-    table, settings = make_table(17), EdgeSettings("velocity", gamma=2.0)
-    plain = OTCachePolicy(ANCHOR, REFERENCE, 1.0, table, settings)
-    policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, table, settings, look_backs=(5, 6))
-    for budget in (3, *range(9, 18)):
-        assert policy.schedule(budget) == plain.schedule(budget)
-    for budget in range(4, 9):
-        assert policy.schedule(budget).computed_steps == plain.schedule(budget).computed_steps
+    total, budgets, seed = path
+    rng = np.random.default_rng(seed)
+    calibrated = {budget: random_schedule(rng, budget, total) for budget in budgets}
+    anchor, *waypoints, reference = calibrated.values()
+    policy = OTCachePolicy(anchor, reference, rho, waypoints=tuple(waypoints))
+    assert set(policy.budgets) == {*range(budgets[0], budgets[-1] + 1), total}
+    for budget in range(budgets[0], budgets[-1] + 1):
+        schedule = policy.schedule(budget)
+        assert (schedule.budget, schedule.num_inference_steps) == (budget, total)
+        if budget in calibrated:
+            assert schedule is calibrated[budget]
+            continue
+        smaller = calibrated[max(each for each in budgets if each < budget)]
+        larger = calibrated[min(each for each in budgets if each > budget)]
+        assert schedule.computed_steps == predict(smaller, larger, budget, rho)
+        assert list(schedule.look_backs) == inherited(schedule, smaller)
 
 
-def test_look_backs_are_kept_as_a_tuple() -> None:
-    policy = OTCachePolicy(ANCHOR, REFERENCE, look_backs=[5, 6])  # type: ignore[arg-type]
-    assert policy.look_backs == (5, 6)
+class TestConformanceWithWaypoints(PolicyConformance):
+    """The published suite, for a path of four schedules."""
+
+    def make_policy(self, num_inference_steps: int) -> Policy:
+        rng = np.random.default_rng(num_inference_steps)
+        inner = np.arange(1, num_inference_steps - 1)
+        anchor, *waypoints, reference = (
+            Schedule(
+                [0, *sorted(rng.choice(inner, budget - 2, replace=False)), num_inference_steps - 1],
+                num_inference_steps,
+                rng.integers(1, 7, budget - 1),
+            )
+            for budget in (3, 5, 8, 11)
+        )
+        return OTCachePolicy(anchor, reference, waypoints=tuple(waypoints))
+
+
+def test_waypoints_are_kept_as_a_tuple() -> None:
+    policy = OTCachePolicy(ANCHOR, REFERENCE, waypoints=[WAYPOINT])  # type: ignore[arg-type]
+    assert policy.waypoints == (WAYPOINT,)
     assert pickle.loads(pickle.dumps(policy)) == policy
-    assert hash(policy) == hash(OTCachePolicy(ANCHOR, REFERENCE, look_backs=(5, 6)))
+    assert hash(policy) == hash(OTCachePolicy(ANCHOR, REFERENCE, waypoints=(WAYPOINT,)))
     assert policy != OTCachePolicy(ANCHOR, REFERENCE)
 
 
 @pytest.mark.parametrize(
-    ("look_backs", "words"),
+    ("waypoints", "field", "words"),
     [
-        ((), "0 look-backs for 2 segments"),
-        ((1,), "1 look-backs for 2 segments"),
-        ((1, 2, 3), "3 look-backs for 2 segments"),
-        ((1, 0), "a look-back is below 1"),
-        ((1, 1.5), "an integer is needed"),
+        ([Schedule.full(18)], "waypoints[0]", "not of the anchor's 17 steps"),
+        ([WAYPOINT, Schedule([0, 5, 10, 12, 13, 15], 16)], "waypoints[1]", "17 steps"),
+        ([ANCHOR], "waypoints[0]", "its budget 3 is out of order"),
+        ([REFERENCE], "waypoints[0]", "its budget 9 is out of order"),
+        ([Schedule([0, 16], 17)], "waypoints[0]", "its budget 2 is out of order"),
+        ([WAYPOINT, WAYPOINT], "waypoints[1]", "its budget 5 is out of order"),
+        ([WAYPOINT, Schedule([0, 1, 2, 16], 17)], "waypoints[1]", "budget 4 is out of order"),
     ],
 )
-def test_look_backs_that_do_not_fit_the_anchor(look_backs: tuple[int, ...], words: str) -> None:
+def test_waypoints_that_do_not_fit(waypoints: list[Schedule], field: str, words: str) -> None:
     with pytest.raises(ScheduleError, match=words) as caught:
-        OTCachePolicy(ANCHOR, REFERENCE, look_backs=look_backs)
-    assert caught.value.field == "look_backs"
+        OTCachePolicy(ANCHOR, REFERENCE, waypoints=tuple(waypoints))
+    assert caught.value.field == field
 
 
 def test_above_the_reference_the_graph_policy_serves(make_table: MakeTable) -> None:
@@ -173,5 +226,20 @@ def test_look_backs_of_published_schedules_survive(
 ) -> None:
     model = published["Tongyi-MAI/Z-Image"]
     policy = OTCachePolicy(model[13], model[25], rho=1.0)
-    # At budget 20 the reference is nearer: K = 5 over its segments 17→18→20→22 and 42→45→47.
-    assert policy.schedule(20).look_backs == (1,) * 5 + (2, 2, 1, 1, 2, 1, 5, 5, 1, 1, 1, 5, 1, 1)
+    # Published at budget 13 are K = 2 over 3→5, K = 5 over 43→47 and K = 2 over 47→49. Predicted
+    # at 20 are 3→4→5, without a cached step, and 43→46→48 with middles 44.5 and 47.
+    segments = policy.schedule(20).segments
+    assert {(each.start, each.end): each.look_back for each in segments if each.look_back > 1} == {
+        (43, 46): 5,
+        (46, 48): 2,
+    }
+
+
+def test_all_published_schedules_are_given_back(
+    published: dict[str, dict[int, Schedule]],
+) -> None:
+    for schedules in published.values():
+        anchor, *waypoints, reference = (schedules[budget] for budget in sorted(schedules))
+        policy = OTCachePolicy(anchor, reference, rho=1.0, waypoints=tuple(waypoints))
+        for budget, schedule in schedules.items():
+            assert policy.schedule(budget) == schedule

@@ -17,6 +17,7 @@ from otcache_registry import (
     GraphSettings,
     ModelReference,
     PolicyDocument,
+    Publication,
     Sampling,
     ScheduleRecord,
     edges_digest,
@@ -105,6 +106,40 @@ def document_of(edges: EdgeTable, **changes: Any) -> PolicyDocument:
     return PolicyDocument(**{**fields, **changes})
 
 
+def published_of(**changes: Any) -> PolicyDocument:
+    """A valid document of published schedules: 12 steps, budgets 4, 6 and 8, any revision."""
+    fields: dict[str, Any] = {
+        "schema": POLICY_SCHEMA,
+        "name": OTCachePolicy.name,
+        "model": ModelReference(id="example/published", revision=None),
+        "sampling": Sampling(
+            pipeline="ExamplePipeline",
+            scheduler="FlowMatchEulerDiscreteScheduler",
+            num_inference_steps=12,
+            sigmas=None,
+            height=928,
+            width=1664,
+            guidance={"guidance_scale": 4.0},
+        ),
+        "default_budget": 6,
+        "anchor": ScheduleRecord(computed_steps=(0, 2, 5, 11), look_backs=(1, 2, 5)),
+        "waypoints": (
+            ScheduleRecord(computed_steps=(0, 1, 3, 6, 8, 11), look_backs=(1, 2, 3, 4, 5)),
+        ),
+        "reference": ScheduleRecord(
+            computed_steps=(0, 1, 2, 3, 5, 7, 9, 11), look_backs=(1, 1, 1, 2, 2, 2, 6)
+        ),
+        "rho": 1.0,
+        "published": Publication(
+            authors="somebody else",
+            source="https://example.org/schedules",
+            paper="arXiv 0000.00000",
+            setting="1664x928, guidance_scale 4",
+        ),
+    }
+    return PolicyDocument(**{**fields, **changes})
+
+
 @pytest.fixture(scope="session")
 def make_edges() -> Callable[[int], EdgeTable]:
     """Return a factory of edge tables with three look-backs, by number of steps."""
@@ -115,6 +150,12 @@ def make_edges() -> Callable[[int], EdgeTable]:
 def make_document() -> Callable[..., PolicyDocument]:
     """Return a factory of valid documents for a table, with fields changed by keyword."""
     return document_of
+
+
+@pytest.fixture(scope="session")
+def make_published() -> Callable[..., PolicyDocument]:
+    """Return a factory of valid documents of published schedules, with fields changed."""
+    return published_of
 
 
 @pytest.fixture(scope="session")
@@ -129,10 +170,38 @@ def valid_document(valid_edges: EdgeTable) -> PolicyDocument:
     return document_of(valid_edges)
 
 
+@pytest.fixture(scope="session")
+def waypoint_document(valid_edges: EdgeTable) -> PolicyDocument:
+    """The same with waypoints, MeanCache's schedules of budgets 5 and 7."""
+    graph = MeanCachePolicy(valid_edges, EdgeSettings("displacement", 2.0))
+    waypoints = tuple(ScheduleRecord.of(graph.schedule(budget)) for budget in (5, 7))
+    return document_of(valid_edges, waypoints=waypoints)
+
+
+@pytest.fixture(scope="session")
+def published_document() -> PolicyDocument:
+    """A document of published schedules."""
+    return published_of()
+
+
 @pytest.fixture
 def content(valid_document: PolicyDocument) -> dict[str, Any]:
     """The document as plain JSON values, to be changed at will."""
     data: dict[str, Any] = json.loads(valid_document.to_json())
+    return data
+
+
+@pytest.fixture
+def waypoint_content(waypoint_document: PolicyDocument) -> dict[str, Any]:
+    """The document with waypoints as plain JSON values."""
+    data: dict[str, Any] = json.loads(waypoint_document.to_json())
+    return data
+
+
+@pytest.fixture
+def published_content(published_document: PolicyDocument) -> dict[str, Any]:
+    """The document of published schedules as plain JSON values."""
+    data: dict[str, Any] = json.loads(published_document.to_json())
     return data
 
 

@@ -15,6 +15,8 @@ from otcache_registry import (
     bundled,
     bundled_policies,
     find_bundled,
+    read_policy,
+    render_card,
     write_policy,
 )
 
@@ -47,11 +49,28 @@ def filled(
     return shelf
 
 
+@pytest.fixture
+def passed_on(filled: Path, make_published: Callable[..., PolicyDocument]) -> Path:
+    """The same, and published schedules of 12 steps for models a and d, of any revision."""
+    for name, model in (("0-any", "org/a"), ("any", "org/d")):
+        document = make_published(model=ModelReference(id=model, revision=None))
+        write_policy(filled / name, document, None, "card")
+    return filled
+
+
 def test_whatever_ships_is_readable() -> None:
     for entry in bundled_policies():
         stored = entry.load()
         assert stored.document == entry.document
         assert stored.source == f"bundled:{entry.name}"
+
+
+def test_whatever_ships_has_the_card_that_is_rendered_now() -> None:
+    for entry in bundled_policies():
+        folder = bundled.BUNDLED_FOLDER / entry.name
+        figures = [path.name for path in folder.glob("figures/*")]
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert card == render_card(entry.document, figures), entry.name
 
 
 def test_nothing_bundled(shelf: Path) -> None:
@@ -75,7 +94,43 @@ def test_found_by_model_and_revision(filled: Path) -> None:
     stored = find_bundled("org/a", "rev2")
     assert stored.source == "bundled:n-second"
     assert stored.document.model == ModelReference(id="org/a", revision="rev2")
+    assert stored.edges is not None
     assert stored.edges.num_inference_steps == 12
+
+
+@pytest.mark.parametrize("revision", ["rev1", "rev9", None])
+def test_without_revision_serves_any_even_an_unknown_one(
+    passed_on: Path, revision: str | None
+) -> None:
+    stored = find_bundled("org/d", revision)
+    assert stored.source == "bundled:any"
+    assert stored.document.model.revision is None
+    assert stored.edges is None
+    assert find_bundled("org/d", revision, 12).document == stored.document
+
+
+def test_the_very_revision_goes_before_any(passed_on: Path) -> None:
+    assert find_bundled("org/a", "rev2").source == "bundled:n-second"
+    assert find_bundled("org/a", "rev1").source == "bundled:m-longer"
+    assert find_bundled("org/a", "rev1", 12).source == "bundled:z-first"
+    assert find_bundled("org/a", "rev9").source == "bundled:0-any"
+    assert find_bundled("org/a", None).source == "bundled:0-any"
+    # The revision's own document is for 12 steps as well.
+    assert find_bundled("org/a", "rev2", 12).source == "bundled:n-second"
+
+
+def test_any_revision_stands_in_for_steps_that_the_very_one_lacks(
+    filled: Path, make_published: Callable[..., PolicyDocument]
+) -> None:
+    document = make_published(model=ModelReference(id="org/b", revision=None))
+    write_policy(filled / "any", document, None, "card")
+    longer = read_policy(filled / "m-longer")
+    document = longer.document.model_copy(
+        update={"model": ModelReference(id="org/b", revision="rev1")}
+    )
+    write_policy(filled / "a-last", document, longer.edges, "card")
+    assert find_bundled("org/b", "rev1", 20).source == "bundled:a-last"
+    assert find_bundled("org/b", "rev1", 12).source == "bundled:any"
 
 
 def test_steps_choose_among_several(filled: Path) -> None:
@@ -90,16 +145,25 @@ def test_steps_choose_among_several(filled: Path) -> None:
         ("org/c", "rev1", None, "model", "org/b at rev1 (12 steps); org/a at rev1 (20 steps)"),
         ("org/b", "rev9", None, "revision", "the bundled policy of org/b is for revision rev1."),
         ("org/a", "rev9", 12, "revision", "is for revision rev1, rev2."),
+        ("org/a", None, None, "revision", "=None: the bundled policy of org/a is for revision"),
         ("org/a", "rev1", 50, "num_inference_steps", "(20 steps); org/a at rev1 (12 steps)"),
     ],
 )
 def test_not_found_says_what_there_is(
-    filled: Path, model: str, revision: str, steps: int | None, field: str, words: str
+    filled: Path, model: str, revision: str | None, steps: int | None, field: str, words: str
 ) -> None:
     with pytest.raises(DocumentNotFoundError) as caught:
         find_bundled(model, revision, steps)
     assert caught.value.field == field
     assert words in str(caught.value)
+
+
+def test_steps_that_published_schedules_lack(passed_on: Path) -> None:
+    with pytest.raises(
+        DocumentNotFoundError, match=r"org/d at any revision \(12 steps\)"
+    ) as caught:
+        find_bundled("org/d", None, 50)
+    assert caught.value.field == "num_inference_steps"
 
 
 def test_damage_is_not_passed_over(filled: Path) -> None:

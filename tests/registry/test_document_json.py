@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +14,12 @@ from otcache_policies import EdgeSettings, EdgeTable, Schedule
 from otcache_registry import (
     POLICY_SCHEMA,
     Calibration,
+    DocumentError,
     EvidenceRow,
     GraphSettings,
     ModelReference,
     PolicyDocument,
+    Publication,
     Sampling,
     ScheduleRecord,
     json_schema,
@@ -24,10 +27,17 @@ from otcache_registry import (
 from pydantic import BaseModel, ValidationError
 
 
-def test_round_trip_is_equal_and_byte_stable(valid_document: PolicyDocument) -> None:
-    text = valid_document.to_json()
+@pytest.fixture(params=["valid_document", "waypoint_document", "published_document"])
+def document(request: pytest.FixtureRequest) -> PolicyDocument:
+    """Each kind of document."""
+    kind: PolicyDocument = request.getfixturevalue(request.param)
+    return kind
+
+
+def test_round_trip_is_equal_and_byte_stable(document: PolicyDocument) -> None:
+    text = document.to_json()
     again = PolicyDocument.from_json(text)
-    assert again == valid_document
+    assert again == document
     assert again.to_json() == text
 
 
@@ -69,9 +79,10 @@ def test_floats_keep_every_bit(valid_document: PolicyDocument, rho: float) -> No
 
 @given(st.integers(0, 2**63 - 1))
 def test_seeds_keep_every_bit(valid_document: PolicyDocument, seed: int) -> None:
+    assert valid_document.calibration is not None
     calibration = valid_document.calibration.model_copy(update={"seed": seed})
     document = valid_document.model_copy(update={"calibration": calibration})
-    assert PolicyDocument.from_json(document.to_json()).calibration.seed == seed
+    assert PolicyDocument.from_json(document.to_json()).calibration == calibration
 
 
 def test_text_other_than_ascii_survives(content: dict[str, Any]) -> None:
@@ -97,13 +108,12 @@ def test_a_history_may_be_left_out_and_be_as_long_as_the_longest_search(
     assert PolicyDocument.from_json(json.dumps(content)).calibration.history == tuple(falling)
 
 
-def test_look_backs_may_be_left_out(content: dict[str, Any]) -> None:
-    for content["look_backs"] in ([1, 3, 2], None):
-        document = PolicyDocument.from_json(json.dumps(content))
-        expected = content["look_backs"] and tuple(content["look_backs"])
-        assert document.look_backs == expected
-        assert PolicyDocument.from_json(document.to_json()) == document
-    del content["look_backs"]
+def test_what_a_kind_of_document_lacks_may_be_left_out(document: PolicyDocument) -> None:
+    content = json.loads(document.to_json())
+    lacking = [name for name, value in content.items() if value in (None, [])]
+    assert lacking
+    for name in lacking:
+        del content[name]
     assert PolicyDocument.from_json(json.dumps(content)) == document
 
 
@@ -117,7 +127,36 @@ def test_schedule_record() -> None:
 def test_document_gives_its_schedules(valid_document: PolicyDocument) -> None:
     assert valid_document.num_inference_steps == 12
     assert valid_document.anchor_schedule.budget == 4
+    assert valid_document.waypoint_schedules == ()
     assert valid_document.reference_schedule.budget == 8
+
+
+def test_schedules_go_from_the_anchor_over_waypoints_to_the_reference(
+    waypoint_document: PolicyDocument, published_document: PolicyDocument
+) -> None:
+    assert waypoint_document.calibrated_budgets == (4, 5, 7, 8)
+    assert [schedule.budget for schedule in waypoint_document.schedules] == [4, 5, 7, 8]
+    assert published_document.schedules == (
+        Schedule([0, 2, 5, 11], 12, [1, 2, 5]),
+        Schedule([0, 1, 3, 6, 8, 11], 12, [1, 2, 3, 4, 5]),
+        Schedule([0, 1, 2, 3, 5, 7, 9, 11], 12, [1, 1, 1, 2, 2, 2, 6]),
+    )
+
+
+def test_a_calibration_may_name_a_revision_that_is_no_commit(content: dict[str, Any]) -> None:
+    content["model"]["revision"] = "scenes4000, shift 3 – seed 0"
+    document = PolicyDocument.from_json(json.dumps(content))
+    assert document.model.revision == "scenes4000, shift 3 – seed 0"
+
+
+def test_published_schedules_may_name_revision_and_sigmas(
+    published_content: dict[str, Any],
+) -> None:
+    published_content["model"]["revision"] = "0123abcd"
+    published_content["sampling"]["sigmas"] = [1 - step / 12 for step in range(13)]
+    document = PolicyDocument.from_json(json.dumps(published_content))
+    assert document.model.revision == "0123abcd"
+    assert document.sampling.sigmas is not None
 
 
 @pytest.mark.parametrize(
@@ -152,7 +191,10 @@ def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, An
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(schema["properties"]) == set(content)
     assert schema["properties"]["schema"]["const"] == POLICY_SCHEMA
-    assert set(schema["required"]) == set(content) - {"evidence", "look_backs"}
+    assert set(schema["required"]) == {
+        *("schema", "name", "model", "sampling", "default_budget"),
+        *("anchor", "reference", "rho"),
+    }
     calibration = schema["$defs"]["Calibration"]
     assert set(calibration["properties"]) == set(content["calibration"])
     assert set(calibration["required"]) == set(content["calibration"]) - {"history"}
@@ -160,6 +202,28 @@ def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, An
     for part in (schema, *schema["$defs"].values()):
         assert part["additionalProperties"] is False
     json.dumps(schema)
+
+
+def test_json_schema_agrees_with_the_parser(document: PolicyDocument) -> None:
+    validator = jsonschema.Draft202012Validator(json_schema())
+    validator.check_schema(validator.schema)
+    content = json.loads(document.to_json())
+    validator.validate(content)
+    for path, value in (
+        ("rho", 0),
+        ("rho", "1"),
+        ("name", "a b"),
+        ("extra", 1),
+        ("default_budget", 10_001),
+        ("model", {"id": "a\u202eb", "revision": None}),
+        ("model", {"id": "a\nb", "revision": None}),
+        ("waypoints", [content["anchor"]] * 101),
+        ("edges_sha256", "0" * 63),
+    ):
+        changed = {**content, path: value}
+        assert not validator.is_valid(changed), path
+        with pytest.raises(DocumentError):
+            PolicyDocument.from_json(json.dumps(changed))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +234,7 @@ def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, An
         GraphSettings,
         ModelReference,
         PolicyDocument,
+        Publication,
         Sampling,
         ScheduleRecord,
     ],

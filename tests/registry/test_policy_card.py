@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+from huggingface_hub import EvalResult, ModelCard
 from otcache_policies import EdgeTable, Schedule
 from otcache_registry import (
     EvidenceRow,
@@ -20,9 +20,8 @@ Make = Callable[..., PolicyDocument]
 
 
 def front_matter(card: str) -> dict[str, object]:
-    start, text, _ = card.split("---\n", 2)
-    assert start == ""
-    data: dict[str, object] = yaml.safe_load(text)
+    """The metadata as the Hub's own client reads it."""
+    data: dict[str, object] = ModelCard(card).data.to_dict()
     return data
 
 
@@ -50,7 +49,100 @@ def test_front_matter(valid_document: PolicyDocument) -> None:
         "library_name": "cache-dit",
         "tags": ["otcache-policy"],
         "base_model": "example/model",
+        "model-index": [
+            {
+                "name": "Cache schedules for example/model",
+                "results": [
+                    {
+                        "task": {"type": "other", "name": "Diffusion with a cache schedule"},
+                        "dataset": {
+                            "type": "held-out-prompts",
+                            "name": "Held-out prompts, SHA-256 bbbbbbbbbbbb…",
+                        },
+                        "metrics": [
+                            {
+                                "type": "psnr",
+                                "name": "PSNR in dB, more is better, at 6 of 12 steps",
+                                "value": 33.75,
+                            }
+                        ],
+                    }
+                ],
+            }
+        ],
     }
+
+
+def test_the_index_holds_the_policys_own_evidence(
+    make_document: Make, valid_edges: EdgeTable
+) -> None:
+    evidence = [
+        EvidenceRow(
+            policy=policy, budget=budget, metric=metric, mean=mean, standard_error=0.1, pairs=2
+        )
+        for policy, budget, metric, mean in (
+            ("otcache", 4, "lpips", 1e-5),
+            ("meancache", 4, "lpips", 0.5),
+            ("otcache", 8, "lpips", 3.0),
+            ("otcache", 8, "own: #1", -2.5),
+        )
+    ]
+    card = ModelCard(render_card(make_document(valid_edges, evidence=tuple(evidence))))
+    results = card.data.eval_results
+    assert all(isinstance(result, EvalResult) for result in results)
+    assert [(each.metric_type, each.metric_value, each.metric_name) for each in results] == [
+        ("lpips", 1e-5, "LPIPS (AlexNet), less is better, at 4 of 12 steps"),
+        ("lpips", 3.0, "LPIPS (AlexNet), less is better, at 8 of 12 steps"),
+        ("own: #1", -2.5, "own: #1, at 8 of 12 steps"),
+    ]
+
+
+def test_without_evidence_of_its_own_there_is_no_index(
+    make_document: Make, valid_edges: EdgeTable, published_document: PolicyDocument
+) -> None:
+    row = EvidenceRow(
+        policy="meancache", budget=6, metric="psnr", mean=1.0, standard_error=0.1, pairs=2
+    )
+    for document in (
+        make_document(valid_edges, evidence=()),
+        make_document(valid_edges, evidence=(row,)),
+        published_document,
+    ):
+        metadata = front_matter(render_card(document))
+        assert set(metadata) == {"library_name", "tags", "base_model"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--- ---",
+        "a: b",
+        "# x",
+        "'\"`",
+        "{{7*7}} ${x} &a *a !!python/object:os.system",
+        "null",
+        "<script>alert(1)</script>",
+        "| - [x](y)",
+        "é 日本",
+        "x " * 500,
+    ],
+)
+def test_hostile_texts_stay_texts(make_document: Make, valid_edges: EdgeTable, text: str) -> None:
+    row = EvidenceRow(
+        policy="otcache", budget=6, metric=text, mean=1.0, standard_error=0.1, pairs=2
+    )
+    document = make_document(
+        valid_edges, model=ModelReference(id=text, revision=text), evidence=(row,)
+    )
+    rendered = render_card(document)
+    card = ModelCard(rendered)
+    (result,) = card.data.eval_results
+    assert result.metric_type == text
+    assert card.data.model_name == f"Cache schedules for {text}"
+    assert set(card.data.to_dict()) == {"library_name", "tags", "model-index"}
+    assert card.text.strip().startswith("# Cache schedules for ")
+    assert card.text.count("\n## ") == rendered.count("\n## ") == 4
+    assert "<script>" not in card.text
 
 
 @pytest.mark.parametrize(
@@ -76,6 +168,48 @@ def test_use_and_schedules(valid_document: PolicyDocument) -> None:
     assert not card.endswith("\n\n")
 
 
+def test_waypoints_are_drawn_between_anchor_and_reference(
+    waypoint_document: PolicyDocument,
+) -> None:
+    drawn = [draw_schedule(schedule) for schedule in waypoint_document.schedules]
+    assert (
+        f"```text\nanchor        4  {drawn[0]}\nwaypoint      5  {drawn[1]}\n"
+        f"waypoint      7  {drawn[2]}\nreference     8  {drawn[3]}\n```"
+    ) in render_card(waypoint_document)
+
+
+def test_published_schedules(published_document: PolicyDocument) -> None:
+    card = render_card(published_document)
+    for words in (
+        "# Cache schedules for example/published\n\nSchedules that somebody else published, ",
+        "for any budget from 4 to 8 steps",
+        "- Model: example/published, any revision\n",
+        "- Sampling: ExamplePipeline, FlowMatchEulerDiscreteScheduler, 12 steps, "
+        "1664 by 928 pixels, guidance\\_scale = 4\n",
+        "anchor        4  █·█··█·····█\n",
+        "waypoint      6  ██·█··█·█··█\n",
+        "reference     8  ████·█·█·█·█\n",
+        "rho = 1.\n",
+        "Published by somebody else, not calibrated here.",
+        "budgets 4, 6, 8 are theirs",
+        "- Source: https://example.org/schedules\n",
+        "- Method: arXiv 0000.00000\n",
+        "- Their setting: 1664x928, guidance\\_scale 4\n",
+        "- Revision: any, since they name no commit of the weights\n",
+        "- Evidence: none.",
+    ):
+        assert words in card
+    assert re.findall("^## (.*)$", card, re.MULTILINE) == ["Use", "Schedules", "Origin"]
+
+
+def test_published_schedules_of_one_revision(make_published: Make) -> None:
+    document = make_published(model=ModelReference(id="org/name", revision="0123abcd"))
+    card = render_card(document)
+    assert "- Model: org/name, revision 0123abcd\n" in card
+    assert "- Revision: 0123abcd\n" in card
+    assert "any" not in card.replace("for any budget", "")
+
+
 def test_set_up_and_calibration(valid_document: PolicyDocument) -> None:
     card = render_card(valid_document)
     for words in (
@@ -84,21 +218,22 @@ def test_set_up_and_calibration(valid_document: PolicyDocument) -> None:
         "ExamplePipeline, FlowMatchEulerDiscreteScheduler, 12 steps, sigmas 1 … 0, "
         "768 by 512 pixels, true\\_cfg\\_scale = 4",
         "Pairs: 32, seed 0, in batches of 16",
-        "Anchor search: per pair, each on its own, by lpips, up to 200 trials",
+        "- Search: per pair, each on its own, by lpips, up to 200 trials for each schedule\n",
         "150 schedules run, 19200 transformer calls, 302 seconds on one CPU core",
         "cache-dit 1.5.1, torch 2.9.0",
         "2026-01-31T12:00:00+00:00",
         "Calibration prompts: SHA-256 " + "a" * 64,
         "Held-out prompts: SHA-256 " + "b" * 64,
-        "Edge table: SHA-256 " + valid_document.edges_sha256,
+        f"Edge table: SHA-256 {valid_document.edges_sha256}",
     ):
         assert words in card
 
 
 def test_a_joint_search(make_document: Make, valid_document: PolicyDocument) -> None:
+    assert valid_document.calibration is not None
     calibration = valid_document.calibration.model_copy(update={"search": "joint"})
     card = render_card(valid_document.model_copy(update={"calibration": calibration}))
-    assert "Anchor search: joint, on all pairs at once, by lpips" in card
+    assert "Search: joint, on all pairs at once, by lpips" in card
 
 
 def test_evidence(valid_document: PolicyDocument) -> None:

@@ -96,27 +96,52 @@ def test_stored_policies_are_usable(policy_folder: Path) -> None:
     assert otcache.schedule(12) == Schedule.full(12)
 
 
-@pytest.mark.parametrize("look_backs", [None, (1, 3, 2)])
-def test_a_stored_policy_inherits_the_documents_look_backs(
-    tmp_path: Path,
-    make_document: Callable[..., PolicyDocument],
-    valid_edges: EdgeTable,
-    look_backs: tuple[int, ...] | None,
+def test_a_stored_policy_goes_through_the_documents_waypoints(
+    tmp_path: Path, waypoint_document: PolicyDocument, valid_edges: EdgeTable
 ) -> None:
-    document = make_document(valid_edges, look_backs=look_backs)
-    write_policy(tmp_path / "policy", document, valid_edges, CARD)
+    write_policy(tmp_path / "policy", waypoint_document, valid_edges, CARD)
+    policy = read_policy(tmp_path / "policy").otcache_policy()
+    assert policy.calibrated == waypoint_document.schedules
+    assert [schedule.budget for schedule in policy.calibrated] == [4, 5, 7, 8]
+    for schedule in waypoint_document.schedules:
+        assert policy.schedule(schedule.budget) == schedule
+
+
+def test_published_schedules_are_a_folder_without_a_table(
+    tmp_path: Path, published_document: PolicyDocument
+) -> None:
+    write_policy(tmp_path / "policy", published_document, None, CARD)
+    assert sorted(snapshot(tmp_path / "policy")) == ["README.md", "policy.json"]
     stored = read_policy(tmp_path / "policy")
-    assert stored.document.look_backs == look_backs
+    assert stored.document == published_document
+    assert stored.edges is None
     policy = stored.otcache_policy()
-    assert policy.look_backs == look_backs
-    assert policy.schedule(4) == document.anchor_schedule
-    steps = document.anchor.computed_steps
-    for segment in policy.schedule(6).segments:
-        middle = (segment.start + segment.end) / 2
-        index = max(number for number, step in enumerate(steps[:-1]) if step <= middle)
-        # The table's errors fall with the look-back: its best one is 3, the largest.
-        inherited = 3 if look_backs is None else look_backs[index]
-        assert segment.look_back == (inherited if segment.gap > 1 else 1)
+    assert str(policy.budgets) == "4 … 8, or 12"
+    assert policy.schedule(6) == Schedule([0, 1, 3, 6, 8, 11], 12, [1, 2, 3, 4, 5])
+    with pytest.raises(DocumentError, match="make no shortest path") as caught:
+        stored.meancache_policy()
+    assert caught.value.field == "edges_sha256"
+
+
+def test_a_table_beside_published_schedules_is_not_read(
+    tmp_path: Path, published_document: PolicyDocument
+) -> None:
+    write_policy(tmp_path / "policy", published_document, None, CARD)
+    (tmp_path / "policy" / "edges.safetensors").write_bytes(b"not a table")
+    assert read_policy(tmp_path / "policy").edges is None
+
+
+def test_a_table_is_written_with_its_document_only(
+    tmp_path: Path,
+    valid_document: PolicyDocument,
+    published_document: PolicyDocument,
+    valid_edges: EdgeTable,
+) -> None:
+    for document, edges in ((published_document, valid_edges), (valid_document, None)):
+        with pytest.raises(DocumentError) as caught:
+            write_policy(tmp_path / "new", document, edges, CARD)
+        assert caught.value.field == "edges_sha256"
+    assert os.listdir(tmp_path) == []
 
 
 def test_digest_is_that_of_the_file(policy_folder: Path, valid_edges: EdgeTable) -> None:
@@ -194,7 +219,7 @@ def grow(name: str, size: int) -> Callable[[Path], None]:
         (damage_edges(lambda data: data[:-1] + b"\x01"), "edges_sha256", "has the digest"),
         (damage_edges(lambda data: b""), "edges_sha256", "has the digest"),
         (grow("edges.safetensors", 2**28 + 1), "edges.safetensors", "above the limit of 268435456"),
-        (grow("policy.json", 2**24 + 1), "policy.json", "above the limit of 16777216"),
+        (grow("policy.json", 2**20 + 1), "policy.json", "above the limit of 1048576"),
         (lambda folder: (folder / "edges.safetensors").unlink(), "edges.safetensors", "missing"),
         (lambda folder: (folder / "policy.json").write_bytes(b"\xff"), "policy.json", "not UTF-8"),
         (lambda folder: (folder / "policy.json").write_text("{}"), "schema", "missing"),

@@ -88,7 +88,7 @@ def test_what_was_added_is_read(store: PolicyStore) -> None:
     assert stored.edges is not None
     assert expected.edges is not None
     np.testing.assert_array_equal(stored.edges.velocity_errors, expected.edges.velocity_errors)
-    assert stored.source == f"hub:user/name/policies/exact@{FIRST}"
+    assert stored.source == f"hub:user/name@{FIRST}#policies/exact"
     assert store.contents(record) == CONTENTS
     assert store.verify(record) == ()
     assert store.records() == (record,)

@@ -1,0 +1,120 @@
+"""``otcache pull`` and ``otcache push``: documents from the Hub, and to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otcache_plugin.cli.output import Json, Quiet, print_hint, print_json, transfer_progress
+from otcache_plugin.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from otcache_registry.lockfile import LockRecord
+
+OPTIONS = {"evidence": "--without-evidence", "folder": "--replace"}
+"""Which option overrules a refusal to publish, by the field that it is about."""
+
+
+def pull(
+    repository: Annotated[
+        str,
+        typer.Argument(
+            metavar="REPOSITORY", help="user/name[@revision][#folder], with or without hub: before."
+        ),
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch the documents of a repository from the Hub, to be used offline."""
+    from otcache_registry import fetching
+    from otcache_registry.hub_client import HubClient
+    from otcache_registry.references import parse_hub_reference
+    from otcache_registry.store import PolicyStore
+
+    wanted = parse_hub_reference(repository)
+    with transfer_progress("pulling", quiet) as progress:
+        records = fetching.pull(
+            HubClient(), PolicyStore(), wanted.repository, wanted.revision, wanted.folder, progress
+        )
+    if json:
+        print_json([record_data(record) for record in records])
+        return
+    for record in records:
+        typer.echo(record.source)
+    if not quiet:
+        example = f"enable_cache(pipe, policy='{records[0].source}')"
+        print_hint(f"Pulled, and from now on usable offline: {example}")
+
+
+def record_data(record: LockRecord) -> dict[str, Any]:
+    """A pulled document as JSON."""
+    return {
+        "policy": record.source,
+        "repository": record.repository,
+        "commit": record.commit,
+        "folder": record.folder,
+        "model": record.model,
+        "revision": record.revision,
+        "num_inference_steps": record.num_inference_steps,
+        "bytes": record.size,
+        "pulled": record.pulled.isoformat(),
+    }
+
+
+def push(
+    document: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document's folder.")],
+    repo: Annotated[
+        str | None,
+        typer.Option(metavar="USER/NAME", help="Where to; by default your own otcache-MODEL."),
+    ] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Open a pull request instead of publishing.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private where it is new.")
+    ] = False,
+    tag: Annotated[str | None, typer.Option(help="Name for the commit, such as v1.")] = None,
+    without_evidence: Annotated[
+        bool, typer.Option("--without-evidence", help="Publish without held-out figures.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the document in the same place.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Publish a calibrated document on the Hub, with its card and figures."""
+    from otcache_registry import publishing
+    from otcache_registry.hub_client import HubClient
+
+    try:
+        published = publishing.push(
+            HubClient(),
+            document,
+            repo,
+            create_pr=create_pr,
+            private=private,
+            tag=tag,
+            without_evidence=without_evidence,
+            replace=replace,
+        )
+    except publishing.PublishingError as error:
+        option = OPTIONS.get(error.field)
+        # A lost race, for one, is more than a refusal, and no option overrules it.
+        if option is None or type(error) is not publishing.PublishingError:
+            raise
+        remedy = f"{error.remedy.rstrip('.')}: {option}"
+        refusal = publishing.PublishingError(error.field, error.value, error.problem, remedy)
+        raise refusal from None
+    except OSError as error:
+        problem = f"a file of it cannot be read ({error.strerror})"
+        raise ArgumentError("DOCUMENT", str(document), problem, "Check its permissions") from error
+    policy = f"hub:{published.repository}@{published.commit}#{published.folder}"
+    if json:
+        print_json({"policy": policy, **asdict(published)})
+        return
+    typer.echo(published.pull_request or published.url)
+    said = {"published": "Published", "proposed": "Proposed", "unchanged": "There already"}
+    print_hint(f"{said[published.outcome]}: {policy}")

@@ -1,0 +1,200 @@
+"""``otcache list`` and ``otcache search``: which documents there are, here and on the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+
+from otcache_plugin.cli.output import Json, print_hint, print_json
+from otcache_plugin.cli.policies import short_revision, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from otcache_registry import PolicyDocument
+    from otcache_registry.fetching import Listing
+    from otcache_registry.hub_client import HubClient
+
+Place = Literal["bundled", "store", "hub"]
+
+HUB_FAILED = 1
+"""Exit code when the Hub was to be asked and did not answer: there may be more documents."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document, and what to pass as POLICY for it."""
+
+    policy: str
+    place: Place
+    document: PolicyDocument
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as JSON."""
+        return {"policy": self.policy, "place": self.place, **summary_of(self.document)}
+
+
+@dataclass(frozen=True)
+class HubAnswer:
+    """What the Hub said.
+
+    Attributes:
+        namespaces: the users and organisations whose repositories were looked through.
+        entries: the documents found there.
+        not_asked: why it was not asked, None when it was.
+        failed: why it gave no answer, None when it did.
+        refused: documents there that cannot be used, and why.
+    """
+
+    namespaces: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+    not_asked: str | None = None
+    failed: str | None = None
+    refused: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON, without the documents."""
+        return {
+            "namespaces": list(self.namespaces),
+            "not_asked": self.not_asked,
+            "failed": self.failed,
+            "refused": list(self.refused),
+        }
+
+
+def list_documents(
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Also those in the namespaces searched on the Hub.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List bundled and pulled policy documents."""
+    entries, problems = local_entries()
+    _print(entries, problems, _ask_hub(None) if hub else None, json)
+
+
+def search(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Its id, such as org/name.")],
+    json: Json = False,
+) -> None:
+    """Find policy documents for a model: bundled, pulled, and on the Hub."""
+    entries, problems = local_entries()
+    of_model = [entry for entry in entries if entry.document.model.id == model]
+    answer = _ask_hub(model)
+    if not of_model and not answer.entries:
+        print_hint(f"No document for {model}. Make one: otcache calibrate {model} --output FOLDER")
+    _print(of_model, problems, answer, json)
+
+
+def local_entries() -> tuple[list[Entry], list[str]]:
+    """Every bundled and pulled document, and what is wrong with those that cannot be read."""
+    from otcache_registry import bundled_policies
+    from otcache_registry.references import BundledReference
+    from otcache_registry.store import PolicyStore
+
+    entries = [
+        Entry(str(BundledReference(each.name)), "bundled", each.document)
+        for each in bundled_policies()
+    ]
+    store = PolicyStore()
+    problems = [str(problem) for problem in store.problems()]
+    for record in store.records():
+        try:
+            document = store.open(record).document
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            entries.append(Entry(record.source, "store", document))
+    return entries, problems
+
+
+def _ask_hub(model: str | None) -> HubAnswer:
+    """Looks through the configured namespaces, for one model or for all."""
+    from otcache_registry.hub_client import HubClient
+    from otcache_registry.hub_errors import HubError
+    from otcache_registry.keys import is_hub_id
+    from otcache_registry.settings import namespaces, offline_variable
+
+    names, variable = namespaces(), offline_variable()
+    if variable is not None:
+        return HubAnswer(names, not_asked=f"{variable} is set")
+    if model is not None and not is_hub_id(model):
+        return HubAnswer(names, not_asked=f"{model!r} is no id of a model there")
+    try:
+        listings = list(_listings(HubClient(), model, names))
+    except HubError as error:
+        return HubAnswer(names, failed=str(error))
+    entries = tuple(
+        Entry(each.source, "hub", each.document)
+        for listing in listings
+        for each in listing.documents
+    )
+    refused = (f"{each.source}: {each.error}" for listing in listings for each in listing.refused)
+    return HubAnswer(names, entries, refused=tuple(refused))
+
+
+def _listings(client: HubClient, model: str | None, names: Iterable[str]) -> Iterator[Listing]:
+    from otcache_registry import fetching
+
+    if model is not None:
+        yield fetching.search(client, model, names)
+        return
+    for name in names:
+        for repository in client.search(name, (fetching.POLICY_TAG,)):
+            yield fetching.list_documents(client, repository)
+
+
+def _print(entries: list[Entry], problems: list[str], answer: HubAnswer | None, json: bool) -> None:
+    known = {entry.policy for entry in entries}
+    found = [] if answer is None else [each for each in answer.entries if each.policy not in known]
+    if json:
+        print_json(
+            {
+                "documents": [entry.to_dict() for entry in [*entries, *found]],
+                "problems": problems,
+                "hub": None if answer is None else answer.to_dict(),
+            }
+        )
+    else:
+        _print_entries([*entries, *found])
+    for problem in problems:
+        print_hint(f"not usable: {problem}")
+    if answer is not None:
+        _hint_at_hub(answer)
+        if answer.failed is not None:
+            raise typer.Exit(HUB_FAILED)
+
+
+def _print_entries(entries: list[Entry]) -> None:
+    """What to pass as POLICY, on a line of its own and never broken; under it the facts."""
+    console = Console(highlight=False)
+    for entry in entries:
+        console.print(entry.policy, style="bold", markup=False, soft_wrap=True)
+        console.print(Padding(escape(_facts(entry.document)), (0, 0, 0, 2), expand=False))
+
+
+def _facts(document: PolicyDocument) -> str:
+    smallest, *_, largest = document.calibrated_budgets
+    published = "" if document.published is None else ", published by others"
+    return (
+        f"{document.model.id} ({short_revision(document.model.revision)}), "
+        f"{document.num_inference_steps} steps, budgets {smallest} … {largest}, "
+        f"default {document.default_budget}{published}"
+    )
+
+
+def _hint_at_hub(answer: HubAnswer) -> None:
+    names = ", ".join(answer.namespaces)
+    if answer.not_asked is not None:
+        print_hint(f"The Hub was not asked: {answer.not_asked}.")
+    elif answer.failed is not None:
+        print_hint(f"The Hub gave no answer, so there may be more: {answer.failed}")
+    else:
+        print_hint(f"Looked through on the Hub: {names} (OTCACHE_NAMESPACES adds others).")
+    for refusal in answer.refused:
+        print_hint(f"not usable: {refusal}")

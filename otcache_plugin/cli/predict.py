@@ -1,0 +1,150 @@
+"""``otcache predict``: the schedule of a budget, for people, for scripts and for cache-dit."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otcache_plugin.cli.output import Quiet
+from otcache_plugin.cli.policies import PolicyArgument, load_policy, policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from otcache_registry import PolicyDocument, StoredPolicy
+
+    from otcache_plugin.plan import Resolution
+
+MOST_STEPS = 10_000
+"""As many as a document may be for."""
+
+
+class Format(StrEnum):
+    """How a schedule is printed."""
+
+    STEPS = "steps"
+    MASK = "mask"
+    JSON = "json"
+    CACHE_DIT_YAML = "cache-dit-yaml"
+
+
+def predict(
+    policy: PolicyArgument,
+    budget: Annotated[int, typer.Option(help="Steps to compute.")],
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the run; by default the calibrated ones.")
+    ] = None,
+    output: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.STEPS,
+    quiet: Quiet = False,
+) -> None:
+    """Print the schedule that a policy has for a budget."""
+    stored = load_policy(policy, quiet)
+    resolution = resolve_budget(stored, budget, steps)
+    typer.echo(PRINTED[output](stored, resolution))
+
+
+def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Resolution:
+    """The schedule of a run, found as ``enable_cache`` finds it.
+
+    Args:
+        stored: the policy's document.
+        budget: steps to compute, of those of the run.
+        steps: of the run, None for those of the document. For other ones its sigmas are read off
+            the document's by linear interpolation over the progress of the run.
+
+    Raises:
+        BudgetError: the policy has no schedule of that budget.
+        ArgumentError: no run has so few or so many steps.
+    """
+    from otcache_plugin.errors import ArgumentError
+    from otcache_plugin.plan import CalibratedPlan, DocumentOrigin, Request
+
+    document = stored.document
+    total = document.num_inference_steps if steps is None else steps
+    if not 2 <= total <= MOST_STEPS:
+        raise ArgumentError("--steps", total, "not the steps of a run", f"Use 2 … {MOST_STEPS}")
+    plan = CalibratedPlan(
+        policy_of(stored),
+        None
+        if document.sampling.sigmas is None
+        else _sigmas(document, document.num_inference_steps),
+        document.default_budget,
+        Request(budget),
+        DocumentOrigin(stored.source, document.model.id, document.model.revision),
+    )
+    return plan.resolve(_sigmas(document, total))
+
+
+def _sigmas(document: PolicyDocument, steps: int) -> NDArray[Any]:
+    """The noise schedule of a run of so many steps.
+
+    Where the document has none, any serves: only the shares of the steps are then carried over.
+    """
+    import numpy as np
+
+    known = document.sampling.sigmas or tuple(np.linspace(1.0, 0.0, steps + 1).tolist())
+    positions = np.linspace(0, len(known) - 1, steps + 1)
+    return np.interp(positions, np.arange(len(known)), known)
+
+
+def _steps(stored: StoredPolicy, resolution: Resolution) -> str:
+    return " ".join(map(str, resolution.schedule.computed_steps))
+
+
+def _mask(stored: StoredPolicy, resolution: Resolution) -> str:
+    return json.dumps(cache_dit_mask(resolution))
+
+
+def cache_dit_mask(resolution: Resolution) -> list[int]:
+    """The schedule as cache-dit's ``steps_computation_mask``; it knows no look-backs."""
+    return [int(computed) for computed in resolution.schedule.mask]
+
+
+def _json(stored: StoredPolicy, resolution: Resolution) -> str:
+    schedule = resolution.schedule
+    data = {
+        "source": stored.source,
+        "policy": stored.document.name,
+        "model": stored.document.model.id,
+        "revision": stored.document.model.revision,
+        "budget": schedule.budget,
+        "transferred": resolution.transferred,
+        **schedule.to_dict(),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def _cache_dit_yaml(stored: StoredPolicy, resolution: Resolution) -> str:
+    """A configuration that ``cache_dit.load_configs`` reads.
+
+    As with ``executor="blocks"``: every block runs on the computed steps, and on the others the
+    first one alone. With the steps named, cache-dit starts anew with every run even where it only
+    sees the transformer.
+    """
+    import yaml
+
+    schedule = resolution.schedule
+    config = {
+        "Fn_compute_blocks": 1,
+        "Bn_compute_blocks": 0,
+        "num_inference_steps": schedule.num_inference_steps,
+        "steps_computation_mask": cache_dit_mask(resolution),
+        "steps_computation_policy": "static",
+    }
+    # In quotes, so that nothing in a name can end the comment.
+    about = f"# {schedule.budget} of {schedule.num_inference_steps} steps, {stored.source!r}\n"
+    return about + yaml.safe_dump(
+        {"cache_config": config}, default_flow_style=None, sort_keys=False, width=96
+    ).rstrip("\n")
+
+
+PRINTED: dict[Format, Callable[[StoredPolicy, Resolution], str]] = {
+    Format.STEPS: _steps,
+    Format.MASK: _mask,
+    Format.JSON: _json,
+    Format.CACHE_DIT_YAML: _cache_dit_yaml,
+}

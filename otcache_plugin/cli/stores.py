@@ -1,0 +1,82 @@
+"""``otcache store``: what was pulled, where it lies, and removing what is not needed any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.padding import Padding
+
+from otcache_plugin.cli.hub import record_data
+from otcache_plugin.cli.output import Json, print_hint, print_json
+from otcache_plugin.cli.policies import short_revision
+
+if TYPE_CHECKING:
+    from otcache_registry.lockfile import LockRecord
+
+store = typer.Typer(help="List, locate or tidy up the pulled documents.", no_args_is_help=True)
+
+
+@store.command("list")
+def list_store(json: Json = False) -> None:
+    """List the pulled documents."""
+    from otcache_registry.store import PolicyStore
+
+    kept = PolicyStore()
+    records, problems = kept.records(), [str(problem) for problem in kept.problems()]
+    if json:
+        documents = [record_data(record) for record in records]
+        print_json({"folder": str(kept.folder), "documents": documents, "problems": problems})
+    else:
+        for record in records:
+            _print_record(record)
+        if not records:
+            print_hint(f"Nothing was pulled to {kept.folder} yet.")
+    for problem in problems:
+        print_hint(f"not usable: {problem}")
+
+
+@store.command("prune")
+def prune(json: Json = False) -> None:
+    """Remove documents that a later commit replaced, damaged records and leftovers."""
+    from otcache_registry.store import PolicyStore
+
+    pruned = PolicyStore().prune()
+    if json:
+        data: dict[str, Any] = {
+            "documents": [record_data(record) for record in pruned.records],
+            "files": list(pruned.files),
+            "bytes": pruned.size,
+        }
+        print_json(data)
+        return
+    for record in pruned.records:
+        _print_record(record)
+    documents = _count(len(pruned.records), "document")
+    files = _count(len(pruned.files), "file")
+    print_hint(f"Removed {documents}, {files}, {decimal(pruned.size)}.")
+
+
+@store.command("path")
+def path() -> None:
+    """Print the folder that pulled documents are kept in."""
+    from otcache_registry.store import default_store_folder
+
+    typer.echo(default_store_folder())
+
+
+def _print_record(record: LockRecord) -> None:
+    console = Console(highlight=False)
+    console.print(record.source, style="bold", markup=False, soft_wrap=True)
+    facts = (
+        f"{record.model} ({short_revision(record.revision)}), {record.num_inference_steps} steps, "
+        f"{decimal(record.size)}, pulled {record.pulled:%Y-%m-%d}"
+    )
+    console.print(Padding(escape(facts), (0, 0, 0, 2), expand=False))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

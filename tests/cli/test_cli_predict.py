@@ -1,0 +1,205 @@
+"""``otcache predict``: the printed schedule is the one that a run has, in cache-dit's words too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cache_dit
+import numpy as np
+import pytest
+import torch
+from cache_dit import load_configs
+from otcache_registry import read_policy
+from otcache_registry.bundled import BUNDLED_FOLDER
+from published_schedules import published_schedules
+from tiny_documents import write_document
+from tiny_pipelines import FLUX, euler_scheduler, make_flux
+
+import otcache_plugin
+from otcache_plugin.cli.predict import resolve_budget
+
+PUBLISHED = next(
+    each.schedule
+    for each in published_schedules()
+    if each.model == "Tongyi-MAI/Z-Image" and each.schedule.budget == 15
+)
+
+
+def predict(main: Any, policy: str, *arguments: str) -> str:
+    printed = main("predict", policy, *arguments)
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out.endswith("\n")
+    return str(printed.out).removesuffix("\n")
+
+
+def test_steps(main: Any) -> None:
+    printed = predict(main, "bundled:z-image", "--budget", "15")
+    assert printed == " ".join(map(str, PUBLISHED.computed_steps))
+    assert printed == predict(main, "bundled:z-image", "--budget", "15", "--format", "steps")
+
+
+def test_mask(main: Any) -> None:
+    mask = json.loads(predict(main, "bundled:z-image", "--budget", "15", "--format", "mask"))
+    assert len(mask) == 50
+    assert [step for step, computed in enumerate(mask) if computed == 1] == list(
+        PUBLISHED.computed_steps
+    )
+    assert set(mask) == {0, 1}
+
+
+def test_json(main: Any) -> None:
+    printed = predict(main, "bundled:z-image", "--budget", "15", "--format", "json")
+    assert json.loads(printed) == {
+        "source": "bundled:z-image",
+        "policy": "otcache",
+        "model": "Tongyi-MAI/Z-Image",
+        "revision": None,
+        "budget": 15,
+        "transferred": False,
+        "computed_steps": list(PUBLISHED.computed_steps),
+        "look_backs": list(PUBLISHED.look_backs),
+        "num_inference_steps": 50,
+    }
+
+
+def test_predicted_between_calibrated_ones(main: Any, tmp_path: Path) -> None:
+    write_document(tmp_path / "policy")
+    printed = predict(main, str(tmp_path / "policy"), "--budget", "13", "--format", "json")
+    schedule = read_policy(tmp_path / "policy").otcache_policy().schedule(13)
+    data = json.loads(printed)
+    assert data["computed_steps"] == list(schedule.computed_steps)
+    assert data["look_backs"] == list(schedule.look_backs)
+
+
+@pytest.mark.parametrize(("total", "budget"), [(20, 5), (28, 8), (100, 30)])
+def test_other_steps_are_those_of_a_real_run(
+    main: Any, tmp_path: Path, total: int, budget: int
+) -> None:
+    """The sigmas between the document's are those that the pipeline sets for so many steps."""
+    write_document(tmp_path / "policy")
+    pipe = make_flux()
+    otcache_plugin.enable_cache(pipe, policy=tmp_path / "policy", speedup=total / budget)
+    FLUX.run(pipe, num_inference_steps=total)
+    report = otcache_plugin.summary(pipe)
+    assert report.transferred
+    arguments = ("--budget", str(budget), "--steps", str(total), "--format", "json")
+    data = json.loads(predict(main, str(tmp_path / "policy"), *arguments))
+    assert tuple(data["computed_steps"]) == report.computed_steps
+    assert tuple(data["look_backs"]) == report.look_backs
+    assert (data["num_inference_steps"], data["transferred"]) == (total, True)
+
+
+def test_without_sigmas_only_shares_count() -> None:
+    """Whatever the sigmas of the run are, a published schedule is carried over the same."""
+    from otcache_plugin.cli.policies import policy_of
+    from otcache_plugin.plan import CalibratedPlan, DocumentOrigin, Request
+
+    stored = read_policy(BUNDLED_FOLDER / "z-image")
+    plan = CalibratedPlan(
+        policy_of(stored), None, 15, Request(8), DocumentOrigin("here", "model", None)
+    )
+    scheduler = euler_scheduler(shift=6.0)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / 25, 25))
+    run = plan.resolve(scheduler.sigmas.double().numpy())
+    assert resolve_budget(stored, 8, 25).schedule == run.schedule
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--budget", "12"], ["budget=12", "Use budget=13 … 25, or 50"]),
+        (["--budget", "1", "--steps", "20"], ["budget=1", "the run has 20 steps", "Use 2 … 20"]),
+        (["--budget", "21", "--steps", "20"], ["budget=21", "Use 2 … 20"]),
+        (["--budget", "15", "--steps", "20"], ["of 20 steps, outside the range"]),
+        (["--budget", "2", "--steps", "1"], ["--steps=1", "Use 2 … 10000"]),
+        (["--budget", "2", "--steps", "10001"], ["--steps=10001"]),
+        (["--budget", "15", "--format", "toml"], ["'toml' is not one of", "cache-dit-yaml"]),
+        ([], ["Missing option '--budget'"]),
+    ],
+)
+def test_refused(main: Any, arguments: list[str], words: list[str]) -> None:
+    refused = main("predict", "bundled:z-image", *arguments)
+    assert (refused.code, refused.out) == (2, "")
+    for each in words:
+        assert each in refused.err
+
+
+@pytest.fixture
+def yaml(main: Any, tmp_path: Path) -> Any:
+    """Writes the YAML of budget 12 and returns its path and the steps it is to compute."""
+
+    def write() -> tuple[Path, list[int]]:
+        write_document(tmp_path / "policy")
+        path = tmp_path / "cache.yaml"
+        arguments = (str(tmp_path / "policy"), "--budget", "12")
+        path.write_text(predict(main, *arguments, "--format", "cache-dit-yaml"))
+        return path, [int(step) for step in predict(main, *arguments).split()]
+
+    return write
+
+
+def test_yaml_is_what_load_configs_reads(yaml: Any) -> None:
+    path, steps = yaml()
+    loaded = load_configs(str(path))
+    config = loaded.pop("cache_config")
+    assert set(loaded.values()) == {None}
+    assert config == cache_dit.DBCacheConfig(
+        Fn_compute_blocks=1,
+        Bn_compute_blocks=0,
+        num_inference_steps=50,
+        steps_computation_mask=[int(step in steps) for step in range(50)],
+        steps_computation_policy="static",
+    )
+
+
+def run_with_yaml(pipe: Any, path: Path) -> tuple[list[int], torch.Tensor]:
+    """Runs twice under cache-dit alone; the steps in which the last block ran, and the output."""
+    steps: list[int] = []
+    taken = 0
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return original(*args, **kwargs)
+
+    cache_dit.enable_cache(pipe, **load_configs(str(path)))
+    block = pipe.transformer.single_transformer_blocks[-1]
+    handle = block.register_forward_pre_hook(lambda *_: steps.append(taken))
+    original, pipe.scheduler.step = pipe.scheduler.step, step
+    try:
+        FLUX.run(pipe)
+        first, taken = list(steps), 0
+        steps.clear()
+        output = FLUX.run(pipe)
+    finally:
+        handle.remove()
+        pipe.scheduler.step = original
+        cache_dit.disable_cache(pipe)
+    assert steps == first
+    return first, output
+
+
+def test_cache_dit_alone_computes_the_same_steps_as_the_blocks_executor(
+    yaml: Any, tmp_path: Path
+) -> None:
+    path, planned = yaml()
+    steps, output = run_with_yaml(make_flux(num_layers=3, num_single_layers=2), path)
+    assert steps == planned
+    pipe = make_flux(num_layers=3, num_single_layers=2)
+    otcache_plugin.enable_cache(pipe, policy=tmp_path / "policy", budget=12, executor="blocks")
+    expected = FLUX.run(pipe)
+    assert otcache_plugin.summary(pipe).computed_steps == tuple(planned)
+    otcache_plugin.disable_cache(pipe)
+    assert torch.equal(output, expected)
+
+
+def test_source_cannot_break_out_of_the_comment(main: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "policy\nattention_backend: native\n"
+    write_document(folder)
+    path = tmp_path / "cache.yaml"
+    path.write_text(predict(main, str(folder), "--budget", "12", "--format", "cache-dit-yaml"))
+    loaded = load_configs(str(path))
+    assert loaded["cache_config"].num_inference_steps == 50
+    assert loaded["attention_backend"] is None

@@ -1,0 +1,196 @@
+"""``otcache show``: what it prints of a document, at every width, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from otcache_policies import Schedule
+from otcache_registry import EvidenceRow, ModelReference, read_policy
+from otcache_registry.bundled import BUNDLED_FOLDER
+from published_schedules import published_schedules
+from tiny_documents import write_document
+
+from otcache_plugin.cli.show import draw
+
+EVIDENCE = (
+    EvidenceRow(policy="uniform", budget=8, metric="lpips", mean=0.5, standard_error=0.02, pairs=9),
+    EvidenceRow(
+        policy="otcache",
+        budget=8,
+        metric="lpips",
+        mean=0.25,
+        standard_error=0.01,
+        pairs=9,
+        compared_to="uniform",
+        difference_mean=-0.25,
+        difference_low=-0.3125,
+        difference_high=-0.1875,
+        win_rate=1.0,
+    ),
+    EvidenceRow(
+        policy="uniform", budget=12, metric="lpips", mean=0.3, standard_error=0.02, pairs=9
+    ),
+)
+
+
+@pytest.fixture
+def narrow(main: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the command on a terminal of 80 columns, or of as many as are given."""
+
+    def run(*arguments: str, columns: int = 80) -> Any:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return main("show", *arguments)
+
+    return run
+
+
+def drawn(schedule: Schedule) -> str:
+    """One sign per step."""
+    computed = set(schedule.computed_steps)
+    return "".join("█" if step in computed else "·" for step in range(schedule.num_inference_steps))
+
+
+def test_calibrated_document(narrow: Any) -> None:
+    shown = narrow("bundled:exact-flow")
+    assert (shown.code, shown.err) == (0, "")
+    lines = shown.out.splitlines()
+    assert lines[0] == "bundled:exact-flow"
+    assert max(map(len, lines)) <= 80
+    document = read_policy(BUNDLED_FOLDER / "exact-flow").document
+    words = " ".join(shown.out.split())
+    for each in (
+        "model exact-flow",
+        "revision scenes4000-width0.3-shift3.0-seed0",
+        "pipeline ExactFlowPipeline, FlowMatchEulerDiscreteScheduler",
+        "sampling 50 steps, 32 × 32 pixels",
+        f"budgets 8 … 50; {document.default_budget} unless asked for another",
+        "█ computed step, · cached step",
+        f"means over {document.evidence[0].pairs} held-out pairs",
+        f"{document.calibration.transformer_calls:,} transformer calls",
+    ):
+        assert each in words
+    anchor, reference = document.anchor_schedule, document.reference_schedule
+    assert f"{anchor.budget:>4}  anchor     {drawn(anchor)}" in lines
+    assert f"{reference.budget:>4}  reference  {drawn(reference)}" in lines
+    assert any(line.split()[1:2] == ["predicted"] for line in lines)
+
+
+def test_published_document(narrow: Any) -> None:
+    shown = narrow("bundled:z-image")
+    assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for published in published_schedules():
+        if published.model == "Tongyi-MAI/Z-Image":
+            (line,) = (each for each in lines if each.endswith(drawn(published.schedule)))
+            kinds = {13: "anchor", 25: "reference"}
+            budget = published.schedule.budget
+            assert line.split()[:2] == [str(budget), kinds.get(budget, "waypoint")]
+    words = " ".join(shown.out.split())
+    assert "revision any" in words
+    assert "budgets 13 … 25, or 50" in words
+    assert "published by the MeanCache authors" in words
+    assert "evidence none" in words
+
+
+def test_evidence(narrow: Any, tmp_path: Path) -> None:
+    write_document(tmp_path / "policy", evidence=EVIDENCE)
+    shown = narrow(str(tmp_path / "policy"))
+    lines = [line.split("  ") for line in shown.out.splitlines()]
+    rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    start = rows.index(["lpips", "uniform", "otcache", "otcache − uniform"])
+    assert rows[start + 1 : start + 3] == [
+        ["8", "0.500", "0.250", "-0.250 [-0.312, -0.188]"],
+        ["12", "0.300"],
+    ]
+    assert "means over 9 held-out pairs" in shown.out
+
+
+def test_one_budget(narrow: Any) -> None:
+    shown = narrow("bundled:exact-flow", "--budget", "9")
+    schedule = read_policy(BUNDLED_FOLDER / "exact-flow").otcache_policy().schedule(9)
+    words = " ".join(shown.out.split())
+    assert f"9 steps {drawn(schedule)}" in words
+    assert f"computed {' '.join(map(str, schedule.computed_steps))} look-backs" in words
+    assert f"look-backs {' '.join(map(str, schedule.look_backs))} speed-up 5.56" in words
+    assert "anchor" not in words
+
+
+def test_json_is_the_whole_document(main: Any) -> None:
+    written = json.loads((BUNDLED_FOLDER / "exact-flow" / "policy.json").read_text())
+    shown = main("show", "bundled:exact-flow", "--json")
+    assert json.loads(shown.out) == {"source": "bundled:exact-flow", **written}
+    one = json.loads(main("show", "bundled:z-image", "--json", "--budget", "50").out)
+    assert one["schedule"]["computed_steps"] == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("width", "signs"), [(10, "███······█"), (9, "█▒··▒"), (5, "█▒··▒"), (4, "█··█"), (1, "▒")]
+)
+def test_more_steps_than_columns(width: int, signs: str) -> None:
+    # By hand: 10 steps in groups of 1, 2, 2, 3 and 10; the last of 3 is of one step only.
+    assert draw(Schedule([0, 1, 2, 9], 10), width) == signs
+
+
+def test_narrow_terminal_says_what_a_sign_is(narrow: Any) -> None:
+    shown = narrow("bundled:exact-flow", columns=40)
+    # 40 columns leave 23 for 50 steps.
+    assert "each sign is 3 steps" in " ".join(shown.out.split())
+    (anchor,) = (line for line in shown.out.splitlines() if " anchor " in line)
+    assert len(anchor.split()[-1]) == 17
+
+
+def test_names_are_shown_as_they_are(narrow: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "[red]policy[/]"
+    write_document(folder, model=ModelReference(id="org/[bold]name[/]", revision="[/]"))
+    shown = narrow(str(folder), columns=200)
+    assert shown.out.splitlines()[0] == str(folder)
+    assert "org/[bold]name[/]" in shown.out
+    assert "revision  [/]" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["otcache"], ["policy='otcache'", "a policy's name alone", "bundled:exact-flow"]),
+        (["bundled:none"], ["no such bundled document", "bundled:exact-flow"]),
+        (["./a/b/none"], ["no policy.json there", "Give a folder"]),
+        (["hub:a"], ["'a' is no repository", "Use hub:user/name"]),
+        (["hub:a/b@x..y"], ["'x..y' is no revision", "refs/pr/N"]),
+        (["bundled:exact-flow", "--budget", "7"], ["budget=7", "Use budget=8 … 50"]),
+        (["bundled:z-image", "--budget", "30"], ["budget=30", "Use budget=13 … 25, or 50"]),
+    ],
+)
+def test_refused(
+    main: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = main("show", *arguments)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: ")
+    for each in words:
+        assert each in refused.err
+
+
+def test_document_of_a_policy_that_nobody_registered(main: Any, tmp_path: Path) -> None:
+    write_document(tmp_path / "policy", name="lost")
+    refused = main("show", str(tmp_path / "policy"))
+    assert (refused.code, refused.out) == (2, "")
+    assert "policy='lost'" in refused.err
+    write_document(tmp_path / "other", name="uniform")
+    refused = main("show", str(tmp_path / "other"))
+    assert refused.code == 2
+    assert "a policy that needs no document. Pass policy='uniform'" in refused.err
+
+
+def test_as_a_process(otcache: Any) -> None:
+    shown = otcache("show", "bundled:exact-flow")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith("bundled:exact-flow\n")

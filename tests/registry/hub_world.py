@@ -1,0 +1,177 @@
+"""A Hub with users and policy repositories, and the registry's client on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import Fault, HubServer, isolate_client
+from hub_server.faults import FaultKind
+from otcache_registry import (
+    ModelReference,
+    PolicyDocument,
+    Publication,
+    read_policy,
+    render_card,
+    write_policy,
+)
+from otcache_registry.bundled import BUNDLED_FOLDER
+from otcache_registry.hub_client import HubClient
+from otcache_registry.hub_errors import (
+    ForbiddenError,
+    GatedError,
+    HubConflictError,
+    HubError,
+    HubNotFoundError,
+    HubServerError,
+    HubUnreachableError,
+    LoginError,
+    RateLimitError,
+)
+from otcache_registry.keys import document_folder
+
+MODEL, REVISION = "example/model", "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "alice/otcache-model"
+OFFICIAL = "otcache/model"
+EXACT = read_policy(BUNDLED_FOLDER / "exact-flow")
+PUBLISHED = {
+    "calibration": None,
+    "published": Publication(authors="Somebody", source="there", paper="a paper", setting="any"),
+    "graph": None,
+    "evidence": (),
+    "edges_sha256": None,
+}
+FIGURES = {"schedules.png": b"\x89PNG schedules", "gaps.png": b"\x89PNG gaps"}
+
+
+@contextmanager
+def hub_world(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[HubServer]:
+    """A Hub with alice, who writes for otcache too, and bob; nothing of the machine's is used."""
+    isolate_client(monkeypatch, home)
+    for name in ("OTCACHE_OFFLINE", "OTCACHE_NAMESPACES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OTCACHE_CACHE", str(home / "otcache"))
+    with HubServer() as hub:
+        hub.add_user("alice", token="hf_alice", organisations=("otcache",))
+        hub.add_user("bob", token="hf_bob")
+        yield hub
+
+
+def client_of(
+    hub: HubServer, token: str | None = "hf_alice", pauses: list[float] | None = None
+) -> HubClient:
+    """The registry's client; instead of pausing it writes down for how long it would have."""
+    return HubClient(hub.endpoint, token, sleep=(pauses if pauses is not None else []).append)
+
+
+def document_of(
+    model: str = MODEL, revision: str | None = REVISION, **changes: Any
+) -> PolicyDocument:
+    """The smallest bundled document, as if it was for another model; a published one for any."""
+    published: dict[str, Any] = {} if revision is not None else PUBLISHED
+    reference = ModelReference(id=model, revision=revision)
+    return EXACT.document.model_copy(update={"model": reference, **published, **changes})
+
+
+def created(document: PolicyDocument, day: int) -> PolicyDocument:
+    """A document as if it was calibrated on a day of January."""
+    assert document.calibration is not None
+    update = {"created": f"2026-01-{day:02d}T12:00:00+00:00"}
+    return document.model_copy(
+        update={"calibration": document.calibration.model_copy(update=update)}
+    )
+
+
+def write(folder: Path, document: PolicyDocument) -> Path:
+    """Write a document's folder with a card and two figures; returns the folder."""
+    edges = None if document.edges_sha256 is None else EXACT.edges
+    write_policy(folder, document, edges, render_card(document, FIGURES), FIGURES)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def publish(hub: HubServer, folder: Path, document: PolicyDocument, repository: str) -> str:
+    """Put a document into a repository without a client, with the tags that it is found by."""
+    write(folder, document)
+    if repository not in hub.repositories:
+        hub.create_repo(repository)
+    place = document_folder(document)
+    files = {f"{place}/{name}": data for name, data in files_of(folder).items()}
+    card = f"---\ntags: [otcache-policy]\nbase_model: {document.model.id}\n---\n# A card\n"
+    return hub.commit(repository, {"README.md": card.encode(), **files})
+
+
+@dataclass(frozen=True)
+class Misbehaviour:
+    """A way in which the Hub fails at one request.
+
+    Attributes:
+        fault: How.
+        error: What the client says of it when it gives up.
+        passes: Whether trying again is right, and helps when the Hub fails only once.
+    """
+
+    fault: Fault
+    error: type[HubError]
+    passes: bool
+
+    def at(self, request: int, times: int | None) -> Fault:
+        """The fault that befalls a request, counted from 0, or all from there on."""
+        return replace(self.fault, after=request, times=times)
+
+
+def _answer(status: int, error: type[HubError], code: str | None = None) -> Misbehaviour:
+    fault = Fault(".*", "", "status", status=status, error_code=code)
+    return Misbehaviour(fault, error, status in (429, 500, 503))
+
+
+def _break(kind: FaultKind, error: type[HubError] = HubUnreachableError) -> Misbehaviour:
+    return Misbehaviour(Fault(".*", "", kind, seconds=0.01), error, True)
+
+
+MISBEHAVIOURS = {
+    "unauthorised": _answer(401, LoginError),
+    "forbidden": _answer(403, ForbiddenError),
+    "missing": _answer(404, HubNotFoundError),
+    "no repository": _answer(404, HubNotFoundError, "RepoNotFound"),
+    "gated": _answer(403, GatedError, "GatedRepo"),
+    "conflict": _answer(409, HubConflictError),
+    "stale": _answer(412, HubConflictError),
+    "busy": _answer(429, RateLimitError),
+    "failing": _answer(500, HubServerError),
+    "unavailable": _answer(503, HubServerError),
+    "dropped": _break("drop"),
+    "unanswered": _break("lose_answer"),
+    "truncated": _break("truncate"),
+    "dropped half-way": _break("drop_body"),
+    "corrupt": _break("corrupt", HubError),
+    "slow": _break("slow"),
+    "dripping": _break("drip"),
+}
+"""The most usual ones, by what users would call them."""
+
+LASTING = ("unavailable", "dropped", "unanswered", "corrupt")
+"""Those of them that are tried out with a Hub that does not recover, too."""
+
+
+def hasten_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub try again at once where it does that itself: when files are uploaded."""
+    from huggingface_hub import _commit_api, lfs
+    from huggingface_hub.utils import http_backoff
+
+    hasty = partial(http_backoff, max_retries=2, base_wait_time=0.0, max_wait_time=0.0)
+    for module in (_commit_api, lfs):
+        monkeypatch.setattr(module, "http_backoff", hasty)

@@ -1,0 +1,164 @@
+"""Processes that publish and pull at the same time, and processes that are killed at it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import Fault, HubServer, environment
+from hub_world import (
+    REPOSITORY,
+    client_of,
+    document_of,
+    files_of,
+    hub_world,
+    publish,
+    write,
+)
+from otcache_registry.fetching import list_documents, pull
+from otcache_registry.hub_client import HubClient
+from otcache_registry.keys import document_folder
+from otcache_registry.publishing import push
+from otcache_registry.store import PolicyStore
+
+KILL_REGISTRY = Path(__file__).parents[2] / "tools" / "kill_registry.py"
+PULL = """
+import sys
+from otcache_registry.fetching import pull
+from otcache_registry.hub_client import HubClient
+from otcache_registry.store import PolicyStore
+(record,) = pull(HubClient(), PolicyStore(), *sys.argv[1:])
+print(record.commit)
+"""
+
+# Its processes start quickly, and are no copies of this one with its threads.
+FORKSERVER: ForkServerContext = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(
+    ["huggingface_hub.hf_api", "huggingface_hub.repocard", "otcache_registry.publishing"]
+)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with hub_world(monkeypatch, tmp_path / "home") as hub:
+        yield hub
+
+
+def pushing(endpoint: str, folder: Path) -> str:
+    """Push as alice; returns how it went."""
+    return push(HubClient(endpoint, "hf_alice"), folder, REPOSITORY).outcome
+
+
+def pulling(endpoint: str, folder: Path) -> str:
+    """Pull into a store; returns the commit."""
+    (record,) = pull(HubClient(endpoint, "hf_alice"), PolicyStore(folder), REPOSITORY)
+    return record.commit
+
+
+def tell(results: Any, number: int, work: Callable[[str, Path], str], *arguments: Any) -> None:
+    """Do some work, and tell what it returned or raised."""
+    os.environ.pop("OTCACHE_OFFLINE", None)
+    try:
+        results.put((number, work(*arguments)))
+    except Exception as error:
+        results.put((number, f"{type(error).__name__}: {error}"))
+
+
+def together(hub: HubServer, work: Callable[[str, Path], str], *folders: Path) -> list[str]:
+    """Do it in as many processes at once as there are folders; returns what each returned."""
+    results = FORKSERVER.Queue()
+    processes = [
+        FORKSERVER.Process(target=tell, args=(results, number, work, hub.endpoint, folder))
+        for number, folder in enumerate(folders)
+    ]
+    for process in processes:
+        process.start()
+    told = dict(results.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return [told[number] for number in range(len(folders))]
+
+
+def begin_together(hub: HubServer, method: str, path: str) -> None:
+    """Let two clients reach a request before either of them is answered."""
+    hub.faults.add(Fault(method, path, "slow", times=2, seconds=1.0))
+
+
+def test_two_pull_the_same(hub: HubServer, tmp_path: Path) -> None:
+    commit = publish(hub, tmp_path / "document", document_of(), REPOSITORY)
+    begin_together(hub, "GET", "/resolve/.*policy.json")
+    store = PolicyStore(tmp_path / "store")
+    assert together(hub, pulling, store.folder, store.folder) == [commit, commit]
+    assert len(hub.requests_to("GET", "edges")) == 2
+    (record,) = store.records()
+    assert store.contents(record) == files_of(tmp_path / "document")
+    assert store.prune().files == ()
+
+
+def test_two_push_different_documents(hub: HubServer, tmp_path: Path) -> None:
+    documents = [document_of(), document_of(revision="f" * 40)]
+    folders = [write(tmp_path / str(number), each) for number, each in enumerate(documents)]
+    begin_together(hub, "POST", "/preupload/")
+    assert together(hub, pushing, *folders) == ["published", "published"]
+    # One of them came second, and began again upon the other's commit.
+    assert [request.status for request in hub.requests_to("POST", "/commit/")] == [200, 412, 200]
+    assert len(hub.commits(REPOSITORY)) == 3
+    listing = list_documents(client_of(hub), REPOSITORY)
+    assert [each.document for each in listing.documents] == documents
+    card = hub.files(REPOSITORY)["README.md"].decode()
+    assert all(f"({document_folder(each)}/README.md)" in card for each in documents)
+
+
+def test_two_push_to_the_same_place(hub: HubServer, tmp_path: Path) -> None:
+    folders = [write(tmp_path / str(rho), document_of(rho=rho)) for rho in (1.5, 2.5)]
+    begin_together(hub, "POST", "/preupload/")
+    told = together(hub, pushing, *folders)
+    winner = told.index("published")
+    assert told[1 - winner].startswith("LostRaceError: folder=")
+    assert f"meanwhile, at commit {hub.head(REPOSITORY)}" in told[1 - winner]
+    assert len(hub.commits(REPOSITORY)) == 2
+    place = document_folder(document_of())
+    files = {path: data for path, data in hub.files(REPOSITORY).items() if path.startswith(place)}
+    expected = files_of(folders[winner])
+    assert files == {f"{place}/{name}": data for name, data in expected.items()}
+
+
+def test_two_push_the_same(hub: HubServer, tmp_path: Path) -> None:
+    folder = write(tmp_path / "document", document_of())
+    begin_together(hub, "POST", "/preupload/")
+    assert {*together(hub, pushing, folder, folder)} <= {"published", "unchanged"}
+    assert len(hub.commits(REPOSITORY)) == 2
+
+
+def test_a_process_that_knows_the_hub_by_its_environment(hub: HubServer, tmp_path: Path) -> None:
+    commit = publish(hub, tmp_path / "document", document_of(), REPOSITORY)
+    home = environment(hub, tmp_path / "home", "hf_alice")
+    done = subprocess.run(
+        [sys.executable, "-c", PULL, REPOSITORY],
+        env={**home, "OTCACHE_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (f"{commit}\n", "")
+    assert {request.token for request in hub.requests} == {"hf_alice"}
+    assert len(PolicyStore(tmp_path / "cache" / "policies").records()) == 1
+
+
+def test_killed_processes(hub: HubServer) -> None:
+    done = subprocess.run(
+        [sys.executable, str(KILL_REGISTRY), "--kills", "5", "--seed", "7"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    kills = [int(number) for number in re.findall(r"^ *([0-9]+) kills: ", done.stdout, re.M)]
+    assert sum(kills) in (5, 6)  # They come in pairs.

@@ -1,0 +1,418 @@
+"""The document for a model revision: which one is taken, in which order, and what is said of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import Fault, HubServer
+from hub_world import (
+    EXACT,
+    MODEL,
+    OFFICIAL,
+    REVISION,
+    client_of,
+    created,
+    document_of,
+    hub_world,
+    publish,
+    write,
+)
+from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument, bundled
+from otcache_registry.fetching import pull
+from otcache_registry.hub_client import HubClient
+from otcache_registry.keys import document_folder
+from otcache_registry.resolving import OtherRevisionWarning, Resolved, resolve
+from otcache_registry.store import PolicyStore, StoreError
+
+OTHER_REVISION = "f" * 40
+NAMESPACES = ("otcache", "bob")
+
+
+class World:
+    """A Hub, a store and a folder of bundled documents, each empty to begin with."""
+
+    def __init__(self, hub: HubServer, folder: Path) -> None:
+        self.hub = hub
+        self.folder = folder
+        self.bundled = folder / "bundled"
+        self.store = PolicyStore(folder / "store")
+        self.made = 0
+
+    def bundle(self, document: PolicyDocument, name: str = "one") -> None:
+        write(self.bundled / name, document)
+
+    def publish(self, document: PolicyDocument, repository: str = OFFICIAL) -> str:
+        self.made += 1
+        return publish(self.hub, self.folder / f"published-{self.made}", document, repository)
+
+    def keep(self, document: PolicyDocument, repository: str = "bob/kept") -> None:
+        """Put a document into the store, from a repository that is gone afterwards."""
+        self.publish(document, repository)
+        pull(client_of(self.hub), self.store, repository, folder=document_folder(document))
+        self.hub.delete_repo(repository)
+        self.hub.clear_requests()
+
+    def resolve(self, revision: str | None = REVISION, **changes: Any) -> Resolved:
+        arguments: dict[str, Any] = {
+            "model": MODEL,
+            "store": self.store,
+            "client_factory": self.client,
+            "namespaces": NAMESPACES,
+            "offline": False,
+        }
+        return resolve(revision=revision, **{**arguments, **changes})
+
+    def client(self) -> HubClient:
+        return client_of(self.hub)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
+    with hub_world(monkeypatch, tmp_path / "home") as hub:
+        world = World(hub, tmp_path)
+        monkeypatch.setattr(bundled, "BUNDLED_FOLDER", world.bundled)
+        yield world
+
+
+def source_of(found: Resolved) -> str:
+    """Where a document came from: bundled, or a repository."""
+    return found.policy.source.removeprefix("hub:").partition("@")[0]
+
+
+# Which one is taken.
+
+
+def test_store_then_package_then_hub(world: World) -> None:
+    with pytest.raises(DocumentNotFoundError):
+        world.resolve()
+    world.publish(document_of(), "bob/mine")
+    assert source_of(world.resolve()).startswith("bob/mine")
+    world.store = PolicyStore(world.folder / "another")
+    world.publish(document_of(), OFFICIAL)
+    assert source_of(world.resolve()).startswith(OFFICIAL)
+    world.store = PolicyStore(world.folder / "a third")
+    world.bundle(document_of())
+    assert source_of(world.resolve()) == "bundled:one"
+    world.keep(document_of())
+    found = world.resolve()
+    assert source_of(found).startswith("bob/kept")
+    assert found.policy.document == document_of()
+    assert found.policy.edges is not None
+    assert found.notes == ()
+
+
+def test_what_was_found_on_the_hub_is_kept(world: World) -> None:
+    commit = world.publish(document_of())
+    first = world.resolve()
+    (record,) = world.store.records()
+    assert (record.repository, record.commit) == (OFFICIAL, commit)
+    world.hub.clear_requests()
+    again = world.resolve()
+    assert again.policy.source == first.policy.source
+    assert world.hub.requests == []
+
+
+@pytest.mark.parametrize("place", ["kept", "bundled"])
+def test_the_hub_is_not_asked_when_it_is_at_hand(world: World, place: str) -> None:
+    world.keep(document_of()) if place == "kept" else world.bundle(document_of())
+    world.resolve(client_factory=None)
+    assert world.hub.requests == []
+
+
+def test_only_these_namespaces(world: World) -> None:
+    world.publish(document_of(), "alice/mine")
+    with pytest.raises(DocumentNotFoundError):
+        world.resolve()
+    assert source_of(world.resolve(namespaces=("otcache", "alice"))).startswith("alice/mine")
+
+
+@pytest.mark.parametrize("place", ["kept", "bundled", "hub"])
+def test_the_same_pipeline_then_the_newest(world: World, place: str) -> None:
+    """Of each pipeline an old and a new one; they differ in their set-up, so all are there."""
+
+    def variant(pipeline: str, day: int) -> PolicyDocument:
+        sampling = EXACT.document.sampling
+        update = {"pipeline": pipeline, "guidance": {"day": float(day)}}
+        return created(document_of(sampling=sampling.model_copy(update=update)), day)
+
+    documents = [variant("A", 2), variant("A", 5), variant("B", 3), variant("B", 4)]
+    for number, document in enumerate(documents):
+        if place == "kept":
+            world.keep(document)
+        elif place == "bundled":
+            world.bundle(document, str(number))
+        else:
+            world.publish(document)
+
+    def day(pipeline: str | None) -> float:
+        return world.resolve(pipeline=pipeline).policy.document.sampling.guidance["day"]
+
+    assert [day("B"), day("A"), day("C"), day(None)] == [4.0, 5.0, 5.0, 5.0]
+
+
+def test_the_same_pipeline_on_the_hub_before_another_at_hand(world: World) -> None:
+    sampling = EXACT.document.sampling
+    world.bundle(document_of())
+    world.publish(document_of(sampling=sampling.model_copy(update={"pipeline": "B"})))
+    assert source_of(world.resolve(pipeline=sampling.pipeline)) == "bundled:one"
+    assert world.hub.requests == []
+    found = world.resolve(pipeline="C")
+    assert (source_of(found), found.notes) == ("bundled:one", ())
+    assert source_of(world.resolve(pipeline="B")).startswith(OFFICIAL)
+    world.hub.clear_requests()
+    assert source_of(world.resolve(pipeline="B")).startswith(OFFICIAL)
+    assert world.hub.requests == []
+
+
+def test_of_one_place_the_commit_pulled_last(world: World) -> None:
+    world.keep(document_of())
+    world.keep(document_of(rho=2.5))
+    assert world.resolve().policy.document.rho == 2.5
+
+
+def test_exact_ones_before_those_for_any_revision(world: World) -> None:
+    world.keep(document_of(revision=None))
+    world.bundle(document_of(revision=None))
+    world.publish(document_of(revision=None))
+    world.publish(document_of(), "bob/mine")
+    assert source_of(world.resolve()).startswith("bob/mine")
+    found = world.resolve(OTHER_REVISION)
+    assert source_of(found).startswith("bob/kept")
+    assert found.policy.document.model.revision is None
+    assert found.notes == ()
+
+
+def test_for_any_revision_the_same_order(world: World) -> None:
+    world.publish(document_of(revision=None), "bob/mine")
+    assert source_of(world.resolve()).startswith("bob/mine")
+    world.store = PolicyStore(world.folder / "another")
+    world.publish(document_of(revision=None))
+    assert source_of(world.resolve()).startswith(OFFICIAL)
+    world.store = PolicyStore(world.folder / "a third")
+    world.bundle(document_of(revision=None))
+    assert source_of(world.resolve()) == "bundled:one"
+
+
+def test_other_models_are_not_mixed_up(world: World) -> None:
+    world.keep(document_of("example/other"))
+    world.bundle(document_of("example/other", None))
+    world.publish(document_of("example/other"), OFFICIAL)
+    with pytest.raises(DocumentNotFoundError):
+        world.resolve()
+    assert source_of(world.resolve(model="example/other")).startswith("bob/kept")
+
+
+# Where the revision is unknown.
+
+
+def test_an_unknown_revision_takes_bundled_ones_for_any(world: World) -> None:
+    world.keep(document_of())
+    world.publish(document_of(revision=None))
+    world.bundle(document_of())
+    with pytest.raises(DocumentNotFoundError, match="it is unknown which one it is") as refused:
+        world.resolve(None)
+    assert refused.value.field == "revision"
+    world.bundle(document_of(revision=None), "two")
+    assert source_of(world.resolve(None)) == "bundled:two"
+    assert world.hub.requests == []
+
+
+# Other revisions.
+
+
+def test_other_revisions_only_on_purpose(world: World) -> None:
+    world.keep(created(document_of(revision="old"), 1))
+    world.bundle(created(document_of(revision="bundled"), 3))
+    world.publish(created(document_of(revision=OTHER_REVISION), 2))
+    with pytest.raises(DocumentNotFoundError) as refused:
+        world.resolve()
+    text = str(refused.value)
+    assert f"no policy for revision {REVISION} in the store, the package or on the Hub" in text
+    for each in (
+        "(revision old, 50 steps)",
+        "bundled:one (revision bundled, 50 steps)",
+        f"hub:{OFFICIAL}@",
+        f"(revision {OTHER_REVISION}, 50 steps)",
+    ):
+        assert each in text
+    assert f"otcache calibrate {MODEL} --revision {REVISION} --output ./my-policy" in text
+    with pytest.warns(OtherRevisionWarning, match=f"on revision bundled, not on {REVISION}"):
+        found = world.resolve(allow_other_revision=True)
+    assert source_of(found) == "bundled:one"
+
+
+def test_the_newest_other_revision_may_be_on_the_hub(world: World) -> None:
+    world.bundle(created(document_of(revision="bundled"), 3))
+    world.publish(created(document_of(revision=OTHER_REVISION), 4))
+    with pytest.warns(OtherRevisionWarning, match=OTHER_REVISION):
+        found = world.resolve(allow_other_revision=True)
+    assert source_of(found).startswith(OFFICIAL)
+    assert [record.revision for record in world.store.records()] == [OTHER_REVISION]
+
+
+def test_no_warning_where_none_is_needed(world: World) -> None:
+    world.bundle(document_of(revision=OTHER_REVISION))
+    world.publish(document_of())
+    assert source_of(world.resolve(allow_other_revision=True)).startswith(OFFICIAL)
+
+
+def test_not_even_another_revision(world: World) -> None:
+    with pytest.raises(DocumentNotFoundError, match="Calibrate one") as refused:
+        world.resolve(allow_other_revision=True, model="example/it's")
+    assert "otcache calibrate 'example/it'\"'\"'s' --revision" in str(refused.value)
+
+
+# Without the Hub.
+
+
+@pytest.mark.parametrize("revision", [REVISION, None])
+def test_offline(world: World, revision: str | None) -> None:
+    world.publish(document_of())
+    world.bundle(document_of(revision=revision))
+    found = world.resolve(offline=True)
+    assert source_of(found) == "bundled:one"
+    said = (
+        ()
+        if revision
+        else ("The Hub was not asked, being offline. It may have a policy that fits better.",)
+    )
+    assert found.notes == said
+    assert world.hub.requests == []
+
+
+def test_offline_and_nothing_at_hand(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setenv("OTCACHE_OFFLINE", "1")
+    world.publish(document_of())
+    with pytest.raises(DocumentNotFoundError) as refused:
+        world.resolve(offline=True)
+    text = str(refused.value)
+    assert f"no policy for revision {REVISION} in the store or the package. The Hub was not" in text
+    assert "OTCACHE_OFFLINE is set" in text
+    assert "on the Hub" not in text
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        Fault(".*", "", "drop", None),
+        Fault(".*", "", "status", None, status=503),
+        Fault(".*", "", "status", None, status=429, retry_after=3600),
+        Fault(".*", "", "status", None, status=401),
+        Fault("GET", "blobs=true", "status", None, status=500),
+    ],
+)
+def test_a_hub_that_gives_no_answer(world: World, fault: Fault | None) -> None:
+    world.publish(document_of())
+    if fault is None:
+        world.hub.stop_listening()
+    else:
+        world.hub.faults.add(fault)
+    with pytest.raises(DocumentNotFoundError) as refused:
+        world.resolve()
+    text = str(refused.value)
+    assert "in the store or the package. The Hub could not be searched: " in text
+    world.bundle(document_of(revision=None))
+    found = world.resolve()
+    assert source_of(found) == "bundled:one"
+    (note,) = found.notes
+    assert note.startswith("The Hub could not be searched: ")
+    assert note.endswith("It may have a policy that fits better.")
+
+
+def test_a_hub_that_fails_half_way(world: World) -> None:
+    world.publish(document_of())
+    world.hub.faults.add(Fault("GET", "edges", "status", None, status=500))
+    world.bundle(document_of(revision=None))
+    found = world.resolve()
+    assert source_of(found) == "bundled:one"
+    assert [note.startswith(f"hub:{OFFICIAL}@") for note in found.notes] == [True]
+    assert "the Hub failed" in found.notes[0]
+    assert world.store.records() == ()
+
+
+def test_a_bad_document_on_the_hub_is_left_out_and_said_so(world: World) -> None:
+    world.publish(document_of())
+    world.hub.commit(OFFICIAL, {f"{document_folder(document_of())}/policy.json": b"{}"})
+    world.publish(document_of(), "bob/mine")
+    found = world.resolve()
+    assert source_of(found).startswith("bob/mine")
+    (note,) = found.notes
+    assert note.startswith(f"hub:{OFFICIAL}@")
+    assert "was left out" in note
+
+
+def test_no_room_for_what_was_found(world: World) -> None:
+    world.publish(document_of())
+    world.store.folder.write_text("in the way")
+    with pytest.raises(StoreError):
+        world.resolve()
+
+
+# Damage.
+
+
+def damage(world: World) -> None:
+    (record,) = world.store.records()
+    (world.store.folder / "blobs" / record.files[1].sha256).write_bytes(b"damaged")
+
+
+def test_damage_is_repaired_at_the_same_commit(world: World) -> None:
+    commit = world.publish(document_of())
+    world.resolve()
+    damage(world)
+    # The repository goes on, and the document there is another one now.
+    world.publish(document_of(rho=2.5))
+    found = world.resolve()
+    assert found.policy.document.rho == document_of().rho
+    assert commit in found.policy.source
+    assert found.notes == (
+        f"{found.policy.source} was damaged in the store, and has been fetched again.",
+    )
+    (record,) = world.store.records()
+    assert world.store.verify(record) == ()
+    assert world.resolve().notes == ()
+
+
+def test_damage_offline(world: World) -> None:
+    world.publish(document_of())
+    world.resolve()
+    damage(world)
+    with pytest.raises(DocumentNotFoundError, match="missing or damaged in the store") as refused:
+        world.resolve(offline=True)
+    assert "The Hub was not asked, being offline" in str(refused.value)
+    world.bundle(document_of())
+    found = world.resolve(offline=True)
+    assert source_of(found) == "bundled:one"
+    assert "missing or damaged" in found.notes[0]
+
+
+def test_damage_that_nobody_can_repair(world: World) -> None:
+    world.keep(document_of())
+    damage(world)
+    with pytest.raises(DocumentNotFoundError, match="is damaged and cannot be fetched again"):
+        world.resolve()
+
+
+def test_damaged_bundled_documents(world: World) -> None:
+    world.bundle(document_of())
+    (world.bundled / "one" / "edges.safetensors").write_bytes(b"damaged")
+    world.publish(document_of())
+    found = world.resolve()
+    assert source_of(found).startswith(OFFICIAL)
+    assert found.notes[0].startswith("bundled:one (revision 0123456789")
+    (world.bundled / "one" / "policy.json").write_bytes(b"{}")
+    world.store = PolicyStore(world.folder / "another")
+    with pytest.raises(DocumentError):
+        world.resolve()
+
+
+def test_no_warnings(world: World) -> None:
+    world.publish(document_of())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        world.resolve()

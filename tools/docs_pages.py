@@ -1,0 +1,154 @@
+"""Pages of the documentation that are made from code: the gallery and the JSON Schema.
+
+mkdocs calls `on_files` when it builds, because mkdocs.yml lists this file among its hooks. So what
+the pages show is what the package holds at that moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from otcache_policies import OTCachePolicy, Schedule
+from otcache_registry import (
+    BundledPolicy,
+    EvidenceRow,
+    PolicyDocument,
+    bundled_policies,
+    draw_schedule,
+    json_schema,
+)
+
+GALLERY = "gallery.md"
+SCHEMA = "policy-v1.schema.json"
+
+CELL, ROW = 12, 15
+LEFT, TOP = 40, 22
+"""Pixels of a step, of a budget, of the margins with the budgets and the steps."""
+TICKS = 10
+
+HELD = "var(--md-primary-fg-color, #00897b)"
+"""Colour of what a document holds, in both palettes; the rest is drawn in the text's colour."""
+
+INTRODUCTION = """# Gallery
+
+The policy documents that ship with the package, and the schedules that they give from the anchor's
+budget to the reference's. A row is a budget, a column a step of the run, and a filled cell a
+computed step. Rows in colour are schedules that the document holds. Grey ones are
+[predicted](how-it-works.md#every-budget-between) from the two next to them.
+
+What a document is, and what "calibrated" and "published" mean, is on the page about
+[policy documents](policy-documents.md).
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages to those in the folder."""
+    files.append(File.generated(config, GALLERY, content=gallery()))
+    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    files.append(File.generated(config, SCHEMA, content=schema + "\n"))
+    return files
+
+
+def gallery() -> str:
+    """The page, in Markdown."""
+    return "\n\n".join([INTRODUCTION.strip(), *map(section, bundled_policies())]) + "\n"
+
+
+def section(entry: BundledPolicy) -> str:
+    """What the page says of one document."""
+    document, policy = entry.document, entry.load().otcache_policy()
+    sampling = document.sampling
+    size = "" if sampling.width is None else f", {sampling.width} × {sampling.height}"
+    text = "\n".join(
+        f"{schedule.budget:>3}  {draw_schedule(schedule)}" for schedule in document.schedules
+    )
+    return f"""## {document.model.id}
+
+- {origin(document)}
+- `{sampling.pipeline}`, {sampling.num_inference_steps} steps{size}
+- Budgets {policy.budgets}, default {document.default_budget}, rho {document.rho:g}
+- {evidence(document)}
+
+{figure(policy, document.model.id)}
+
+```text
+{text}
+```"""
+
+
+def origin(document: PolicyDocument) -> str:
+    """Where a document's schedules come from."""
+    if document.published is not None:
+        published = document.published
+        return (
+            f"**Published** by [{published.authors}]({published.source}), {published.paper}: "
+            f"{published.setting}. Any revision"
+        )
+    return f"**Calibrated** for revision `{document.model.revision}`"
+
+
+def evidence(document: PolicyDocument) -> str:
+    """The held-out figures that are nearest to what a run gets that asks for no budget."""
+    own = [row for row in document.evidence if row.policy == document.name]
+    if not own:
+        return "No evidence: these schedules have not been run here with the model"
+    budget = min((row.budget for row in own), key=lambda each: abs(each - document.default_budget))
+    return "; ".join(measured(row) for row in own if row.budget == budget)
+
+
+def measured(row: EvidenceRow) -> str:
+    """One held-out figure in words."""
+    figures = f"{row.metric} {row.mean:.4g} ± {row.standard_error:.2g} at {row.budget} steps"
+    if row.compared_to is None:
+        return f"{figures}, {row.pairs} pairs"
+    return (
+        f"{figures}, {row.difference_mean:+.2g} to {row.compared_to} "
+        f"[{row.difference_low:+.2g}, {row.difference_high:+.2g}], {row.pairs} pairs"
+    )
+
+
+def figure(policy: OTCachePolicy, name: str) -> str:
+    """The schedules as a drawing within the page, so that it has the colours of the palette."""
+    budgets = range(policy.anchor.budget, policy.reference.budget + 1)
+    held = {schedule.budget for schedule in policy.calibrated}
+    total = policy.num_inference_steps
+    width, height = LEFT + CELL * total + 2, TOP + ROW * len(budgets)
+    rows = "\n".join(
+        row(policy.schedule(budget), TOP + ROW * place, budget in held)
+        for place, budget in enumerate(budgets)
+    )
+    return f"""<div style="overflow-x: auto">
+<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" \
+aria-label="Computed steps of {name} by budget" fill="currentColor" font-size="11">
+{"".join(ticks(total))}
+{rows}
+</svg>
+</div>"""
+
+
+def ticks(total: int) -> Iterator[str]:
+    """The numbers above the columns."""
+    for step in range(0, total, TICKS):
+        centre = LEFT + CELL * step + CELL / 2
+        yield f'<text x="{centre:g}" y="{TOP - 8}" text-anchor="middle">{step}</text>'
+
+
+def row(schedule: Schedule, top: int, held: bool) -> str:
+    """One budget: its number, all its steps faintly, and the computed ones over them."""
+    style = f'style="fill: {HELD}"' if held else 'fill-opacity="0.45"'
+    weight = "bold" if held else "normal"
+    return (
+        f'<text x="{LEFT - 8}" y="{top + 10}" text-anchor="end" font-weight="{weight}">'
+        f"{schedule.budget}</text>"
+        f'<path fill-opacity="0.08" d="{cells(range(schedule.num_inference_steps), top)}"/>'
+        f'<path {style} d="{cells(schedule.computed_steps, top)}"/>'
+    )
+
+
+def cells(steps: range | tuple[int, ...], top: int) -> str:
+    """The path of one square per step."""
+    side = f"h{CELL - 1}v{ROW - 3}h-{CELL - 1}z"
+    return "".join(f"M{LEFT + CELL * step} {top}{side}" for step in steps)

@@ -1,0 +1,373 @@
+"""Feeds damaged policy documents to the reader, which has to take or to refuse each of them.
+
+    .venv/bin/python tools/fuzz_documents.py --count 20000
+    .venv/bin/python tools/fuzz_documents.py --first 1234 --count 1     one of them again
+
+Every document is a bundled one with a few seeded mutations: of its values and structure, of its
+text and bytes, of its edge table's header and data. A document is valid, and can then be used, or
+it is refused with a `DocumentError`. Anything else is a failure: another exception, more than 2 s
+of CPU time, or more than 256 MB of memory. Prints every failure with its number and seed, then the
+counts. Exit code 1 when there was a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import random
+import re
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from otcache_registry import DocumentError, PolicyDocument, read_policy, render_card
+from otcache_registry.bundled import BUNDLED_FOLDER
+from otcache_registry.folder import DOCUMENT_FILE, EDGES_FILE
+from otcache_registry.strict_json import MAX_DOCUMENT_BYTES
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+MOST_SECONDS = 2.0
+MOST_BYTES = 256 * 2**20
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+HUGE = "\0huge"
+"""Stands for a value that is deeper, or has more entries, than is written quickly by json.dumps."""
+DEPTHS = (10, 150, 250, 900, 1100, 20_000, 200_000)
+ENTRIES = ("[]", "{}", "1", "1e1", '""', "null", "[{}]", '{"a":1}', '"k%d":1', '"k%d":[]')
+LENGTHS = (*(0, 1, 2, 3, 7, 50, 51, 101) * 3, 1_001, 10_001, 200_000)
+MOST_TEXT = 2**20
+
+STRANGE: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 2, 7, 49, 50, 51, 10_000, 10_001),
+    *(2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 10**25, 10**400, -(10**4000)),
+    *(0.0, -0.0, 0.5, 1.0, 1.5, 5e-324, 1e-300, 1e16, 1e308, -1e308),
+    *(float("nan"), float("inf"), float("-inf")),
+    *("", " ", "0", "1", "NaN", "null", "otcache", "otcache.policy/v2", "../../etc/passwd"),
+    *("\0", "\x1b[2J", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\ud800", "\U0010ffff"),
+    *("é" * 1_000, "x" * 1_001, "x" * 300_000, "a" * 64, "=cmd()", "<b>", "| |\n---", HUGE),
+    *([], {}, [[]], [{}], [None], [0] * 50, {"": 0}, {"schema": None}, [[0, 1], [2]]),
+)
+LITERALS = (
+    *(b"NaN", b"-Infinity", b"1e999", b"-1e999", b"1e-999", b"01", b"0x10", b"1_000", b"+1"),
+    *(b".5", b"5.", b"1" * 4_000, b"1" * 5_000, b"0." + b"3" * 100_000, b"1e" + b"9" * 400),
+    *(b"tru", b"nul", b"'a'", b'"\\u12"', b'"\\ud800"', b'"\t"', b"/**/1", b"[,]", b"{,}", b""),
+)
+DTYPES = ("F16", "F32", "F64", "BF16", "F8_E4M3", "I64", "U8", "BOOL", "F4", "C64", "", None, 7)
+
+Mutation = Callable[[random.Random, Any], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one document."""
+
+    document: bytes
+    edges: bytes | None
+
+
+# Mutations of a document's values, and of the header of an edge table.
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every path into JSON values but the root's; one entry stands for a long list's."""
+    if isinstance(value, dict):
+        entries = list(value.items())
+    elif isinstance(value, list):
+        entries = list(enumerate(value[:3]))
+    else:
+        return
+    for key, item in entries:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def parent_of(content: Any, path: tuple[Any, ...]) -> Any:
+    """The list or dict that the last part of a path is an index or a key of."""
+    for part in path[:-1]:
+        content = content[part]
+    return content
+
+
+def replace_value(rng: random.Random, value: Any) -> Any:
+    """A strange value instead."""
+    return rng.choice(STRANGE)
+
+
+def vary_value(rng: random.Random, value: Any) -> Any:
+    """Nearly the same value."""
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, (int, float)):
+        varied = [value + 1, value - 1, value * rng.choice((-1, 2, 10, 10**6))]
+        if abs(value) < 2**53:
+            varied += [float(value), int(value)]
+        return rng.choice(varied)
+    if isinstance(value, str):
+        at = rng.randint(0, len(value))
+        return rng.choice((value[:at], value + value, value[:at] + "\u200b" + value[at:]))
+    if isinstance(value, list):
+        return rng.choice(
+            (value[::-1], value[1:], value + value[-1:], rng.sample(value, len(value)))
+        )
+    return dict(rng.sample(list(value.items()), rng.randint(0, len(value))))
+
+
+def stretch_value(rng: random.Random, value: Any) -> Any:
+    """Many of it, as far as that does not get much too long to be read."""
+    length = min(rng.choice(LENGTHS), MOST_TEXT // len(json.dumps(value)))
+    if isinstance(value, dict):
+        return {**value, **{f"k{number}": number for number in range(length)}}
+    items = value if isinstance(value, list) and value else [value]
+    return (items * (length // len(items) + 1))[: max(length, 1)]
+
+
+VALUE_MUTATIONS: tuple[Mutation, ...] = (replace_value, vary_value, stretch_value)
+
+
+def mutate_content(rng: random.Random, content: dict[str, Any]) -> None:
+    """Change, remove, add, rename or swap something, in place."""
+    path = rng.choice(list(places(content)))
+    parent, key = parent_of(content, path), path[-1]
+    action = rng.choice(("change", "change", "change", "remove", "add", "rename", "swap"))
+    if action == "remove":
+        del parent[key]
+    elif action == "add" and isinstance(parent, dict):
+        parent[rng.choice(("extra", "", "schema_", "__class__", "\ud800", "x" * 5_000))] = 1
+    elif action == "rename" and isinstance(parent, dict):
+        parent[str(key).upper()] = parent.pop(key)
+    elif action == "swap":
+        other = rng.choice(list(places(content)))
+        parent[key] = copy.deepcopy(parent_of(content, other)[other[-1]])
+    else:
+        parent[key] = rng.choice(VALUE_MUTATIONS)(rng, parent[key])
+
+
+def dumped(rng: random.Random, content: Any) -> bytes:
+    """The JSON text, as one of several writers would have it."""
+    separators = rng.choice(((",", ":"), (",\n", ": "), None))
+    text = json.dumps(content, ensure_ascii=rng.random() < 0.5, separators=separators)
+    return text.replace(json.dumps(HUGE), huge_value(rng), 1).encode("utf-8", "surrogatepass")
+
+
+def huge_value(rng: random.Random) -> str:
+    """A value that is deep, or so long that a document with it is just about read."""
+    if rng.random() < 0.3:
+        depth = rng.choice(DEPTHS)
+        opening, closing = rng.choice((("[", "]"), ('{"a":', "}")))
+        return opening * depth + "1" + closing * rng.choice((depth, 0))
+    entry = rng.choice(ENTRIES)
+    count = (MAX_DOCUMENT_BYTES - 1_000) // (len(entry) + (6 if "%d" in entry else 1))
+    if "%d" in entry:
+        return "{" + ",".join(entry % number for number in range(count)) + "}"
+    return "[" + ",".join([entry] * count) + "]"
+
+
+# Mutations of bytes.
+
+
+def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
+    """Flip, cut, insert, repeat or overwrite something."""
+    start = rng.randrange(len(data) + 1)
+    end = min(len(data), start + rng.choice((1, 2, 8, 200)))
+    action = rng.randrange(6)
+    if action == 0 and data:
+        changed = bytearray(data)
+        for _ in range(rng.choice((1, 1, 3, 50))):
+            changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        return bytes(changed)
+    if action == 1:
+        return data[:start]
+    if action == 2:
+        return data[:start] + rng.randbytes(end - start) + data[start:]
+    if action == 3:
+        return data[:end] + data[start:]
+    if action == 4:
+        return data[:start] + data[end:]
+    return data[:start] + rng.randbytes(end - start) + data[end:]
+
+
+def mutate_text(rng: random.Random, text: bytes) -> bytes:
+    """Repeat a member, put in a strange literal, pad the text, or do what is done to any bytes."""
+    action = rng.randrange(6)
+    lines = text.splitlines(keepends=True) if len(text) < MOST_TEXT else []
+    if action == 0 and len(lines) > 2:
+        member = rng.choice([line for line in lines if b": " in line] or lines)
+        lines.insert(rng.randrange(1, len(lines)), member)
+        return b"".join(lines)
+    if action == 1 and b": " in text:
+        start = rng.choice([match.end() for match in re.finditer(b": ", text)])
+        end = min(
+            at for at in (*(text.find(sign, start) for sign in b",\n]}"), len(text)) if at > 0
+        )
+        return text[:start] + rng.choice(LITERALS) + text[end:]
+    if action == 2:
+        return rng.choice((b"\xef\xbb\xbf", b"\xff\xfe", b"\0", b" " * 600_000, b"[")) + text
+    if action == 3:
+        return text + rng.choice((text, b"\0", b"]", b" " * 600_000, b"{}", b"//"))
+    return mutate_bytes(rng, text)
+
+
+def mutate_edges(rng: random.Random, data: bytes) -> bytes:
+    """Change the header of a safetensors file, the size that it states, numbers or bytes."""
+    size = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
+    action = rng.randrange(5)
+    if action == 0:
+        stated = rng.choice((0, 1, size - 1, size + 1, len(data), 2**32, 2**63, 2**64 - 1))
+        return stated.to_bytes(8, "little") + data[8:]
+    if action == 1:
+        return mutate_bytes(rng, data)
+    if action == 2:
+        start = rng.randrange(len(body) // 4) * 4
+        number = rng.choice(
+            (b"\0\0\x80\x7f", b"\0\0\xc0\x7f", b"\0\0\x80\xbf", b"\xff\xff\x7f\x7f")
+        )
+        return data[: 8 + size] + body[:start] + number + body[start + 4 :]
+    tensor = header[rng.choice(list(header))]
+    if action == 3:
+        tensor["dtype"] = rng.choice(DTYPES)
+    else:
+        mutate_content(rng, header)
+    text = dumped(rng, header)
+    return len(text).to_bytes(8, "little") + text + rng.choice((body, body[:-4], body + b"\0", b""))
+
+
+# Cases.
+
+
+def origins() -> list[Case]:
+    """The bundled documents, by name."""
+    folders = sorted(path.parent for path in BUNDLED_FOLDER.glob(f"*/{DOCUMENT_FILE}"))
+    tables = [folder / EDGES_FILE for folder in folders]
+    return [
+        Case((folder / DOCUMENT_FILE).read_bytes(), table.read_bytes() if table.exists() else None)
+        for folder, table in zip(folders, tables, strict=True)
+    ]
+
+
+def make_case(rng: random.Random, origin: Case) -> Case:
+    """A damaged copy of a document."""
+    content, edges = json.loads(origin.document), origin.edges
+    if rng.random() < 0.02:
+        return Case(dumped(rng, huge_content(rng, content)), edges)
+    kind = rng.choice(("structure", "structure", "text", "both", "table"))
+    if kind == "table" and edges is not None:
+        edges = mutate_edges(rng, edges)
+        if rng.random() < 0.9:  # Else the digest tells, whatever is wrong with the table.
+            content["edges_sha256"] = hashlib.sha256(edges).hexdigest()
+        return Case(json.dumps(content).encode(), edges)
+    text = origin.document
+    if kind != "text":
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            if content and len(json.dumps(content)) < MOST_TEXT:
+                mutate_content(rng, content)
+        text = dumped(rng, content)
+    if kind != "structure":
+        for _ in range(rng.choice((1, 1, 3))):
+            text = mutate_text(rng, text)
+    return Case(text, edges)
+
+
+def huge_content(rng: random.Random, content: dict[str, Any]) -> dict[str, Any]:
+    """Little but one huge value, somewhere in it."""
+    path = rng.choice([each for each in places(content) if len(each) < 3])
+    value: Any = HUGE
+    for part in reversed(path):
+        value = {part: value} if isinstance(part, str) else [value]
+    return {"schema": content["schema"], **value}
+
+
+def read(case: Case, folder: Path) -> bool:
+    """Read a document, and use it where it is valid; returns whether it is."""
+    (folder / DOCUMENT_FILE).write_bytes(case.document)
+    (folder / EDGES_FILE).unlink(missing_ok=True)
+    if case.edges is not None:
+        (folder / EDGES_FILE).write_bytes(case.edges)
+    try:
+        stored = read_policy(folder)
+    except DocumentError as error:
+        str(error)
+        return False
+    document = stored.document
+    assert PolicyDocument.from_json(document.to_json()) == document
+    assert stored.otcache_policy().schedule(document.default_budget).budget > 1
+    assert render_card(document)
+    return True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case: "valid", "refused", or what went wrong, and the CPU time it took."""
+
+    verdict: str
+    seconds: float
+
+
+def examine(reader: Callable[[], bool], start: int) -> Outcome:
+    """Run a reader, and measure it against the memory that was taken at the start."""
+    before, started = peak(), time.process_time()
+    try:
+        verdict = "valid" if reader() else "refused"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # A panic of a parser in Rust is no Exception.
+        verdict = f"{type(error).__name__}: {str(error)[:300]}"
+    seconds, after = time.process_time() - started, peak()
+    if verdict in ("valid", "refused") and seconds > MOST_SECONDS:
+        verdict = f"{verdict} after {seconds:.1f} s"
+    # Only who raises the peak has taken that much.
+    if verdict in ("valid", "refused") and after > max(before, start + MOST_BYTES):
+        verdict = f"{verdict} with {(after - start) / 2**20:.0f} MB more"
+    return Outcome(verdict, seconds)
+
+
+def peak() -> int:
+    """Most memory that this process has taken so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+
+
+def main() -> None:
+    """Examines the documents."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=20_000, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="number of the first")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    known, counts, failures, slowest = origins(), Counter[str](), 0, 0.0
+    start = peak()
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
+        numbers = range(arguments.first, arguments.first + arguments.count)
+        for number in progress.track(numbers, description="documents"):
+            rng = random.Random(f"{arguments.seed}/{number}")
+            case = make_case(rng, rng.choice(known))
+            outcome = examine(lambda case=case: read(case, Path(folder)), start)
+            slowest = max(slowest, outcome.seconds)
+            if outcome.verdict in ("valid", "refused"):
+                counts[outcome.verdict] += 1
+            else:
+                failures += 1
+                print(f"seed {arguments.seed}, number {number}: {outcome.verdict}", flush=True)
+    print(
+        f"{arguments.count} documents: {counts['valid']} valid, {counts['refused']} refused, "
+        f"{failures} failures. Slowest {slowest:.2f} s, "
+        f"memory {(peak() - start) / 2**20:.0f} MB above the start."
+    )
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Writes what was measured, benchmarks/results, into the README and docs/measured.md.
+
+    python tools/write_figures.py
+
+Both are templates in tools/figures filled with the figures of the results, so that no figure is
+ever copied by hand. In the README only what stands between the two marks is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import jinja2
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+TEMPLATES = ROOT / "tools" / "figures"
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "measured.md"
+MARKS = "<!-- figures: tools/write_figures.py -->", "<!-- end of figures -->"
+
+FLOWS = ("default", "sigma shift 2.2", "kernel width 0.5", "half the scenes", "other scenes")
+"""The settings of benchmarks/predictions.py, in its order."""
+
+Row = dict[str, Any]
+
+
+def result(name: str) -> Any:
+    """The content of one file of results."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def interval(row: Row, prefix: str = "") -> str:
+    """A paired difference and its 95 % confidence interval."""
+    difference = row[f"{prefix}mean" if prefix else "difference"]
+    return f"{difference:+.2f} [{row[prefix + 'low']:+.2f}, {row[prefix + 'high']:+.2f}]"
+
+
+def psnr_rows(name: str, compared_to: str) -> dict[str, dict[int, Row]]:
+    """Rows of a result of benchmarks/predictions.py, by model and budget."""
+    found: dict[str, dict[int, Row]] = {}
+    for row in result(name):
+        if (row["metric"], row["compared_to"]) == ("psnr", compared_to):
+            found.setdefault(row["model"], {})[row["budget"]] = row
+    return found
+
+
+def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
+    """Rows of a result of benchmarks/schedules.py, by budget and policy."""
+    found: dict[int, dict[str, Row]] = {}
+    for row in result(name)["rows"]:
+        if row["metric"] == metric:
+            found.setdefault(row["budget"], {})[row["policy"]] = row
+    return found
+
+
+def tally(rows: list[Row]) -> dict[str, Any]:
+    """How often the first policy is ahead, behind or neither, by the confidence intervals."""
+    ahead = sum(row["low"] > 0 for row in rows)
+    behind = sum(row["high"] < 0 for row in rows)
+    level = len(rows) - ahead - behind
+    average = f"{mean(row['difference'] for row in rows):+.2f}"
+    return {"of": len(rows), "ahead": ahead, "behind": behind, "level": level, "mean": average}
+
+
+def rendered(template: str) -> str:
+    """A template with its figures."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    helpers = (result, interval, psnr_rows, by_policy, tally)
+    environment.globals.update({helper.__name__: helper for helper in helpers}, flows=FLOWS)
+    return environment.get_template(template).render()
+
+
+def readme(current: str) -> str:
+    """The README with the figures between the marks."""
+    before, after = (re.escape(mark) for mark in MARKS)
+    section = f"{MARKS[0]}\n{rendered('readme.md.j2')}{MARKS[1]}"
+    return re.sub(f"{before}.*?{after}", lambda _: section, current, flags=re.DOTALL)
+
+
+def main() -> None:
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(rendered("measured.md.j2"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
