@@ -173,7 +173,8 @@ def compare(
             stored = StoredPolicy(result.document, result.edges, name)
             journal = TrialJournal(workspace.folder / "direct.log")
             policy, graph = stored.otcache_policy(), stored.meancache_policy()
-            budgets = [budget for budget in BUDGETS if budget >= settings.budget_anchor]
+            smallest = settings.budget_anchor
+            budgets = sorted({smallest, *(budget for budget in BUDGETS if budget > smallest)})
             tuned = {
                 budget: best_tuned(measurements, result.edges, budget, settings.metric)
                 for budget in budgets

@@ -15,7 +15,7 @@ from otcache_policies import FieldError
 from .settings import OFFLINE_VARIABLES, offline_variable
 
 if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import Response  # type: ignore[attr-defined]  # of httpx
 
 __all__ = [
     "CommitUnknownError",
@@ -159,12 +159,11 @@ def explained(field: str, value: object, tokens: Iterable[str | None] = ()) -> I
 
 
 def _failure(error: Exception, field: str, value: object, tokens: Iterable[str | None]) -> HubError:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    said = _said(error, tokens)
-    if isinstance(error, HfHubHTTPError):
-        return _refusal(error, field, value, said)
-    return _silence(error, field, value, said)
+    """Return the error for a request that was refused, or got no answer at all."""
+    said, response = _said(error, tokens), getattr(error, "response", None)
+    if response is None:
+        return _silence(error, field, value, said)
+    return _refusal(error, response, field, value, said)
 
 
 def _misreading(error: Exception, field: str, value: object, said: str) -> HubError:
@@ -177,7 +176,9 @@ def _misreading(error: Exception, field: str, value: object, said: str) -> HubEr
     return HubServerError(field, value, f"the Hub's answer cannot be read ({said})", _LATER)
 
 
-def _refusal(error: HfHubHTTPError, field: str, value: object, said: str) -> HubError:
+def _refusal(
+    error: Exception, response: Response, field: str, value: object, said: str
+) -> HubError:
     """Return the error for an answer that says no."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -186,7 +187,7 @@ def _refusal(error: HfHubHTTPError, field: str, value: object, said: str) -> Hub
         RevisionNotFoundError,
     )
 
-    status = error.response.status_code
+    status = response.status_code
     # The order counts: a gated repository is for the client a kind of missing one.
     if isinstance(error, GatedRepoError):
         problem = "this repository is open only to those who accepted its terms"
@@ -212,10 +213,10 @@ def _refusal(error: HfHubHTTPError, field: str, value: object, said: str) -> Hub
         problem = f"somebody else changed it meanwhile, or it exists already ({said})"
         return HubConflictError(field, value, problem, "Look at its page, then try again")
     if status == 429:
-        return _rate_limit(error, field, value)
+        return _rate_limit(response, field, value)
     if status == 408 or status >= 500:
         unavailable = HubServerError(field, value, f"the Hub failed: {said}", _LATER)
-        unavailable.retry_after = _retry_after(error.response.headers)
+        unavailable.retry_after = _retry_after(response.headers)
         return unavailable
     return HubRefusedError(field, value, f"the Hub refused it ({said})", "Change what it names")
 
@@ -235,8 +236,8 @@ def _silence(error: Exception, field: str, value: object, said: str) -> HubError
     return HubUnreachableError(field, value, problem, remedy)
 
 
-def _rate_limit(error: HfHubHTTPError, field: str, value: object) -> RateLimitError:
-    seconds = _retry_after(error.response.headers)
+def _rate_limit(response: Response, field: str, value: object) -> RateLimitError:
+    seconds = _retry_after(response.headers)
     when = "in some minutes" if seconds is None else f"in {seconds:.0f} seconds"
     remedy = f"Try again {when}; who is logged in may ask more often: hf auth login"
     limited = RateLimitError(field, value, "the Hub was asked too often", remedy)

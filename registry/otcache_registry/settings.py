@@ -10,8 +10,6 @@ from typing import Final
 
 from otcache_policies import FieldError
 
-from .keys import is_hub_id
-
 __all__ = [
     "NAMESPACES_VARIABLE",
     "OFFICIAL_NAMESPACE",
@@ -62,6 +60,8 @@ def offline_variable() -> str | None:
 
 
 def _check_namespace(name: str) -> None:
+    from .keys import is_hub_id  # It loads what documents are made of.
+
     # With a slash in it, the name of a repository would make one too many.
     if not is_hub_id(f"{name}/name"):
         problem = f"{name!r} is no user or organisation on the Hub"
