@@ -62,8 +62,8 @@ def enable_cache(
         pipe_or_adapter: a diffusers pipeline with a transformer and a scheduler.
         *args: further positional arguments of ``cache_dit.enable_cache``.
         policy: a registered name, whose document is looked for in the local store, the package and
-            on the Hub; a document's folder or policy.json, "bundled:NAME", or
-            "hub:user/name[@revision][#folder]"; or a Schedule.
+            on the Hub; a document's folder or policy.json, ``bundled:NAME``, or
+            ``hub:user/name[@revision][#folder]``; or a Schedule.
         budget: steps to compute, the NFE; without it and ``speedup`` the document's default.
         speedup: ratio of all steps to computed ones, instead of ``budget``.
         executor: "velocity" or "blocks", or one that a plugin registered.

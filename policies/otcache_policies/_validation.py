@@ -33,7 +33,9 @@ def as_array(
 ) -> NDArray[np.float64]:
     """Return numbers as a float64 copy."""
     try:
-        return np.array(value, dtype=np.float64)
+        # A signalling NaN in a stranger's file warns when it is cast; the callers refuse it.
+        with np.errstate(invalid="ignore"):
+            return np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise error(field, value, "not an array of numbers", remedy) from None
 

@@ -142,6 +142,21 @@ def test_without_waypoints_all_between_is_predicted(per_pair: Calibrated) -> Non
     ]
 
 
+def test_without_trials_every_schedule_is_the_best_start(setup: ModelSetup, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, waypoints=(5, 6), search=SearchSettings(trials=0))
+    calibrated = calibrate_flow(setup, tmp_path / "work", settings)
+    document, policy = calibrated.document, calibrated.policy
+    assert document.calibrated_budgets == (4, 5, 6, 8)
+    assert len(document.calibration.history) == 1
+    for number, waypoint in enumerate(policy.waypoints):
+        # Predicted from all that is smaller, and from the reference.
+        before = replace(policy, waypoints=policy.waypoints[:number])
+        starts = [replace(before, rho=rho).schedule(waypoint.budget) for rho in RHOS]
+        starts += [each.schedule(waypoint.budget) for each in calibrated.readings]
+        assert waypoint in starts
+        assert calibrated.losses(waypoint)[0] <= min(calibrated.losses(*starts)) + 1e-6
+
+
 def test_neighbouring_budgets_give_evidence_once(setup: ModelSetup, tmp_path: Path) -> None:
     settings = CalibrationSettings(
         num_inference_steps=5,

@@ -303,7 +303,7 @@ def test_offline_and_nothing_at_hand(monkeypatch: pytest.MonkeyPatch, world: Wor
         Fault(".*", "", "status", None, status=503),
         Fault(".*", "", "status", None, status=429, retry_after=3600),
         Fault(".*", "", "status", None, status=401),
-        Fault("GET", "blobs=true", "status", None, status=500),
+        Fault("GET", "blobs", "status", None, status=500),
     ],
 )
 def test_a_hub_that_gives_no_answer(world: World, fault: Fault | None) -> None:
