@@ -23,7 +23,8 @@ def figures() -> ModuleType:
     """The tool that writes them."""
     path = ROOT / "tools" / "write_figures.py"
     spec = importlib.util.spec_from_file_location("write_figures", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,9 +1,9 @@
 """Cache schedules for diffusion pipelines, and the mathematics that makes them.
 
-A policy turns a budget into a schedule: `OTCachePolicy` predicts it between two calibrated
+A policy turns a budget into a schedule: `OTCachePolicy` predicts it between a few calibrated
 schedules, `MeanCachePolicy` finds it as a shortest path, `UniformPolicy` spaces it evenly. Only
-numpy and scipy are needed, and each name is loaded when it is first used: whoever only wants the
-errors waits for neither. `otcache_policies.testing` is the conformance suite for policies.
+numpy is needed, and each name is loaded when it is first used: whoever only wants the errors does
+not wait for it. `otcache_policies.testing` is the conformance suite for policies.
 """
 
 from __future__ import annotations

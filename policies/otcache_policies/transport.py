@@ -50,9 +50,6 @@ def lift(schedule: Schedule, resolution: int = _RESOLUTION) -> NDArray[np.float6
     Raises:
         ScheduleError: The schedule has one step only, or the resolution is too small.
     """
-    # Imported here: scipy.interpolate takes longer to import than everything else together.
-    from scipy.interpolate import PchipInterpolator
-
     remedy = "Use 2 or more"
     resolution = as_int("resolution", resolution, ScheduleError, remedy)
     if resolution < 2:
@@ -60,10 +57,7 @@ def lift(schedule: Schedule, resolution: int = _RESOLUTION) -> NDArray[np.float6
     last = schedule.num_inference_steps - 1
     if last < 1:
         raise ScheduleError("num_inference_steps", 1, "one step makes no curve", remedy)
-    progress = np.linspace(0.0, 1.0, schedule.budget)
-    positions = np.array(schedule.computed_steps) / last
-    curve = PchipInterpolator(progress, positions)
-    return np.asarray(curve(np.linspace(0.0, 1.0, resolution)), dtype=np.float64)
+    return _monotone_curve(np.array(schedule.computed_steps) / last, resolution)
 
 
 def geodesic_weights(anchor_budget: int, reference_budget: int, budget: int) -> tuple[float, float]:
@@ -277,6 +271,29 @@ def inherited_look_backs(
     return tuple(
         origin.look_backs[index] if gap > 1 else 1 for gap, index in zip(gaps, found, strict=True)
     )
+
+
+def _monotone_curve(knots: NDArray[np.float64], resolution: int) -> NDArray[np.float64]:
+    """Sample the PCHIP interpolant of rising values at equal distances (Fritsch and Butland).
+
+    That of scipy, for this one case: importing scipy.interpolate takes longer than all else that
+    reading a document and drawing its schedules takes.
+    """
+    slopes = np.diff(knots)
+    tangents = np.concatenate([slopes[:1], slopes])
+    if len(slopes) > 1:
+        tangents[1:-1] = 2 / (1 / slopes[:-1] + 1 / slopes[1:])
+        ends = slopes[[0, -1]], slopes[[1, -2]]
+        tangents[[0, -1]] = np.maximum((3 * ends[0] - ends[1]) / 2, 0)
+    position = np.linspace(0, len(slopes), resolution)
+    segment = np.minimum(position.astype(np.int64), len(slopes) - 1)
+    t = position - segment
+    start, slope = knots[segment], slopes[segment]
+    before, after = tangents[segment], tangents[segment + 1]
+    curve = start + t * (
+        before + t * (3 * slope - 2 * before - after + t * (before + after - 2 * slope))
+    )
+    return np.asarray(curve, dtype=np.float64)
 
 
 def _same_sigma(

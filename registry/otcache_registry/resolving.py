@@ -35,7 +35,6 @@ Accept = Callable[[str | None], bool]
 Source = Callable[[Accept], "list[_Candidate]"]
 """Returns the documents of one place whose revisions are looked for."""
 
-
 _NOTHING = Listing((), ())
 
 
@@ -128,7 +127,8 @@ def resolve(
     found = places.first(sources, (lambda found: found == revision, _is_any), pipeline)
     if found is not None:
         return found
-    others = [each for source in sources for each in source(lambda found: found != revision)]
+    known = (revision, None)
+    others = [each for source in sources for each in source(lambda found: found not in known)]
     other = places.newest(others) if allow_other_revision else None
     if other is None:
         raise places.not_found(revision, others)

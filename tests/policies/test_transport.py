@@ -20,6 +20,7 @@ from otcache_policies import (
     realise,
     wasserstein_barycentre,
 )
+from scipy.interpolate import PchipInterpolator
 
 RandomSchedule = Callable[[np.random.Generator, int, int], Schedule]
 
@@ -48,6 +49,16 @@ def test_lift_rises_from_0_to_1_for_every_run(random_schedule: RandomSchedule) -
         assert mu[0] == 0
         assert mu[-1] == pytest.approx(1, abs=1e-12)
         assert (np.diff(mu) > 0).all()
+
+
+def test_lift_is_the_interpolant_that_scipy_knows(random_schedule: RandomSchedule) -> None:
+    rng = np.random.default_rng(7)
+    progress = np.linspace(0, 1, 1001)
+    for budget, total in EVERY_RUN[::3]:
+        schedule = random_schedule(rng, budget, total)
+        knots = np.array(schedule.computed_steps) / (total - 1)
+        expected = PchipInterpolator(np.linspace(0, 1, budget), knots)(progress)
+        np.testing.assert_allclose(lift(schedule), expected, rtol=0, atol=1e-14)
 
 
 def test_lift_needs_two_steps_and_two_samples() -> None:
