@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "tests" / "data" / "meancache-published.json"
 BUNDLED = ROOT / "registry" / "otcache_registry" / "bundled"
 
-AUTHORS = "the MeanCache authors (Gao et al., China Unicom)"
+AUTHORS = "the MeanCache authors"
 SOURCE = "https://github.com/UnicomAI/MeanCache"
 PAPER = "arXiv 2601.19961"
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"

@@ -99,7 +99,7 @@ def test_set_up_and_origin(
 def test_the_cards_say_whose_schedules_these_are(folder: str) -> None:
     card = (BUNDLED_FOLDER / folder / "README.md").read_text(encoding="utf-8")
     for words in (
-        "Published by the MeanCache authors (Gao et al., China Unicom), not calibrated here.",
+        "Published by the MeanCache authors, not calibrated here.",
         "Source: https://github.com/UnicomAI/MeanCache",
         "Method: arXiv 2601.19961",
         ", any revision\n",
