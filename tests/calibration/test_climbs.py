@@ -177,11 +177,13 @@ def test_the_best_of_a_coordinate_is_taken(climbing: Climb) -> None:
         return losses[schedule.computed_steps[1]] + pair
 
     warm_start = Schedule([0, 10, 29], 30)
-    driven = climbing(loss, warm_start, all_coordinates(warm_start, 1), trials=4)
+    driven = climbing(loss, warm_start, all_coordinates(warm_start, 1), trials=5)
     assert best_of(driven).computed_steps == (0, 12, 29)
     # Tried from 8 to 12; the first two are not ahead. The pairs add 1 on average.
-    assert driven.result.best_losses == (10.0, 10.0, 10.0, 8.0, 6.0)
+    assert driven.result.best_losses == (10.0, 10.0, 10.0, 8.0, 6.0, 6.0)
     assert [trial.schedule.computed_steps[1] for trial in driven.result.complete] == [11, 12]
+    # The last one is two steps from the best, not from the first that was better.
+    assert [schedule.computed_steps[1] for schedule, _ in driven.asked[-1]] == [10]
 
 
 def test_a_climb_goes_on_from_the_best_so_far(climbing: Climb) -> None:

@@ -38,7 +38,7 @@ def trial(number: int) -> FrozenTrial:
 
 
 def refused(number: int) -> FrozenTrial:
-    """A trial of a descent that was not run on all pairs."""
+    """A trial of a climb that was not run on all pairs."""
     return create_trial(state=TrialState.PRUNED, user_attrs={"state": f"({number}, 1)"})
 
 
