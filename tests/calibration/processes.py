@@ -119,6 +119,8 @@ def _run(
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, stream)
     os.environ.update(COLUMNS="200", NO_COLOR="1")
+    # Tests that run in the background of a shell inherit that it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if prepare is not None:
         prepare()
     from otcache_plugin.cli.main import main
