@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from otcache_registry import bundled_policies
 
 from otcache_plugin.calibration.cost import stage_costs
 from otcache_plugin.calibration.settings import CalibrationSettings
@@ -73,3 +74,13 @@ def test_the_cost_table_follows_from_the_formula() -> None:
     for latency in (11.57, 32.68, 105.92):  # seconds of 50 steps, as the page says whose
         hours = steps * latency / 50 / 3600
         assert f"| {steps:,} | {latency / 50:.3f} | {hours:,.0f} |" in page
+
+
+@pytest.mark.parametrize(("name", "calls_per_step"), [("exact-flow", 1), ("embedded", 2)])
+def test_the_share_of_the_bound_that_was_spent(name: str, calls_per_step: int) -> None:
+    (document,) = (each.document for each in bundled_policies() if each.name == name)
+    assert document.calibration is not None
+    bound = sum(stage.steps for stage in stage_costs(CalibrationSettings(), max_look_back=6))
+    share = document.calibration.transformer_calls / (bound * calls_per_step)
+    page = (ROOT / "docs" / "calibrating.md").read_text(encoding="utf-8")
+    assert f"{share:.0%} ({name.replace('-', ' ')})".replace("%", " %") in page
