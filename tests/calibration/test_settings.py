@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from otcache_plugin.calibration.settings import (
     CalibrationSettings,
     SearchSettings,
 )
+from otcache_plugin.calibration.shards import _settings
 from otcache_plugin.errors import ArgumentError
 
 
@@ -51,6 +54,13 @@ def test_waypoints_that_make_no_path(waypoints: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match=words) as caught:
         CalibrationSettings(waypoints=waypoints)
     assert caught.value.value == waypoints
+
+
+@pytest.mark.parametrize("waypoints", [None, (), (10, 12)])
+def test_settings_come_back_from_a_manifest(waypoints: tuple[int, ...] | None) -> None:
+    search = SearchSettings(trials=7, rounds=((3, 1.5),), kind="per-pair")
+    settings = CalibrationSettings(waypoints=waypoints, seed=3, search=search)
+    assert _settings(json.loads(json.dumps(asdict(settings)))) == settings
 
 
 @pytest.mark.parametrize(

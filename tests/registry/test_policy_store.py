@@ -634,6 +634,6 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("OTCACHE_CACHE", "here")
     assert default_store_folder() == tmp_path / "here" / "policies"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    for unset in (lambda: monkeypatch.setenv("OTCACHE_CACHE", ""), monkeypatch.undo):
-        unset()
+    for unset in (monkeypatch.setenv, lambda name, _: monkeypatch.delenv(name)):
+        unset("OTCACHE_CACHE", "")
         assert default_store_folder().parts[-2:] == ("otcache", "policies")

@@ -63,9 +63,12 @@ def pulling(endpoint: str, folder: Path) -> str:
     return record.commit
 
 
-def tell(results: Any, number: int, work: Callable[[str, Path], str], *arguments: Any) -> None:
-    """Do some work, and tell what it returned or raised."""
+def tell(
+    results: Any, ready: Any, number: int, work: Callable[[str, Path], str], *arguments: Any
+) -> None:
+    """Do some work as soon as all are ready, and tell what it returned or raised."""
     os.environ.pop("OTCACHE_OFFLINE", None)
+    ready.wait()
     try:
         results.put((number, work(*arguments)))
     except Exception as error:
@@ -74,9 +77,9 @@ def tell(results: Any, number: int, work: Callable[[str, Path], str], *arguments
 
 def together(hub: HubServer, work: Callable[[str, Path], str], *folders: Path) -> list[str]:
     """Do it in as many processes at once as there are folders; returns what each returned."""
-    results = FORKSERVER.Queue()
+    results, ready = FORKSERVER.Queue(), FORKSERVER.Barrier(len(folders))
     processes = [
-        FORKSERVER.Process(target=tell, args=(results, number, work, hub.endpoint, folder))
+        FORKSERVER.Process(target=tell, args=(results, ready, number, work, hub.endpoint, folder))
         for number, folder in enumerate(folders)
     ]
     for process in processes:
@@ -89,7 +92,7 @@ def together(hub: HubServer, work: Callable[[str, Path], str], *folders: Path) -
 
 def begin_together(hub: HubServer, method: str, path: str) -> None:
     """Let two clients reach a request before either of them is answered."""
-    hub.faults.add(Fault(method, path, "slow", times=2, seconds=1.0))
+    hub.faults.add(Fault(method, path, "slow", times=2, seconds=2.0))
 
 
 def test_two_pull_the_same(hub: HubServer, tmp_path: Path) -> None:
