@@ -15,6 +15,9 @@ EVERY_GAP = 10_000
 
 MOST_TRIALS = 4_000
 
+MOST_WAYPOINTS = 100
+"""As many as a document holds."""
+
 SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
 """Of the way from the anchor's budget to the reference's, where schedules are searched."""
 
@@ -139,6 +142,9 @@ class CalibrationSettings:
             problem = f"not increasing between {self.budget_anchor} and {self.budget_reference}"
             remedy = "Give budgets between the anchor's and the reference's, or none"
             raise ArgumentError("waypoints", self.waypoints, problem, remedy)
+        if len(self.waypoints) > MOST_WAYPOINTS:
+            problem = f"{len(self.waypoints)} budgets, and a document holds {MOST_WAYPOINTS}"
+            raise ArgumentError("waypoints", self.waypoints, problem, "Give fewer of them")
 
     @property
     def searched_budgets(self) -> tuple[int, ...]:

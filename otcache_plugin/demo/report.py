@@ -93,7 +93,7 @@ class Curve:
     """A schedule as a curve from progress to position, in the plot's coordinates.
 
     Attributes:
-        kind: "anchor", "predicted" or "reference", and a number for more than one: its style.
+        kind: "anchor", "between" or "reference", and a number for more than one: its style.
         label: for the legend.
         points: of its line, as SVG writes them.
         dots: x and y of its computed steps.
@@ -215,7 +215,7 @@ def picture_uri(picture: torch.Tensor) -> str:
 
 
 def curves(result: DemoResult) -> list[Curve]:
-    """Anchor and reference, and between them the predictions of the demo's budgets."""
+    """Anchor and reference, and between them the schedules of the demo's budgets."""
     anchor, reference = result.document.anchor_schedule, result.document.reference_schedule
     between = [
         row.schedule
@@ -225,11 +225,18 @@ def curves(result: DemoResult) -> list[Curve]:
     return [
         _curve("anchor", f"anchor, {anchor.budget} steps", anchor),
         *(
-            _curve(f"predicted-{number}", f"predicted, {schedule.budget} steps", schedule)
+            _curve(
+                f"between-{number}", f"{_role(result, schedule)}, {schedule.budget} steps", schedule
+            )
             for number, schedule in enumerate(between, start=1)
         ),
         _curve("reference", f"reference, {reference.budget} steps (MeanCache)", reference),
     ]
+
+
+def _role(result: DemoResult, schedule: Schedule) -> str:
+    searched = schedule.budget in result.document.calibrated_budgets
+    return "waypoint" if searched else "predicted"
 
 
 def _curve(kind: str, label: str, schedule: Schedule) -> Curve:

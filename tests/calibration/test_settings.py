@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from otcache_policies import BudgetError
+from otcache_registry.document import MAX_WAYPOINTS
 from otcache_registry.parts import MAX_HISTORY
 
 from otcache_plugin.calibration.settings import (
     MOST_TRIALS,
+    MOST_WAYPOINTS,
     CalibrationSettings,
     SearchSettings,
 )
@@ -54,6 +56,17 @@ def test_waypoints_that_make_no_path(waypoints: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match=words) as caught:
         CalibrationSettings(waypoints=waypoints)
     assert caught.value.value == waypoints
+
+
+def test_more_waypoints_than_a_document_holds() -> None:
+    def settings(count: int) -> CalibrationSettings:
+        budgets = tuple(range(9, 9 + count))
+        return CalibrationSettings(num_inference_steps=300, budget_reference=200, waypoints=budgets)
+
+    assert MOST_WAYPOINTS == MAX_WAYPOINTS
+    assert len(settings(MAX_WAYPOINTS).searched_budgets) == 1 + MAX_WAYPOINTS
+    with pytest.raises(ArgumentError, match="101 budgets, and a document holds 100"):
+        settings(MAX_WAYPOINTS + 1)
 
 
 @pytest.mark.parametrize("waypoints", [None, (), (10, 12)])
