@@ -34,13 +34,14 @@ from otcache_registry import StoredPolicy
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.calibration.calibrate import FIRST_SHARE, calibrate, manifest_of
-from otcache_plugin.calibration.journal import TrialJournal
-from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.search import (
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.calibration.otcache import FIRST_SHARE, calibrate, manifest_of
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.search import (
+    LossRequest,
     Panel,
-    Request,
     ScheduleSearch,
     begin,
     climb,
@@ -48,17 +49,16 @@ from otcache_plugin.calibration.search import (
     search_round,
     search_schedule,
 )
+from otcache_plugin.calibration.searching.tuning import graph_candidates
 from otcache_plugin.calibration.settings import EVERY_GAP, CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.tuning import graph_candidates
-from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.cli.output import StageProgress
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, ModelSetup, load_setup
 from otcache_plugin.origins.finding import find_origin
+from otcache_plugin.plugins.host import plugin_host
 
 FRESH_SEEDS = 10 * HELD_OUT_SEEDS
 """First seed of the pairs; none from here on was looked at while anything was still chosen."""
@@ -75,7 +75,7 @@ DIRECT = SearchSettings(trials=260, rounds=((4, 9.0), (EVERY_GAP, 4.5), (EVERY_G
 """Of the direct CMA-ES; with the look-backs' these are as many trials as the own search has."""
 DIRECT_LOOK_BACKS = 60
 METRICS = ("psnr", "ssim", "latent-l1")
-Searching = Generator[list[Request], Mapping[Request, NDArray[np.float64]], ScheduleSearch]
+Searching = Generator[list[LossRequest], Mapping[LossRequest, NDArray[np.float64]], ScheduleSearch]
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def flow_setup(flow: ExactFlowSettings) -> ModelSetup:
 
 
 def best_tuned(measurements: Measurements, edges: EdgeTable, budget: int, metric: str) -> Schedule:
-    """MeanCache's best schedule at this budget on the calibration pairs."""
+    """Return MeanCache's best schedule at this budget on the calibration pairs."""
     schedules = [policy.schedule(budget) for policy in graph_candidates(edges)]
-    losses = measurements.losses(schedules, metric_named(metric))
+    losses = measurements.losses(schedules, plugin_host().metric(metric))
     return schedules[int(np.argmin(losses))]
 
 
@@ -118,7 +118,7 @@ def search_directly(
     settings: CalibrationSettings,
     journal: TrialJournal,
 ) -> dict[str, Schedule]:
-    """The best schedules that searches for this budget alone find."""
+    """Return the best schedules that searches for this budget alone find."""
     batches = measurements.calibration_batches
     panel = Panel(batches, ceil(len(batches) / FIRST_SHARE))
     largest = graph.edges.max_look_back
@@ -152,7 +152,7 @@ def search_directly(
             warm_start, panel, largest, settings.search, settings.seed, journal, own
         ),
     }
-    found = measurements.drive(searches, metric_named(settings.metric))
+    found = measurements.drive(searches, plugin_host().metric(settings.metric))
     return {name: search.best(1)[0].schedule for name, search in found.items()}
 
 
@@ -202,7 +202,7 @@ def compare(
 def compared(
     evaluator: Evaluator, model: str, name: str, ours: Schedule, other_name: str, other: Schedule
 ) -> list[Row]:
-    metrics = [metric_named(each) for each in METRICS]
+    metrics = [plugin_host().metric(each) for each in METRICS]
     rows = []
     for metric, own, its in zip(
         metrics, evaluator.values(ours, *metrics), evaluator.values(other, *metrics), strict=True

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from otcache_registry import PolicyDocument
 
-from otcache_plugin.calibration.calibrate import calibrate, manifest_of
-from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pools import LocalPool
-from otcache_plugin.calibration.ray_pool import LOCAL, RayPool
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.ray_pool import LOCAL, RayPool
+from otcache_plugin.calibration.measuring.workspace import Workspace
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.cli.output import StageProgress
 from otcache_plugin.models.source import ModelSource
 

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from otcache_plugin.calibration.evidence import evidence_rows, evidence_schedules, peers
+from otcache_plugin.calibration.evidence.rows import evidence_rows, evidence_schedules, peers
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
+from otcache_plugin.plugins.host import plugin_host
 
 FRESH_SEEDS = 10 * HELD_OUT_SEEDS
 """First seed of the pairs; none from here on was looked at while anything was still chosen."""
@@ -54,7 +54,7 @@ def compare(
     setup: ModelSetup, stored: StoredPolicy, pairs: int, budgets: Sequence[int]
 ) -> Comparison:
     otcache, meancache = stored.otcache_policy(), stored.meancache_policy()
-    metrics = [metric_named("psnr"), metric_named("ssim")]
+    metrics = [plugin_host().metric("psnr"), plugin_host().metric("ssim")]
     arguments = {**setup.call_arguments, "num_inference_steps": otcache.num_inference_steps}
     held_out = [
         Pair(pair.prompt, FRESH_SEEDS + number)

@@ -21,8 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.enabling import disable_cache, enable_cache
-from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.enabling.enable import disable_cache, enable_cache
+from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import load_setup
 
 BUDGETS = (8, 10, 15, 20)

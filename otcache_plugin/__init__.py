@@ -1,6 +1,6 @@
 """otcache-plugin: optimal-transport cache schedules for diffusion pipelines, inside cache-dit.
 
-Importing it installs ``policy=`` into cache-dit, at once or the moment cache-dit is imported, and
+Importing it installs `policy=` into cache-dit, at once or the moment cache-dit is imported, and
 nothing heavy: every name below is loaded when it is first used.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from otcache_plugin.activation import install, install_when_imported, is_installed, uninstall
+from otcache_plugin.patch import install, install_when_imported, is_installed, uninstall
 
 if TYPE_CHECKING:
     from otcache_policies import Schedule
 
-    from otcache_plugin.enabling import disable_cache, enable_cache, summary
-    from otcache_plugin.hookspecs import hookimpl
+    from otcache_plugin.enabling.enable import disable_cache, enable_cache, summary
     from otcache_plugin.models.embedded import load_embedded_pipeline
     from otcache_plugin.models.exact_flow import load_exact_flow_pipeline
     from otcache_plugin.origins.resolving import resolve_origin
-    from otcache_plugin.report import RunReport
+    from otcache_plugin.plugins.hookspecs import hookimpl
+    from otcache_plugin.runs.report import RunReport
 
 __version__ = "0.1.0"
 
@@ -39,20 +39,20 @@ __all__ = [
 ]
 
 _LAZY = {
-    "RunReport": "otcache_plugin.report",
+    "RunReport": "otcache_plugin.runs.report",
     "Schedule": "otcache_policies",
-    "disable_cache": "otcache_plugin.enabling",
-    "enable_cache": "otcache_plugin.enabling",
-    "hookimpl": "otcache_plugin.hookspecs",
+    "disable_cache": "otcache_plugin.enabling.enable",
+    "enable_cache": "otcache_plugin.enabling.enable",
+    "hookimpl": "otcache_plugin.plugins.hookspecs",
     "load_embedded_pipeline": "otcache_plugin.models.embedded",
     "load_exact_flow_pipeline": "otcache_plugin.models.exact_flow",
     "resolve_origin": "otcache_plugin.origins.resolving",
-    "summary": "otcache_plugin.enabling",
+    "summary": "otcache_plugin.enabling.enable",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used (PEP 562)."""
+    """Load a public name when it is first used (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
+    """Return the public names, loaded or not."""
     return sorted({*globals(), *__all__})
 
 

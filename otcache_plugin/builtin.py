@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otcache_plugin.hookspecs import hookimpl
+from otcache_plugin.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from otcache_policies import Policy
 
     from otcache_plugin.evaluation.metrics import Metric
-    from otcache_plugin.registries import (
+    from otcache_plugin.plugins.registries import (
         Executor,
         ExecutorRegistry,
         MetricRegistry,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Registers otcache, meancache and uniform."""
+    """Register otcache, meancache and uniform."""
     registry.register_calibrated(
         "otcache",
         lambda stored: stored.otcache_policy(),
@@ -45,7 +45,7 @@ def _uniform(num_inference_steps: int) -> Policy:
 
 @hookimpl
 def otcache_register_executors(registry: ExecutorRegistry) -> None:
-    """Registers velocity and blocks."""
+    """Register velocity and blocks."""
     registry.register(
         "velocity", _velocity, "skips the whole transformer, estimates the average velocity"
     )
@@ -66,7 +66,7 @@ def _blocks() -> Executor:
 
 @hookimpl
 def otcache_register_metrics(registry: MetricRegistry) -> None:
-    """Registers LPIPS, SSIM, PSNR and mean errors, of pictures and of latents."""
+    """Register LPIPS, SSIM, PSNR and mean errors, of pictures and of latents."""
     for name, description in (
         ("lpips", "perceptual distance of pictures, AlexNet features"),
         ("lpips-vgg", "perceptual distance of pictures, VGG features"),

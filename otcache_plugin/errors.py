@@ -6,7 +6,7 @@ from otcache_policies import FieldError, OTCacheError
 
 
 class ArgumentError(FieldError, TypeError):
-    """A keyword of ``enable_cache`` that is unknown or contradicts another one."""
+    """A keyword of `enable_cache` that is unknown or contradicts another one."""
 
 
 class UnknownNameError(FieldError, LookupError):
@@ -22,7 +22,7 @@ class PluginError(OTCacheError):
 
 
 class IncompatibleCacheDitError(OTCacheError, ImportError):
-    """The installed cache-dit is not one that ``policy=`` can be installed into."""
+    """The installed cache-dit is not one that `policy=` can be installed into."""
 
 
 class ExecutionError(OTCacheError, RuntimeError):

@@ -17,9 +17,9 @@ import torch
 import typer
 from otcache_policies.testing import PolicyConformance
 
-from otcache_plugin import hookspecs
 from otcache_plugin.cli.main import app
-from otcache_plugin.registries import MetricRegistry
+from otcache_plugin.plugins import hookspecs
+from otcache_plugin.plugins.registries import MetricRegistry
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -72,7 +72,7 @@ def documents(published: Mapping[str, Any]) -> Iterator[tuple[str, PolicyDocumen
 
 
 def sampling(pipeline: str, setting: str, total: int) -> Sampling:
-    """The set-up that a setting such as "1664x928, true_cfg_scale 4.0" names.
+    """Return the set-up that a setting such as "1664x928, true_cfg_scale 4.0" names.
 
     What is no number, such as "cfg_normalization False", stays in the setting's text only.
     """
@@ -90,7 +90,7 @@ def sampling(pipeline: str, setting: str, total: int) -> Sampling:
 
 
 def main() -> None:
-    """Writes the folders."""
+    """Write the folders."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder of the folders")
     output = parser.parse_args().output

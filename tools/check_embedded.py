@@ -22,13 +22,14 @@ from otcache_registry import find_bundled
 from torch import nn
 from torch.nn import functional as F
 
-from otcache_plugin.calibration.evidence import peers
+from otcache_plugin.calibration.evidence.rows import peers
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
-from otcache_plugin.evaluation.pairs import Pair, generate
+from otcache_plugin.evaluation.outputs import generate
+from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 from otcache_plugin.models import scenes
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, ModelSetup, load_setup
+from otcache_plugin.plugins.host import plugin_host
 
 STEPS = 50
 ATTRIBUTES = {
@@ -66,7 +67,7 @@ class Classifier(nn.Module):
 
 
 def labels(captions: list[scenes.Caption]) -> torch.Tensor:
-    """``(N, 4)`` indices of the captions' attributes."""
+    """Return `(N, 4)` indices of the captions' attributes."""
     rows = [
         [names.index(getattr(caption, attribute)) for attribute, names in ATTRIBUTES.items()]
         for caption in captions
@@ -137,7 +138,7 @@ def smoothness(setup: ModelSetup, pairs: list[Pair]) -> float:
 
 def fewer_true_steps(held_out: Evaluator) -> dict[int, float]:
     """Mean PSNR of runs with that many steps, all of them computed."""
-    metric = metric_named("psnr")
+    metric = plugin_host().metric("psnr")
     means = {}
     for steps in (8, 10, 15, 20):
         (values,) = held_out.values(Schedule.full(steps), metric)
@@ -146,7 +147,7 @@ def fewer_true_steps(held_out: Evaluator) -> dict[int, float]:
 
 
 def jittered(schedule: Schedule, rng: np.random.Generator) -> Schedule:
-    """The schedule with every interior step moved by -1, 0 or 1, still a schedule."""
+    """Return the schedule with every interior step moved by -1, 0 or 1, still a schedule."""
     while True:
         moves = rng.integers(-1, 2, schedule.budget)
         moves[[0, -1]] = 0
@@ -159,7 +160,7 @@ def jitter_and_gap(setup: ModelSetup, held_out: Evaluator, count: int = 12) -> d
     """Standard deviation of the mean PSNR under jitter, and MeanCache's gap to uniform."""
     stored = find_bundled(setup.origin.model, setup.origin.revision)
     schedules = peers(stored.otcache_policy(), stored.meancache_policy())
-    metric = metric_named("psnr")
+    metric = plugin_host().metric("psnr")
     uniform, meancache = (
         held_out.values(schedules[name](JITTERED_BUDGET), metric)[0]
         for name in ("uniform", "meancache")

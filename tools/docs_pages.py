@@ -45,7 +45,7 @@ What a document is, and what "calibrated" and "published" mean, is on the page a
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages to those in the folder."""
+    """Add the pages to those in the folder."""
     files.append(File.generated(config, GALLERY, content=gallery()))
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     files.append(File.generated(config, SCHEMA, content=schema + "\n"))
@@ -53,12 +53,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def gallery() -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     return "\n\n".join([INTRODUCTION.strip(), *map(section, bundled_policies())]) + "\n"
 
 
 def section(entry: BundledPolicy) -> str:
-    """What the page says of one document."""
+    """Return what the page says of one document."""
     document, policy = entry.document, entry.load().otcache_policy()
     sampling = document.sampling
     size = "" if sampling.width is None else f", {sampling.width} × {sampling.height}"
@@ -80,7 +80,7 @@ def section(entry: BundledPolicy) -> str:
 
 
 def origin(document: PolicyDocument) -> str:
-    """Where a document's schedules come from."""
+    """Return where a document's schedules come from."""
     if document.published is not None:
         published = document.published
         return (
@@ -91,7 +91,7 @@ def origin(document: PolicyDocument) -> str:
 
 
 def evidence(document: PolicyDocument) -> str:
-    """The held-out figures that are nearest to what a run gets that asks for no budget."""
+    """Return the held-out figures that are nearest to what a run gets that asks for no budget."""
     own = [row for row in document.evidence if row.policy == document.name]
     if not own:
         return "No evidence: these schedules have not been run here with the model"
@@ -100,7 +100,7 @@ def evidence(document: PolicyDocument) -> str:
 
 
 def measured(row: EvidenceRow) -> str:
-    """One held-out figure in words."""
+    """Return one held-out figure in words."""
     figures = f"{row.metric} {row.mean:.4g} ± {row.standard_error:.2g} at {row.budget} steps"
     if row.compared_to is None:
         return f"{figures}, {row.pairs} pairs"
@@ -111,7 +111,7 @@ def measured(row: EvidenceRow) -> str:
 
 
 def figure(policy: OTCachePolicy, name: str) -> str:
-    """The schedules as a drawing within the page, so that it has the colours of the palette."""
+    """Return the schedules as a drawing within the page, in the colours of its palette."""
     budgets = range(policy.anchor.budget, policy.reference.budget + 1)
     held = {schedule.budget for schedule in policy.calibrated}
     total = policy.num_inference_steps
@@ -137,7 +137,7 @@ def ticks(total: int) -> Iterator[str]:
 
 
 def row(schedule: Schedule, top: int, held: bool) -> str:
-    """One budget: its number, all its steps faintly, and the computed ones over them."""
+    """Return one budget: its number, all its steps faintly, and the computed ones over them."""
     style = f'style="fill: {HELD}"' if held else 'fill-opacity="0.45"'
     weight = "bold" if held else "normal"
     return (
@@ -149,6 +149,6 @@ def row(schedule: Schedule, top: int, held: bool) -> str:
 
 
 def cells(steps: range | tuple[int, ...], top: int) -> str:
-    """The path of one square per step."""
+    """Return the path of one square per step."""
     side = f"h{CELL - 1}v{ROW - 3}h-{CELL - 1}z"
     return "".join(f"M{LEFT + CELL * step} {top}{side}" for step in steps)

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from otcache_registry import DocumentError, PolicyDocument, read_policy, render_card
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.folder import DOCUMENT_FILE, EDGES_FILE
-from otcache_registry.strict_json import MAX_DOCUMENT_BYTES
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.folder import DOCUMENT_FILE, EDGES_FILE
+from otcache_registry.documents.strict_json import MAX_DOCUMENT_BYTES
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -91,14 +91,14 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def parent_of(content: Any, path: tuple[Any, ...]) -> Any:
-    """The list or dict that the last part of a path is an index or a key of."""
+    """Return the list or dict that the last part of a path is an index or a key of."""
     for part in path[:-1]:
         content = content[part]
     return content
 
 
 def replace_value(rng: random.Random, value: Any) -> Any:
-    """A strange value instead."""
+    """Return a strange value instead."""
     return rng.choice(STRANGE)
 
 
@@ -152,14 +152,14 @@ def mutate_content(rng: random.Random, content: dict[str, Any]) -> None:
 
 
 def dumped(rng: random.Random, content: Any) -> bytes:
-    """The JSON text, as one of several writers would have it."""
+    """Return the JSON text, as one of several writers would have it."""
     separators = rng.choice(((",", ":"), (",\n", ": "), None))
     text = json.dumps(content, ensure_ascii=rng.random() < 0.5, separators=separators)
     return text.replace(json.dumps(HUGE), huge_value(rng), 1).encode("utf-8", "surrogatepass")
 
 
 def huge_value(rng: random.Random) -> str:
-    """A value that is deep, or so long that a document with it is just about read."""
+    """Return a value that is deep, or so long that a document with it is just about read."""
     if rng.random() < 0.3:
         depth = rng.choice(DEPTHS)
         opening, closing = rng.choice((("[", "]"), ('{"a":', "}")))
@@ -245,7 +245,7 @@ def mutate_edges(rng: random.Random, data: bytes) -> bytes:
 
 
 def origins() -> list[Case]:
-    """The bundled documents, by name."""
+    """Return the bundled documents, by name."""
     folders = sorted(path.parent for path in BUNDLED_FOLDER.glob(f"*/{DOCUMENT_FILE}"))
     tables = [folder / EDGES_FILE for folder in folders]
     return [
@@ -255,7 +255,7 @@ def origins() -> list[Case]:
 
 
 def make_case(rng: random.Random, origin: Case) -> Case:
-    """A damaged copy of a document."""
+    """Return a damaged copy of a document."""
     content, edges = json.loads(origin.document), origin.edges
     if rng.random() < 0.02:
         return Case(dumped(rng, huge_content(rng, content)), edges)
@@ -336,7 +336,7 @@ def peak() -> int:
 
 
 def main() -> None:
-    """Examines the documents."""
+    """Examine the documents."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20_000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="number of the first")

@@ -58,7 +58,7 @@ main()
 def begin(
     model: str, policy: Path, arguments: list[str], slowly: bool = False
 ) -> subprocess.Popen[bytes]:
-    """A calibration in a session of its own."""
+    """Return a calibration in a session of its own."""
     command = [str(Path(sys.executable).with_name("otcache"))]
     if slowly:
         command = [sys.executable, "-c", SLOWLY]
@@ -72,20 +72,20 @@ def begin(
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
-    """Waits for a calibration that nobody kills."""
+    """Wait for a calibration that nobody kills."""
     _, said = process.communicate()
     if process.returncode:
         sys.exit(f"a calibration failed with {process.returncode}: {said.decode()}")
 
 
 def measurements(policy: Path) -> int:
-    """How many the working folder holds."""
+    """Return how many the working folder holds."""
     folder = policy.with_name(f"{policy.name}.calibration") / "units"
     return len(list(folder.glob("*.safetensors")))
 
 
 def is_written(policy: Path) -> bool:
-    """Whether its document is under way: it is written beside its place."""
+    """Return whether its document is under way: it is written beside its place."""
     hidden = [name for name in os.listdir(policy.parent) if name.startswith(f".{policy.name}.")]
     return any((policy.parent / name / "new").exists() for name in hidden)
 
@@ -111,7 +111,7 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def content_of(policy: Path) -> dict[str, Any]:
-    """All of a document's folder that does not depend on when and how it was measured."""
+    """Return all of a document's folder that does not depend on when and how it was measured."""
     content: dict[str, Any] = {
         str(path.relative_to(policy)): path.read_bytes()
         for path in sorted(policy.rglob("*"))
@@ -148,7 +148,7 @@ def moments_of(kills: int, total: int, ray: bool, seed: int) -> list[Moment]:
 
 
 def kill(process: subprocess.Popen[bytes], policy: Path, moment: Moment) -> str:
-    """Kills at the moment, and says what and when in words."""
+    """Kill at the moment, and say what and when in words."""
     # What an earlier kill has left there is not being written now.
     for left in policy.parent.glob(f".{policy.name}.*"):
         shutil.rmtree(left)

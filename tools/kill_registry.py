@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from hub_server import HubServer, environment
 from otcache_registry import ModelReference, read_policy, render_card, write_policy
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.fetching import pull
-from otcache_registry.hub_client import HubClient
-from otcache_registry.keys import document_folder
-from otcache_registry.publishing import push
-from otcache_registry.store import PolicyStore
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.fetching import pull
+from otcache_registry.hub.publishing import push
+from otcache_registry.store.store import PolicyStore
 from rich.console import Console
 from rich.progress import Progress
 
@@ -51,7 +51,12 @@ FIGURES = {f"{number}.png": bytes([number]) * 50_000 for number in range(3)}
 # Its processes have imported everything, so that they are killed at work.
 FORKING: Any = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(
-    ["__main__", "huggingface_hub.hf_api", "huggingface_hub.repocard", "otcache_registry.store"]
+    [
+        "__main__",
+        "huggingface_hub.hf_api",
+        "huggingface_hub.repocard",
+        "otcache_registry.store.store",
+    ]
 )
 
 
@@ -87,12 +92,12 @@ class Round:
 
 
 def push_document(endpoint: str, each: Round, store: Path) -> None:
-    """Pushes a document."""
+    """Push a document."""
     push(HubClient(endpoint, TOKEN), each.folder, each.repository, tag=each.folder.name)
 
 
 def pull_document(endpoint: str, each: Round, store: Path) -> None:
-    """Pulls it."""
+    """Pull it."""
     client = HubClient(endpoint)
     pull(client, PolicyStore(store), each.repository, each.folder.name, folder=each.place)
 
@@ -111,7 +116,7 @@ class World:
         self.base = read_policy(BUNDLED_FOLDER / "exact-flow")
 
     def begin(self, number: int) -> Round:
-        """Writes the document of a round."""
+        """Write the document of a round."""
         reference = ModelReference(id="example/model", revision=f"{number:040x}")
         document = self.base.document.model_copy(update={"model": reference})
         folder = self.folder / f"v{number}"
@@ -119,7 +124,7 @@ class World:
         return Round(number, folder)
 
     def run(self, work: Work, each: Round, moment: Moment | None = None) -> bool:
-        """Does the work in a process, perhaps killed at a moment; says whether it was killed."""
+        """Do the work in a process, perhaps killed at a moment; say whether it was killed."""
         self.hub.clear_requests()
         process = FORKING.Process(target=work, args=(self.hub.endpoint, each, self.store.folder))
         process.start()
@@ -134,17 +139,17 @@ class World:
         return bool(process.exitcode < 0)
 
     def requests(self, work: Work, each: Round) -> int:
-        """How many requests the work takes when nobody interrupts it."""
+        """Return how many requests the work takes when nobody interrupts it."""
         self.run(work, each)
         return len(self.hub.requests)
 
     def commits(self, each: Round) -> int:
-        """How many the repository of a round has."""
+        """Return how many the repository of a round has."""
         there = each.repository in self.hub.repositories
         return len(self.hub.commits(each.repository)) if there else 1
 
     def is_published(self, each: Round, commits: int) -> bool:
-        """Whether a document is on the Hub, by one commit more; exits when half of it is."""
+        """Return whether a document is on the Hub, by one commit more; exit when half of it is."""
         there = each.repository in self.hub.repositories
         files = self.hub.files(each.repository) if there else {}
         inside = {path: data for path, data in files.items() if path.startswith(f"{each.place}/")}
@@ -161,7 +166,7 @@ class World:
         sys.exit(f"half of it is published: {sorted(inside)}, listed and commits: {found[1:]}")
 
     def is_stored(self, each: Round) -> bool:
-        """Whether a document is in the store; exits when anything listed there is not sound."""
+        """Return whether a document is in the store; exit when anything there is not sound."""
         if problems := self.store.problems():
             sys.exit(f"the store is damaged: {problems}")
         for record in self.store.records():
@@ -173,7 +178,7 @@ class World:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """The content of every file below a folder, by relative path."""
+    """Return the content of every file below a folder, by relative path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -182,7 +187,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def kill_many(world: World, kills: int, seed: int, progress: Progress) -> Counter[str]:
-    """Kills pushes and pulls in turn; counts what was done by then. Coming too late is no kill."""
+    """Kill pushes and pull in turn; count what was done by then. Coming too late is no kill."""
     rng = random.Random(seed)
     first = world.begin(0)
     pushing = world.requests(push_document, first)

@@ -164,7 +164,7 @@ def slow_time_inputs(transformer: FluxTransformer2DModel) -> torch.Tensor:
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
-    """``(N, C, H, W)`` to the ``(N, H/2 * W/2, 4C)`` tokens of Flux."""
+    """Return `(N, C, H, W)` to the `(N, H/2 * W/2, 4C)` tokens of Flux."""
     n, c, h, w = latents.shape
     latents = latents.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
     return latents.reshape(n, (h // 2) * (w // 2), c * 4)
@@ -295,7 +295,7 @@ def train_flow(
 
 
 def name_public_classes(folder: Path) -> None:
-    """Names the classes that every version of the libraries has, not the ones made here."""
+    """Name the classes that every version of the libraries has, not the ones made here."""
     for file in (folder / "model_index.json", *folder.glob("tokenizer*/tokenizer_config.json")):
         text = file.read_text().replace(FluxScenesPipeline.__name__, "FluxPipeline")
         file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"))
@@ -304,7 +304,7 @@ def name_public_classes(folder: Path) -> None:
 def first_stage(
     work: Path, pictures: torch.Tensor, settings: Settings, generator: torch.Generator
 ) -> AutoencoderKL:
-    """The trained autoencoder, from the work folder when the same settings have left it there."""
+    """Return the trained autoencoder, from the work folder when the same settings left it there."""
     folder, states = work / "vae", work / "random-states.safetensors"
     stored = work / "settings.json"
     wanted = json.dumps(vars(settings))

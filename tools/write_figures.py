@@ -30,18 +30,18 @@ Row = dict[str, Any]
 
 
 def result(name: str) -> Any:
-    """The content of one file of results."""
+    """Return the content of one file of results."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def interval(row: Row, prefix: str = "") -> str:
-    """A paired difference and its 95 % confidence interval."""
+    """Return a paired difference and its 95 % confidence interval."""
     difference = row[f"{prefix}mean" if prefix else "difference"]
     return f"{difference:+.2f} [{row[prefix + 'low']:+.2f}, {row[prefix + 'high']:+.2f}]"
 
 
 def psnr_rows(name: str, compared_to: str) -> dict[str, dict[int, Row]]:
-    """Rows of a result of benchmarks/predictions.py, by model and budget."""
+    """Return rows of a result of benchmarks/predictions.py, by model and budget."""
     found: dict[str, dict[int, Row]] = {}
     for row in result(name):
         if (row["metric"], row["compared_to"]) == ("psnr", compared_to):
@@ -50,7 +50,7 @@ def psnr_rows(name: str, compared_to: str) -> dict[str, dict[int, Row]]:
 
 
 def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
-    """Rows of a result of benchmarks/schedules.py, by budget and policy."""
+    """Return rows of a result of benchmarks/schedules.py, by budget and policy."""
     found: dict[int, dict[str, Row]] = {}
     for row in result(name)["rows"]:
         if row["metric"] == metric:
@@ -59,7 +59,7 @@ def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
 
 
 def tally(rows: list[Row]) -> dict[str, Any]:
-    """How often the first policy is ahead, behind or neither, by the confidence intervals."""
+    """Return how often the first policy is ahead, behind or neither, by the intervals."""
     ahead = sum(row["low"] > 0 for row in rows)
     behind = sum(row["high"] < 0 for row in rows)
     level = len(rows) - ahead - behind
@@ -68,7 +68,7 @@ def tally(rows: list[Row]) -> dict[str, Any]:
 
 
 def rendered(template: str) -> str:
-    """A template with its figures."""
+    """Return a template with its figures."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -83,7 +83,7 @@ def rendered(template: str) -> str:
 
 
 def readme(current: str) -> str:
-    """The README with the figures between the marks."""
+    """Return the README with the figures between the marks."""
     before, after = (re.escape(mark) for mark in MARKS)
     section = f"{MARKS[0]}\n{rendered('readme.md.j2')}{MARKS[1]}"
     return re.sub(f"{before}.*?{after}", lambda _: section, current, flags=re.DOTALL)

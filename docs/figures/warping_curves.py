@@ -23,7 +23,7 @@ ANCHOR_COLOUR, REFERENCE_COLOUR, PREDICTED_COLOUR = "#b3541e", "#2a6f97", "#2b93
 
 
 def published_schedules() -> dict[int, Schedule]:
-    """The published schedules by budget."""
+    """Return the published schedules by budget."""
     published = json.loads(PUBLISHED.read_text())
     (model,) = (each for each in published["models"] if each["model"] == MODEL)
     steps = published["num_inference_steps"]
@@ -74,7 +74,7 @@ def draw_schedules(axes: plt.Axes, schedules: dict[int, Schedule]) -> None:
 
 
 def main() -> None:
-    """Writes the figure beside this script, the same bytes every time."""
+    """Write the figure beside this script, the same bytes every time."""
     mpl.rcParams.update({"svg.hashsalt": "otcache", "svg.fonttype": "none", "font.size": 10})
     schedules = published_schedules()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")

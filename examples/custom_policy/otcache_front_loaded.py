@@ -1,4 +1,4 @@
-"""The policy ``front_loaded``: computed steps dense at the beginning, where images are decided."""
+"""The policy `front_loaded`: computed steps dense at the beginning, where images are decided."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from otcache_policies import Budgets, Schedule, project_sum
 from otcache_plugin import hookimpl
 
 if TYPE_CHECKING:
-    from otcache_plugin.registries import PolicyRegistry
+    from otcache_plugin.plugins.registries import PolicyRegistry
 
 LOOK_BACK = 2
 
@@ -36,7 +36,7 @@ class FrontLoadedPolicy:
         return Budgets(min(2, total), total, total)
 
     def schedule(self, budget: int) -> Schedule:
-        """Returns the schedule; raises BudgetError when the budget is outside 2 … T."""
+        """Return the schedule; raise BudgetError when the budget is outside 2 … T."""
         budget = self.budgets.require(budget, self.name)
         last = self.num_inference_steps - 1
         positions = [last * (i / max(budget - 1, 1)) ** self.power for i in range(budget)]
@@ -47,7 +47,7 @@ class FrontLoadedPolicy:
 
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Registers front_loaded."""
+    """Register front_loaded."""
     registry.register_uncalibrated(
         FrontLoadedPolicy.name, FrontLoadedPolicy, "early steps dense; needs no calibration"
     )

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from otcache_policies import UniformPolicy
 
 from otcache_plugin.calibration import stages
-from otcache_plugin.calibration.evidence import EVIDENCE_OF
-from otcache_plugin.calibration.tuning import BEST_OF_EACH_PAIR, RHOS, edge_settings
-from otcache_plugin.calibration.units import Evaluate, Measured, Record, batches_of
+from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, batches_of
+from otcache_plugin.calibration.searching.tuning import BEST_OF_EACH_PAIR, RHOS, edge_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.calibration.settings import CalibrationSettings
-    from otcache_plugin.calibration.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StageCost:
 
 
 def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[StageCost, ...]:
-    """Upper bounds of each stage, in runs and steps of whole batches."""
+    """Return upper bounds of each stage, in runs and steps of whole batches."""
     search, budgets = settings.search, settings.searched_budgets
     smallest, *others = budgets
     largest, predicted = settings.budget_reference, settings.predicted_budgets
@@ -99,7 +99,7 @@ class MeasuredCosts:
 
 
 def measure_costs(worker: Worker, settings: CalibrationSettings) -> MeasuredCosts:
-    """Records the first batch, and runs it at the anchor's and at the reference's budget."""
+    """Record the first batch, and run it at the anchor's and at the reference's budget."""
     worker.reset_peak_memory()
     batch = batches_of("calibration", settings.pairs, settings.batch_size)[0]
     (_, reference), (_, recorded) = worker.measure(Record(batch), {})

@@ -163,6 +163,6 @@ class CalibrationSettings:
 
 
 def require_at_least(smallest: int, field: str, value: int) -> None:
-    """Raises ArgumentError when a setting is below its smallest value."""
+    """Raise ArgumentError when a setting is below its smallest value."""
     if value < smallest:
         raise ArgumentError(field, value, f"below {smallest}", f"Use {smallest} or more")

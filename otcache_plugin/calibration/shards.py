@@ -5,32 +5,32 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from otcache_plugin.calibration.calibrate import CalibrationResult, calibrate
 from otcache_plugin.calibration.errors import WorkspaceError
-from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pools import NoPool
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.worker import ModelFacts
-from otcache_plugin.calibration.workspace import (
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import NoPool
+from otcache_plugin.calibration.measuring.worker import ModelFacts
+from otcache_plugin.calibration.measuring.workspace import (
     MANIFEST_FILE,
     Workspace,
     read_manifest,
     require_same,
 )
+from otcache_plugin.calibration.otcache import CalibrationResult, calibrate
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from otcache_plugin.calibration.calibrate import CalibrationProgress
+    from otcache_plugin.calibration.stages import CalibrationProgress
 
 
 def work_folder(output: Path) -> Path:
-    """Working folder of a calibration that is not shared out."""
+    """Return working folder of a calibration that is not shared out."""
     return _beside(output, "calibration")
 
 
 def shard_folder(output: Path, number: int, count: int) -> Path:
-    """Working folder of one shard."""
+    """Return working folder of one shard."""
     return _beside(output, f"shard-{number}-of-{count}")
 
 
@@ -40,15 +40,15 @@ def _beside(output: Path, ending: str) -> Path:
 
 
 def sibling_folders(output: Path, number: int, count: int) -> list[Path]:
-    """Working folders of the other shards, there or not."""
+    """Return working folders of the other shards, there or not."""
     return [shard_folder(output, other, count) for other in range(1, count + 1) if other != number]
 
 
 def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
-    """The calibration that all shards together have measured.
+    """Return the calibration that all shards together have measured.
 
     Raises:
-        WorkspaceError: there are no shards beside ``output``, or they are damaged.
+        WorkspaceError: there are no shards beside `output`, or they are damaged.
         OtherSettingsError: two of them have other settings.
         UnfinishedError: something has not been measured.
     """

@@ -1,6 +1,21 @@
-"""The stages of a calibration, as progress bars and estimates call them."""
+"""The stages of a calibration, as progress and estimates call them, and who is told of them."""
 
 from __future__ import annotations
+
+from typing import Protocol
+
+
+class CalibrationProgress(Protocol):
+    """Is told how far a calibration is."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage of at most `total` units of work begins."""
+        ...
+
+    def advance(self) -> None:
+        """One unit is done."""
+        ...
+
 
 RECORDING = "recording full runs"
 TUNING = "tuning the graph policy"
@@ -13,20 +28,20 @@ ANCHOR = "the anchor"
 
 
 def waypoint(budget: int) -> str:
-    """What is searched after it, by its budget."""
+    """Return what is searched after it, by its budget."""
     return f"{budget} steps"
 
 
 def predicting(searched: str) -> str:
-    """The choice of where a waypoint's search begins."""
+    """Return the choice of where a waypoint's search begins."""
     return f"predicting {searched}"
 
 
 def searching(searched: str) -> str:
-    """The search for the anchor or a waypoint."""
+    """Return the search for the anchor or a waypoint."""
     return f"searching {searched}"
 
 
 def pooling(searched: str) -> str:
-    """The choice among what the searches of single pairs found."""
+    """Return the choice among what the searches of single pairs found."""
     return f"pooling {searched}"

@@ -1,1 +1,1 @@
-"""The ``otcache`` command."""
+"""The `otcache` command."""

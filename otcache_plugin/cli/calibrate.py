@@ -1,4 +1,4 @@
-"""``otcache calibrate`` and ``otcache merge``: from a model to a policy document."""
+"""`otcache calibrate` and `otcache merge`: from a model to a policy document."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, si
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from otcache_plugin.calibration.calibrate import CalibrationResult
+    from otcache_plugin.calibration.otcache import CalibrationResult
     from otcache_plugin.calibration.settings import SearchKind
     from otcache_plugin.models.source import ModelSource
 
@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"auto|local|ray://\S+|[^/\s]+:[0-9]+")
 
 
 class OptionalRayAddress(TyperCommand):
-    """Lets ``--ray`` stand alone, for this machine; typer knows no option of that kind."""
+    """Lets `--ray` stand alone, for this machine; typer knows no option of that kind."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         completed = []
@@ -125,9 +125,9 @@ def calibrate(
         search=SearchSettings(trials=trials, patience=patience, kind=cast("SearchKind", search)),
     )
 
-    from otcache_plugin.evaluation.metrics import metric_named
+    from otcache_plugin.plugins.host import plugin_host
 
-    metric_named(settings.metric)
+    plugin_host().metric(settings.metric)
     silence_loading()
     if dry_run:
         _print_estimate(source, settings, json)
@@ -154,7 +154,7 @@ def merge(
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Number and count of ``I/N``; raises ArgumentError unless 1 <= I <= N."""
+    """Number and count of `I/N`; raises ArgumentError unless 1 <= I <= N."""
     if text is None:
         return None
     match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
@@ -183,13 +183,13 @@ def _run(
     wait: float,
     progress: StageProgress,
 ) -> CalibrationResult:
-    from otcache_plugin.calibration.calibrate import calibrate as run
-    from otcache_plugin.calibration.calibrate import manifest_of
-    from otcache_plugin.calibration.measurements import Measurements, Share
-    from otcache_plugin.calibration.pools import LocalPool
-    from otcache_plugin.calibration.ray_pool import RayPool
+    from otcache_plugin.calibration.measuring.measurements import Measurements, Share
+    from otcache_plugin.calibration.measuring.pools import LocalPool
+    from otcache_plugin.calibration.measuring.ray_pool import RayPool
+    from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
+    from otcache_plugin.calibration.otcache import calibrate as run
+    from otcache_plugin.calibration.otcache import manifest_of
     from otcache_plugin.calibration.shards import shard_folder, sibling_folders, work_folder
-    from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
 
     folder = work_folder(output) if shard is None else shard_folder(output, *shard)
     siblings = [] if shard is None else sibling_folders(output, *shard)
@@ -215,7 +215,7 @@ def _write(output: Path, result: CalibrationResult, work: str, json: bool) -> No
     from otcache_registry import render_card, write_policy
 
     from otcache_plugin.calibration.errors import WorkspaceError
-    from otcache_plugin.calibration.figures import draw_figures
+    from otcache_plugin.calibration.evidence.figures import draw_figures
 
     figures = draw_figures(result.document, result.edges)
     card = render_card(result.document, figures)
@@ -238,9 +238,9 @@ def _write(output: Path, result: CalibrationResult, work: str, json: bool) -> No
 
 def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bool) -> None:
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
-    from otcache_plugin.calibration.recording import max_look_back
-    from otcache_plugin.calibration.worker import Worker
-    from otcache_plugin.cli.estimate import estimate_data, print_estimate
+    from otcache_plugin.calibration.measuring.recording import max_look_back
+    from otcache_plugin.calibration.measuring.worker import Worker
+    from otcache_plugin.cli.dry_run import estimate_data, print_estimate
 
     with _data_alone_on_stdout():
         setup = source.load()

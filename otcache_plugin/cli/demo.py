@@ -1,4 +1,4 @@
-"""``otcache demo``: what the policy does for a model, measured here and shown with pictures."""
+"""`otcache demo`: what the policy does for a model, measured here and shown with pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, silence_loading
 
 if TYPE_CHECKING:
-    from otcache_plugin.demo.run import DemoResult, MethodRow
+    from otcache_plugin.comparing.run import DemoResult, MethodRow
 
 DEFAULT_OUTPUT = Path("otcache-demo/report.html")
 
@@ -30,8 +30,8 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Accelerate the embedded model and write a report."""
-    from otcache_plugin.demo.report import render_report, require_writable, write_report
-    from otcache_plugin.demo.run import DemoSettings, run_demo
+    from otcache_plugin.comparing.report import render_report, require_writable, write_report
+    from otcache_plugin.comparing.run import DemoSettings, run_demo
     from otcache_plugin.models.setups import load_setup
 
     settings = DemoSettings(policy=policy, pairs=pairs)

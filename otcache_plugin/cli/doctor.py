@@ -1,4 +1,4 @@
-"""``otcache doctor``: does everything this package stands on work here, and if not, why."""
+"""`otcache doctor`: does everything this package stands on work here, and if not, why."""
 
 from __future__ import annotations
 
@@ -100,16 +100,16 @@ def _device() -> str:
 
 
 def _install() -> str:
-    from otcache_plugin import activation
+    from otcache_plugin import patch
 
-    if os.environ.get(activation.DISABLE, "") not in ("", "0"):
-        return f"switched off by {activation.DISABLE}"
-    activation.install()
+    if os.environ.get(patch.DISABLE, "") not in ("", "0"):
+        return f"switched off by {patch.DISABLE}"
+    patch.install()
     return "installed"
 
 
 def _plugins() -> str:
-    from otcache_plugin.manager import plugin_host
+    from otcache_plugin.plugins.host import plugin_host
 
     host = plugin_host()
     broken = host.broken()
@@ -128,7 +128,7 @@ def _bundled() -> str:
 
 
 def _embedded() -> str:
-    from otcache_plugin.enabling import enable_cache, summary
+    from otcache_plugin.enabling.enable import enable_cache, summary
     from otcache_plugin.models.embedded import load_embedded_pipeline
 
     silence_loading()
@@ -155,7 +155,7 @@ def _origin(model: str) -> Check:
 
 
 def _load(model: str) -> DiffusionPipeline:
-    """The pipeline as far as its origin needs it: nothing is downloaded, text encoders stay out."""
+    """Return the pipeline as far as its origin needs it: no download, and no text encoders."""
     import torch
     from diffusers import DiffusionPipeline
     from diffusers.utils import is_accelerate_available

@@ -1,4 +1,4 @@
-"""``otcache pull`` and ``otcache push``: documents from the Hub, and to it."""
+"""`otcache pull` and `otcache push`: documents from the Hub, and to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otcache_plugin.cli.output import Json, Quiet, print_hint, print_json, trans
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from otcache_registry.lockfile import LockRecord
+    from otcache_registry.store.lock_record import LockRecord
 
 OPTIONS = {"evidence": "--without-evidence", "folder": "--replace"}
 """Which option overrules a refusal to publish, by the field that it is about."""
@@ -29,10 +29,10 @@ def pull(
     quiet: Quiet = False,
 ) -> None:
     """Fetch the documents of a repository from the Hub, to be used offline."""
-    from otcache_registry import fetching
-    from otcache_registry.hub_client import HubClient
-    from otcache_registry.references import parse_hub_reference
-    from otcache_registry.store import PolicyStore
+    from otcache_registry.documents.references import parse_hub_reference
+    from otcache_registry.hub import fetching
+    from otcache_registry.hub.client import HubClient
+    from otcache_registry.store.store import PolicyStore
 
     wanted = parse_hub_reference(repository)
     with transfer_progress("pulling", quiet) as progress:
@@ -50,7 +50,7 @@ def pull(
 
 
 def record_data(record: LockRecord) -> dict[str, Any]:
-    """A pulled document as JSON."""
+    """Return a pulled document as JSON."""
     return {
         "policy": record.source,
         "repository": record.repository,
@@ -86,8 +86,8 @@ def push(
     json: Json = False,
 ) -> None:
     """Publish a calibrated document on the Hub, with its card and figures."""
-    from otcache_registry import publishing
-    from otcache_registry.hub_client import HubClient
+    from otcache_registry.hub import publishing
+    from otcache_registry.hub.client import HubClient
 
     try:
         published = publishing.push(

@@ -1,4 +1,4 @@
-"""``otcache list`` and ``otcache search``: which documents there are, here and on the Hub."""
+"""`otcache list` and `otcache search`: which documents there are, here and on the Hub."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from otcache_plugin.cli.output import Json, print_hint, print_json
-from otcache_plugin.cli.policies import short_revision, summary_of
+from otcache_plugin.cli.policy_argument import short_revision, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otcache_registry import PolicyDocument
-    from otcache_registry.fetching import Listing
-    from otcache_registry.hub_client import HubClient
+    from otcache_registry.hub.client import HubClient
+    from otcache_registry.hub.fetching import Listing
 
 Place = Literal["bundled", "store", "hub"]
 
@@ -35,7 +35,7 @@ class Entry:
     document: PolicyDocument
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as JSON."""
+        """Return the entry as JSON."""
         return {"policy": self.policy, "place": self.place, **summary_of(self.document)}
 
 
@@ -58,7 +58,7 @@ class HubAnswer:
     refused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON, without the documents."""
+        """Return the answer as JSON, without the documents."""
         return {
             "namespaces": list(self.namespaces),
             "not_asked": self.not_asked,
@@ -92,10 +92,10 @@ def search(
 
 
 def local_entries() -> tuple[list[Entry], list[str]]:
-    """Every bundled and pulled document, and what is wrong with those that cannot be read."""
+    """Return every bundled and pulled document, and what is wrong with the unreadable ones."""
     from otcache_registry import bundled_policies
-    from otcache_registry.references import BundledReference
-    from otcache_registry.store import PolicyStore
+    from otcache_registry.documents.references import BundledReference
+    from otcache_registry.store.store import PolicyStore
 
     entries = [
         Entry(str(BundledReference(each.name)), "bundled", each.document)
@@ -114,11 +114,11 @@ def local_entries() -> tuple[list[Entry], list[str]]:
 
 
 def _ask_hub(model: str | None) -> HubAnswer:
-    """Looks through the configured namespaces, for one model or for all."""
-    from otcache_registry.hub_client import HubClient
-    from otcache_registry.hub_errors import HubError
-    from otcache_registry.keys import is_hub_id
-    from otcache_registry.settings import namespaces, offline_variable
+    """Look through the configured namespaces, for one model or for all."""
+    from otcache_registry.documents.names import is_hub_id
+    from otcache_registry.hub.client import HubClient
+    from otcache_registry.hub.environment import namespaces, offline_variable
+    from otcache_registry.hub.errors import HubError
 
     names, variable = namespaces(), offline_variable()
     if variable is not None:
@@ -139,7 +139,7 @@ def _ask_hub(model: str | None) -> HubAnswer:
 
 
 def _listings(client: HubClient, model: str | None, names: Iterable[str]) -> Iterator[Listing]:
-    from otcache_registry import fetching
+    from otcache_registry.hub import fetching
 
     if model is not None:
         yield fetching.search(client, model, names)

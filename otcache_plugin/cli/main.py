@@ -1,4 +1,4 @@
-"""The ``otcache`` command: its subcommands, and what every one of them does on an error.
+"""The `otcache` command: its subcommands, and what every one of them does on an error.
 
 Nothing here imports torch; each command imports what it needs when it runs.
 """
@@ -88,7 +88,7 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command.
+    """Run the command.
 
     A refused value is wrong usage (2), a shard that has to wait for others unfinished (75, as in
     sysexits.h), any other error a failure (1).
@@ -104,11 +104,11 @@ def main() -> None:
 
 
 def _is_refused_value(error: OTCacheError) -> bool:
-    """Whether the user has to change the command, rather than the Hub, the disk or the network."""
+    """Return whether the command has to change, rather than the Hub, the disk or the network."""
     if not isinstance(error, ValueError):
         return False
-    from otcache_registry.hub_errors import HubError
-    from otcache_registry.publishing import LostRaceError, TagError
-    from otcache_registry.store import StoreError
+    from otcache_registry.hub.errors import HubError
+    from otcache_registry.hub.publishing import LostRaceError, TagError
+    from otcache_registry.store.store import StoreError
 
     return not isinstance(error, (HubError, StoreError, LostRaceError, TagError))

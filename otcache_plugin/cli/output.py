@@ -20,19 +20,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
 def print_json(data: Any) -> None:
-    """Prints data as indented JSON."""
+    """Print data as indented JSON."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def print_error(message: str) -> None:
-    """Prints an error to stderr."""
+    """Print an error to stderr."""
     console = Console(stderr=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False, soft_wrap=True)
 
 
 def print_hint(message: str) -> None:
-    """Prints what is good to know, but is no data, to stderr."""
+    """Print what is good to know, but is no data, to stderr."""
     Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
 
 
@@ -63,7 +63,7 @@ def transfer_progress(description: str, quiet: bool) -> Iterator[Callable[[int, 
 
 
 def silence_loading() -> None:
-    """Turns off the progress bars that libraries show while they load a pipeline."""
+    """Turn off the progress bars that libraries show while they load a pipeline."""
     import diffusers
     import transformers
 
@@ -115,7 +115,7 @@ class StageProgress:
             self._progress.stop()
 
     def start(self, stage: str, total: int) -> None:
-        """A stage of ``total`` units begins; the one before is done."""
+        """A stage of `total` units begins; the one before is done."""
         self._finish_stage()
         self._progress.start()
         self._task = self._progress.add_task(f"{stage:<28}", total=total)

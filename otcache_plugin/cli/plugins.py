@@ -1,4 +1,4 @@
-"""``otcache plugins``: what is registered, by whom, and what is broken."""
+"""`otcache plugins`: what is registered, by whom, and what is broken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from otcache_plugin.cli.output import Json, print_json
-from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
+from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
 
 
 def plugins(json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""``otcache predict``: the schedule of a budget, for people, for scripts and for cache-dit."""
+"""`otcache predict`: the schedule of a budget, for people, for scripts and for cache-dit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otcache_plugin.cli.output import Quiet
-from otcache_plugin.cli.policies import PolicyArgument, load_policy, policy_of
+from otcache_plugin.cli.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from otcache_registry import PolicyDocument, StoredPolicy
 
-    from otcache_plugin.plan import Resolution
+    from otcache_plugin.runs.plan import Resolution
 
 MOST_STEPS = 10_000
 """As many as a document may be for."""
@@ -48,7 +48,7 @@ def predict(
 
 
 def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Resolution:
-    """The schedule of a run, found as ``enable_cache`` finds it.
+    """Return the schedule of a run, found as `enable_cache` finds it.
 
     Args:
         stored: the policy's document.
@@ -61,7 +61,7 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Reso
         ArgumentError: no run has so few or so many steps.
     """
     from otcache_plugin.errors import ArgumentError
-    from otcache_plugin.plan import CalibratedPlan, DocumentOrigin, Request
+    from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
 
     document = stored.document
     total = document.num_inference_steps if steps is None else steps
@@ -80,7 +80,7 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Reso
 
 
 def _sigmas(document: PolicyDocument, steps: int) -> NDArray[Any]:
-    """The noise schedule of a run of so many steps.
+    """Return the noise schedule of a run of so many steps.
 
     Where the document has none, any serves: only the shares of the steps are then carried over.
     """
@@ -100,7 +100,7 @@ def _mask(stored: StoredPolicy, resolution: Resolution) -> str:
 
 
 def cache_dit_mask(resolution: Resolution) -> list[int]:
-    """The schedule as cache-dit's ``steps_computation_mask``; it knows no look-backs."""
+    """Return the schedule as cache-dit's `steps_computation_mask`; it knows no look-backs."""
     return [int(computed) for computed in resolution.schedule.mask]
 
 
@@ -119,9 +119,9 @@ def _json(stored: StoredPolicy, resolution: Resolution) -> str:
 
 
 def _cache_dit_yaml(stored: StoredPolicy, resolution: Resolution) -> str:
-    """A configuration that ``cache_dit.load_configs`` reads.
+    """Return a configuration that `cache_dit.load_configs` reads.
 
-    As with ``executor="blocks"``: every block runs on the computed steps, and on the others the
+    As with `executor="blocks"`: every block runs on the computed steps, and on the others the
     first one alone. With the steps named, cache-dit starts anew with every run even where it only
     sees the transformer.
     """

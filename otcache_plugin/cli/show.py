@@ -1,4 +1,4 @@
-"""``otcache show``: a policy document for people, with its schedules drawn."""
+"""`otcache show`: a policy document for people, with its schedules drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from otcache_plugin.cli.output import Json, Quiet, print_json
-from otcache_plugin.cli.policies import PolicyArgument, load_policy, policy_of
+from otcache_plugin.cli.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +109,7 @@ def _schedules(document: PolicyDocument, policy: Policy) -> Iterator[tuple[str, 
 
 
 def draw(schedule: Schedule, width: int) -> str:
-    """Draws a schedule with no more signs than fit; each then stands for several steps."""
+    """Draw a schedule with no more signs than fit; each then stands for several steps."""
     mask, group = schedule.mask, _steps_per_sign(schedule.num_inference_steps, width)
     return "".join(_sign(mask[start : start + group]) for start in range(0, len(mask), group))
 
@@ -147,7 +147,7 @@ def _print_evidence(console: Console, document: PolicyDocument) -> None:
 
 
 def _evidence_table(metric: str, rows: list[EvidenceRow], own: str) -> Table:
-    """A line per budget, a column per policy, and how the document's own compares."""
+    """Return a line per budget, a column per policy, and how the document's own compares."""
     decimals = _decimals(median(row.standard_error for row in rows))
     policies = list(dict.fromkeys(row.policy for row in rows))
     by_place = {(row.budget, row.policy): row for row in rows}
@@ -183,7 +183,7 @@ def _decimals(error: float) -> int:
 
 
 def _origin(document: PolicyDocument) -> Table:
-    """How the document came about: calibrated, or published by others."""
+    """Return how the document came about: calibrated, or published by others."""
     table = _grid()
     published, calibration = document.published, document.calibration
     if published is not None:

@@ -1,4 +1,4 @@
-"""``otcache store``: what was pulled, where it lies, and removing what is not needed any more."""
+"""`otcache store`: what was pulled, where it lies, and removing what is not needed any more."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.padding import Padding
 
 from otcache_plugin.cli.hub import record_data
 from otcache_plugin.cli.output import Json, print_hint, print_json
-from otcache_plugin.cli.policies import short_revision
+from otcache_plugin.cli.policy_argument import short_revision
 
 if TYPE_CHECKING:
-    from otcache_registry.lockfile import LockRecord
+    from otcache_registry.store.lock_record import LockRecord
 
 store = typer.Typer(help="List, locate or tidy up the pulled documents.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ store = typer.Typer(help="List, locate or tidy up the pulled documents.", no_arg
 @store.command("list")
 def list_store(json: Json = False) -> None:
     """List the pulled documents."""
-    from otcache_registry.store import PolicyStore
+    from otcache_registry.store.store import PolicyStore
 
     kept = PolicyStore()
     records, problems = kept.records(), [str(problem) for problem in kept.problems()]
@@ -42,7 +42,7 @@ def list_store(json: Json = False) -> None:
 @store.command("prune")
 def prune(json: Json = False) -> None:
     """Remove documents that a later commit replaced, damaged records and leftovers."""
-    from otcache_registry.store import PolicyStore
+    from otcache_registry.store.store import PolicyStore
 
     pruned = PolicyStore().prune()
     if json:
@@ -63,7 +63,7 @@ def prune(json: Json = False) -> None:
 @store.command("path")
 def path() -> None:
     """Print the folder that pulled documents are kept in."""
-    from otcache_registry.store import default_store_folder
+    from otcache_registry.store.store import default_store_folder
 
     typer.echo(default_store_folder())
 

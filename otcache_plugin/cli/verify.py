@@ -1,4 +1,4 @@
-"""``otcache verify``: is a document whole, and does its evidence come out again."""
+"""`otcache verify`: is a document whole, and does its evidence come out again."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from otcache_plugin.cli.output import (
     print_json,
     silence_loading,
 )
-from otcache_plugin.cli.policies import PolicyArgument, load_policy
+from otcache_plugin.cli.policy_argument import PolicyArgument, load_policy
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
     from otcache_registry import PolicyDocument, StoredPolicy
-    from otcache_registry.lockfile import LockRecord
+    from otcache_registry.store.lock_record import LockRecord
 
-    from otcache_plugin.calibration.replay import Replay
-    from otcache_plugin.calibration.worker import ModelFacts
+    from otcache_plugin.calibration.evidence.replay import Replay
+    from otcache_plugin.calibration.measuring.worker import ModelFacts
     from otcache_plugin.models.setups import ModelSetup
     from otcache_plugin.models.source import ModelSource
 
@@ -87,7 +87,7 @@ def verify(
 
 
 def check_files(policy: str, quiet: bool) -> tuple[list[Check], StoredPolicy | None]:
-    """Hashes what there is of a document, and reads it unless something is damaged.
+    """Hash what there is of a document, and read it unless something is damaged.
 
     Raises:
         FieldError: there is no such document, or it has to be pulled and cannot be.
@@ -111,9 +111,9 @@ def check_files(policy: str, quiet: bool) -> tuple[list[Check], StoredPolicy | N
 
 
 def _pulled_files(policy: str) -> list[Check]:
-    """Compares the store's files of a document with their digests in its lock record."""
-    from otcache_registry.references import HubReference, parse_reference
-    from otcache_registry.store import PolicyStore
+    """Compare the store's files of a document with their digests in its lock record."""
+    from otcache_registry.documents.references import HubReference, parse_reference
+    from otcache_registry.store.store import PolicyStore
 
     reference = parse_reference(policy)
     if not isinstance(reference, HubReference):
@@ -138,13 +138,13 @@ def _pulled_check(record: LockRecord, damaged: tuple[str, ...]) -> Check:
 def _model_source(
     document: PolicyDocument, model: Path | None, evaluation_prompts: Path | None, call: str
 ) -> ModelSource:
-    """Where the model of a replay comes from, and how it is called.
+    """Return where the model of a replay comes from, and how it is called.
 
     Raises:
         ArgumentError: the prompts are not those of the evidence.
         DocumentError: the evidence cannot be replayed.
     """
-    from otcache_plugin.calibration.replay import stated_pairs
+    from otcache_plugin.calibration.evidence.replay import stated_pairs
     from otcache_plugin.models.setups import SETUPS
     from otcache_plugin.models.source import ModelSource
     from otcache_plugin.prompts import files
@@ -179,7 +179,7 @@ def _require_prompts(document: PolicyDocument, digest: str, file: Path | None) -
 
 
 def _call_arguments(document: PolicyDocument, call: str) -> str:
-    """The document's size and guidance, and what else the user says, as JSON."""
+    """Return the document's size and guidance, and what else the user says, as JSON."""
     sampling = document.sampling
     size = {"height": sampling.height, "width": sampling.width}
     known = {name: value for name, value in size.items() if value is not None}
@@ -193,8 +193,8 @@ def _call_arguments(document: PolicyDocument, call: str) -> str:
 
 
 def _replay(stored: StoredPolicy, source: ModelSource, pairs: int, quiet: bool) -> Replay:
-    from otcache_plugin.calibration.replay import replay
-    from otcache_plugin.calibration.worker import facts_of
+    from otcache_plugin.calibration.evidence.replay import replay
+    from otcache_plugin.calibration.measuring.worker import facts_of
 
     silence_loading()
     setup = source.load()
@@ -207,7 +207,7 @@ def _replay(stored: StoredPolicy, source: ModelSource, pairs: int, quiet: bool) 
 
 
 def _hint_at_differences(document: PolicyDocument, facts: ModelFacts) -> None:
-    """Says which library or device is another one than in the calibration."""
+    """Say which library or device is another one than in the calibration."""
     assert document.calibration is not None
     before = {**document.calibration.libraries, "device": document.calibration.device}
     now = {**facts.libraries, "device": facts.device}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.evaluation.outputs import SPACES, Outputs, generate_outputs
 from otcache_plugin.executors.velocity import VelocityExecutor
-from otcache_plugin.plan import SchedulePlan
+from otcache_plugin.runs.plan import SchedulePlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class Evaluator:
         self.evaluations = 0
 
     def reference(self, spaces: frozenset[Space] = SPACES) -> Outputs:
-        """The full runs' outputs, generated when they are first asked for in a space."""
+        """Return the full runs' outputs, generated when they are first asked for in a space."""
         known = self._reference
         if known is None or ("pictures" in spaces and known.pictures is None):
             known = self._generate(self._call_arguments, spaces)
@@ -58,9 +58,9 @@ class Evaluator:
         return known
 
     def outputs(self, schedule: Schedule, spaces: frozenset[Space] = SPACES) -> Outputs:
-        """The pairs' outputs with this schedule, in as many steps as it is for.
+        """Return the pairs' outputs with this schedule, in as many steps as it is for.
 
-        Fewer steps than the full run's are fewer true steps: ``Schedule.full(10)`` is what the
+        Fewer steps than the full run's are fewer true steps: `Schedule.full(10)` is what the
         pipeline gives when it is asked for 10 and nothing is cached.
         """
         steps = {"num_inference_steps": schedule.num_inference_steps}
@@ -74,7 +74,7 @@ class Evaluator:
         return generate_outputs(self._pipe, self.pairs, call_arguments, self._batch_size, spaces)
 
     def values(self, schedule: Schedule, *metrics: Metric) -> list[NDArray[np.float64]]:
-        """``(N,)`` values per metric; an identical schedule is not run again."""
+        """Return `(N,)` values per metric; an identical schedule is not run again."""
         if any((schedule, metric.name) not in self._values for metric in metrics):
             spaces = frozenset(metric.space for metric in metrics)
             reference, outputs = self.reference(spaces), self.outputs(schedule, spaces)

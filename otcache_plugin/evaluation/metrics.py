@@ -10,9 +10,6 @@ import torch
 from otcache_policies import FieldError, OTCacheError
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from otcache_plugin.errors import PluginError, UnknownNameError
-from otcache_plugin.manager import plugin_host
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,8 +34,8 @@ class Metric:
         unit: printed behind values, may be empty.
         space: what is compared: single pictures, a video's frame by frame, or latents.
         higher_is_better: the direction of quality.
-        compare: candidate and reference, both ``(M, 3, H, W)`` pictures in [0, 1] or ``(M, …)``
-            latents, to ``(M,)`` values.
+        compare: candidate and reference, both `(M, 3, H, W)` pictures in [0, 1] or `(M, …)`
+            latents, to `(M,)` values.
     """
 
     name: str
@@ -48,11 +45,11 @@ class Metric:
     compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
     def loss(self, value: float) -> float:
-        """A value turned so that smaller is better."""
+        """Return a value turned so that smaller is better."""
         return -value if self.higher_is_better else value
 
     def values(self, candidate: Outputs, reference: Outputs) -> NDArray[np.float64]:
-        """``(N,)`` values, one per pair: a video's is the mean over its frames.
+        """Return `(N,)` values, one per pair: a video's is the mean over its frames.
 
         Raises:
             FieldError: pictures are to be compared and were not decoded, or shapes differ.
@@ -152,24 +149,4 @@ METRICS = {
         Metric("latent-mse", "", "latents", higher_is_better=False, compare=_mse),
     )
 }
-"""The built-in ones, which ``otcache_plugin.builtin`` registers."""
-
-
-def metric_named(name: str) -> Metric:
-    """The metric that is registered under that name.
-
-    Raises:
-        UnknownNameError: there is none; the message lists those there are.
-        PluginError: what is registered calls itself otherwise.
-    """
-    host = plugin_host()
-    try:
-        metric = host.metrics.get(name).make()
-    except UnknownNameError as error:
-        raise host.mention_broken(error) from None
-    if metric.name != name:
-        raise PluginError(
-            f"{host.metrics.distribution_of(name)} registers the metric {name!r}, which calls "
-            f"itself {metric.name!r}: documents would name a metric that nobody finds. Rename one."
-        )
-    return metric
+"""The built-in ones, which `otcache_plugin.builtin` registers."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from otcache_plugin.errors import PipelineError
-from otcache_plugin.executors.scheduler_hooks import MethodHook
+from otcache_plugin.pipelines.method_hook import MethodHook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ class Outputs:
     """What a pipeline made of some pairs, in float32 on the CPU.
 
     Attributes:
-        latents: ``(N, …)``, as the last ``scheduler.step`` left them: packed or not, whatever the
+        latents: `(N, …)`, as the last `scheduler.step` left them: packed or not, whatever the
             pipeline's form.
-        pictures: ``(N, F, 3, H, W)`` in [0, 1], one frame for an image; None when not decoded.
+        pictures: `(N, F, 3, H, W)` in [0, 1], one frame for an image; None when not decoded.
     """
 
     latents: torch.Tensor
@@ -45,7 +45,7 @@ def generate_outputs(
     batch_size: int = 64,
     spaces: frozenset[Space] = SPACES,
 ) -> Outputs:
-    """Runs the pipeline on the pairs, each from its own seed whatever the batch.
+    """Run the pipeline on the pairs, each from its own seed whatever the batch.
 
     Args:
         pipe: an image or video pipeline.
@@ -84,6 +84,28 @@ def generate_outputs(
     return Outputs(torch.cat(latents), torch.cat(pictures) if decode else None)
 
 
+def generate(
+    pipe: DiffusionPipeline,
+    pairs: Sequence[Pair],
+    call_arguments: Mapping[str, Any],
+    batch_size: int = 64,
+) -> torch.Tensor:
+    """Return pictures of the pairs, each from its own seed whatever the batch.
+
+    Args:
+        pipe: an image pipeline.
+        pairs: what to generate.
+        call_arguments: further arguments of every call (steps, guidance, size).
+        batch_size: pairs per call.
+
+    Returns:
+        `(len(pairs), 3, H, W)` float32 in [0, 1] on the CPU.
+    """
+    pictures = generate_outputs(pipe, pairs, call_arguments, batch_size).pictures
+    assert pictures is not None
+    return pictures.squeeze(1)
+
+
 class _LastLatents:
     """Keeps what the latest step of a scheduler gave, until removed."""
 
@@ -101,7 +123,7 @@ class _LastLatents:
 
 
 def _pictures(pipe: DiffusionPipeline, answer: Any) -> torch.Tensor:
-    """``(B, F, 3, H, W)`` from what a pipeline answers with ``output_type="pt"``."""
+    """Return `(B, F, 3, H, W)` from what a pipeline answers with `output_type="pt"`."""
     frames: torch.Tensor
     if hasattr(answer, "frames"):
         frames = answer.frames

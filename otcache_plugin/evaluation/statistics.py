@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of ``a - b`` over the same prompt-seed pairs.
+    """Mean of `a - b` over the same prompt-seed pairs.
 
     Attributes:
         mean: the mean difference.
         low: lower end of its 95 % confidence interval (Student's t).
         high: upper end.
         standard_error: of the mean.
-        win_rate: share of the pairs with ``a > b``, a tie counting half.
+        win_rate: share of the pairs with `a > b`, a tie counting half.
         pairs: sample size.
     """
 
@@ -42,7 +42,7 @@ class PairedDifference:
 
 
 def paired_difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> PairedDifference:
-    """Compares two ``(N,)`` arrays of values on the same pairs, N at least 2."""
+    """Compare two `(N,)` arrays of values on the same pairs, N at least 2."""
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     count = len(difference)
     mean = float(difference.mean())

@@ -1,7 +1,7 @@
-"""The blocks executor: the schedule as cache-dit's own ``steps_computation_mask``.
+"""The blocks executor: the schedule as cache-dit's own `steps_computation_mask`.
 
 cache-dit then decides nothing about *when*: on computed steps every block runs, on cached steps
-the first ``Fn_compute_blocks`` run and the rest is reused or, with a calibrator, extrapolated.
+the first `Fn_compute_blocks` run and the rest is reused or, with a calibrator, extrapolated.
 Slower than the velocity executor, and at home wherever cache-dit is: its calibrators, context and
 tensor parallelism, any scheduler. The mask is set at every run, from that run's steps.
 """
@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
 
-from otcache_plugin import activation
+from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
-from otcache_plugin.executors.parts import (
+from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
+from otcache_plugin.pipelines.parts import (
     find_denoisers,
     find_scheduler,
     remove_hook,
     require_same_scheduler,
     transformer_not_called,
 )
-from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
-from otcache_plugin.report import planned_report
+from otcache_plugin.runs.report import planned_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import DiffusionPipeline
 
-    from otcache_plugin.plan import Plan, Resolution
-    from otcache_plugin.report import RunReport
+    from otcache_plugin.runs.plan import Plan, Resolution
+    from otcache_plugin.runs.report import RunReport
 
 HOOK_NAME = "otcache_blocks"
 
@@ -46,18 +46,18 @@ class BlocksExecutor:
     def apply(
         self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
     ) -> BlocksActivation:
-        """Enables cache-dit's cache on the pipeline, its mask following the plan.
+        """Enable cache-dit's cache on the pipeline, its mask following the plan.
 
         Args:
             pipe: a pipeline that cache-dit supports.
             plan: what to compute.
-            cache_dit_arguments: the remaining arguments of ``cache_dit.enable_cache``.
+            cache_dit_arguments: the remaining arguments of `cache_dit.enable_cache`.
 
         Returns:
             The activation, which reports and removes itself.
 
         Raises:
-            ArgumentError: the ``cache_config`` says itself which steps to compute.
+            ArgumentError: the `cache_config` says itself which steps to compute.
             PipelineError: cache-dit does not support the pipeline, it has two transformers, or
                 its scheduler has no sigmas to resolve a schedule from.
         """
@@ -75,7 +75,7 @@ class BlocksExecutor:
         original_class = type(pipe)
         pipe.__class__ = _own_class(original_class)
         try:
-            activation.original("enable_cache")(pipe, **arguments)
+            cache_dit_originals.original("enable_cache")(pipe, **arguments)
             return BlocksActivation(pipe, plan, scheduler, original_class)
         except BaseException:
             pipe.__class__ = original_class
@@ -95,7 +95,7 @@ def _require_one_supported_denoiser(pipe: DiffusionPipeline) -> None:
 
 
 def _own_class(original: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
-    """A class for one pipeline: cache-dit patches ``__call__`` on the class, for all of it."""
+    """Return a class for one pipeline: cache-dit patches `__call__` on the class, for all of it."""
     names = {name: getattr(original, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(original.__name__, (original,), names)
 
@@ -153,15 +153,15 @@ class BlocksActivation:
             registry.register_hook(_CountCalls(self), HOOK_NAME)
 
     def remove(self) -> None:
-        """Takes cache-dit's cache and the hooks off; the pipeline is then as it was."""
+        """Take cache-dit's cache and the hooks off; the pipeline is then as it was."""
         for denoiser in find_denoisers(self._pipe):
             remove_hook(denoiser, HOOK_NAME)
         self._scheduler_hooks.remove()
-        activation.original("disable_cache")(self._pipe)
+        cache_dit_originals.original("disable_cache")(self._pipe)
         self._pipe.__class__ = self._original_class
 
     def report(self) -> RunReport:
-        """The current or last run."""
+        """Return the current or last run."""
         planned = planned_report(self.plan, BlocksExecutor.name)
         if self._resolution is None:
             return planned

@@ -22,7 +22,7 @@ class LogEntry:
     """One denoising step as it happened, computed or cached.
 
     Attributes:
-        x_before: latents handed to ``scheduler.step``, any shape.
+        x_before: latents handed to `scheduler.step`, any shape.
         x_after: latents it returned, same shape.
         velocity: the model output it used, same shape.
         sigma_before: noise level before the step, a 0-dimensional float32 tensor.
@@ -39,11 +39,11 @@ class LogEntry:
 def estimate_velocity(
     log: Sequence[LogEntry], look_back: int, sigma: torch.Tensor, sigma_next: torch.Tensor
 ) -> torch.Tensor:
-    """Estimates the velocity of the step from ``sigma`` to ``sigma_next``.
+    """Estimate the velocity of the step from `sigma` to `sigma_next`.
 
-    With the window starting at ``r = L - min(K, L)``, L entries in the log and look-back K:
-    the average velocity over the window ``u``, its slope ``jvp = (v[r] - u) / window`` and
-    ``v[L-1] - jvp * (sigma_next - sigma)``. K = 1 is plain reuse of the last velocity, up to
+    With the window starting at `r = L - min(K, L)`, L entries in the log and look-back K:
+    the average velocity over the window `u`, its slope `jvp = (v[r] - u) / window` and
+    `v[L-1] - jvp * (sigma_next - sigma)`. K = 1 is plain reuse of the last velocity, up to
     rounding.
 
     Args:

@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 from typing import TYPE_CHECKING, Any
+
+from otcache_plugin.pipelines.method_hook import MethodHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class MethodHook:
-    """Stands in for one method of one instance until removed.
-
-    Hooks on the same method lie on top of each other and may be removed in any order: one that is
-    removed while others lie on it only passes calls on, and comes off together with the last.
-
-    Args:
-        instance: its class is not touched.
-        method: name of the method.
-        replacement: called in its place.
-
-    Attributes:
-        original: what the replacement stands in for, for it to call.
-    """
-
-    def __init__(self, instance: Any, method: str, replacement: Callable[..., Any]) -> None:
-        self.original: Callable[..., Any] = getattr(instance, method)
-        self._instance, self._method = instance, method
-        self._replacement = replacement
-        self._beneath = vars(instance).get(method)
-        # Pipelines inspect the signature, so it stays the original's.
-        functools.update_wrapper(self, self.original, updated=())
-        setattr(instance, method, self)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the replacement, or what it stood in for once removed."""
-        return self._replacement(*args, **kwargs)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """What a copy of the instance gets: its own method, unhooked.
-
-        Pipelines that denoise two things at once (LTX-2's audio) copy their scheduler. The hook's
-        replacement holds the pipeline, which must not be copied with it.
-        """
-        return copy.deepcopy(self.original, memo)
-
-    def remove(self) -> None:
-        """Gives the instance back what it had, as soon as nothing lies on top any more."""
-        self._replacement = self.original
-        top = vars(self._instance).get(self._method)
-        while isinstance(top, MethodHook) and top._replacement is top.original:
-            top = top._beneath
-        if top is None:
-            vars(self._instance).pop(self._method, None)
-        else:
-            setattr(self._instance, self._method, top)
-
-
 class SchedulerHooks:
-    """Replaces ``set_timesteps`` and ``step`` of one scheduler instance until removed.
+    """Replaces `set_timesteps` and `step` of one scheduler instance until removed.
 
     Args:
         scheduler: the instance; its class is not touched.
-        set_timesteps: called in the place of ``scheduler.set_timesteps``.
-        step: called in the place of ``scheduler.step``.
+        set_timesteps: called in the place of `scheduler.set_timesteps`.
+        step: called in the place of `scheduler.step`.
 
     Attributes:
         original_set_timesteps: the scheduler's own method, for the replacement to call.
@@ -81,6 +33,6 @@ class SchedulerHooks:
         self.original_set_timesteps, self.original_step = (hook.original for hook in self._hooks)
 
     def remove(self) -> None:
-        """Gives the scheduler its own methods back."""
+        """Give the scheduler its own methods back."""
         for hook in self._hooks:
             hook.remove()

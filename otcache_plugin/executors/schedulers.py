@@ -38,7 +38,7 @@ NOT_THE_FLOWS_NOISE_LEVELS = {
         "use_lu_lambdas",
     ),
 }
-"""Multistep solvers, with the options that override ``use_flow_sigmas``."""
+"""Multistep solvers, with the options that override `use_flow_sigmas`."""
 
 REASONS = {
     "FlowMatchHeunDiscreteScheduler": "it calls the transformer twice for one step",
@@ -63,7 +63,7 @@ class Estimate(Enum):
 
 
 def supported_estimate(scheduler: Any) -> Estimate:
-    """What can stand in on a cached step with this scheduler.
+    """Return what can stand in on a cached step with this scheduler.
 
     Raises:
         PipelineError: nothing can: it is not known to take one deterministic step of a
@@ -107,7 +107,7 @@ def require_look_backs(scheduler: Any, schedule: Schedule) -> None:
 
 
 def copy_scheduler(scheduler: Any) -> Any:
-    """A scheduler in the same state, without whatever hooks stand in for methods of this one."""
+    """Return a scheduler in the same state, without the hooks that stand in for its methods."""
     state = {
         name: value
         for name, value in vars(scheduler).items()
@@ -119,7 +119,7 @@ def copy_scheduler(scheduler: Any) -> Any:
 
 
 def _steps_like(scheduler: Any, known: type) -> bool:
-    """Whether ``step`` is that of a known class; a subclass may override it."""
+    """Return whether `step` is that of a known class; a subclass may override it."""
     return isinstance(scheduler, known) and type(scheduler).step is known.step  # type: ignore[attr-defined]
 
 

@@ -2,11 +2,11 @@
 
 A hook on the transformer short-circuits its forward on cached steps, whatever the number of calls
 per step (guidance as two calls, as one doubled batch, or none); what the pipeline then makes of
-the stale output does not matter, because the model output that reaches ``scheduler.step`` is
+the stale output does not matter, because the model output that reaches `scheduler.step` is
 replaced by the estimate: the average velocity, or the last one again where the scheduler takes no
-Euler steps. Everything sits on the instances of one pipeline and is taken off again by ``remove``.
+Euler steps. Everything sits on the instances of one pipeline and is taken off again by `remove`.
 
-A run begins at ``scheduler.set_timesteps``: the state of any earlier run, finished or interrupted,
+A run begins at `scheduler.set_timesteps`: the state of any earlier run, finished or interrupted,
 is dropped there, and the schedule is resolved from the sigmas that the scheduler then has.
 """
 
@@ -19,10 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
 
-from otcache_plugin import activation
+from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError, ExecutionError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
-from otcache_plugin.executors.parts import (
+from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
+from otcache_plugin.executors.schedulers import (
+    Estimate,
+    require_look_backs,
+    supported_estimate,
+)
+from otcache_plugin.pipelines.parts import (
     find_denoisers,
     find_scheduler,
     refuse_token_noise_levels,
@@ -30,22 +36,16 @@ from otcache_plugin.executors.parts import (
     require_same_scheduler,
     transformer_not_called,
 )
-from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
-from otcache_plugin.executors.schedulers import (
-    Estimate,
-    require_look_backs,
-    supported_estimate,
-)
-from otcache_plugin.plan import SchedulePlan
-from otcache_plugin.report import planned_report
+from otcache_plugin.runs.plan import SchedulePlan
+from otcache_plugin.runs.report import planned_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import DiffusionPipeline
 
-    from otcache_plugin.plan import Plan, Resolution
-    from otcache_plugin.report import RunReport
+    from otcache_plugin.runs.plan import Plan, Resolution
+    from otcache_plugin.runs.report import RunReport
 
 HOOK_NAME = "otcache_velocity"
 BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers")
@@ -59,12 +59,12 @@ class VelocityExecutor:
     def apply(
         self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
     ) -> VelocityActivation:
-        """Hooks the pipeline's denoisers and scheduler.
+        """Hook the pipeline's denoisers and scheduler.
 
         Args:
             pipe: the pipeline to accelerate.
             plan: what to compute.
-            cache_dit_arguments: the remaining arguments of ``cache_dit.enable_cache``; those that
+            cache_dit_arguments: the remaining arguments of `cache_dit.enable_cache`; those that
                 configure its block cache contradict this executor, the others go to cache-dit.
 
         Returns:
@@ -83,12 +83,12 @@ class VelocityExecutor:
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
-            activation.original("enable_cache")(pipe, **others)
+            cache_dit_originals.original("enable_cache")(pipe, **others)
         return VelocityActivation(plan, find_denoisers(pipe), scheduler, estimate, pipe)
 
 
 def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None:
-    """Raises ArgumentError when cache-dit's block cache is configured beside this executor."""
+    """Raise ArgumentError when cache-dit's block cache is configured beside this executor."""
     for name in BLOCK_CACHE_ARGUMENTS:
         if cache_dit_arguments.get(name) is not None:
             raise ArgumentError(
@@ -120,7 +120,7 @@ class _Run:
         return self.step == self.schedule.num_inference_steps
 
     def release(self) -> None:
-        """Drops the tensors, which nothing needs once the last step is taken."""
+        """Drop the tensors, which nothing needs once the last step is taken."""
         self.stale_outputs.clear()
         self.log.clear()
 
@@ -173,14 +173,14 @@ class VelocityActivation:
         self._scheduler_hooks = SchedulerHooks(scheduler, self._set_timesteps, self._step)
 
     def remove(self) -> None:
-        """Takes every hook off; the pipeline is then as it was."""
+        """Take every hook off; the pipeline is then as it was."""
         for denoiser in self._denoisers:
             remove_hook(denoiser, HOOK_NAME)
         self._scheduler_hooks.remove()
         self._run, self._run_pending = None, False
 
     def report(self) -> RunReport:
-        """The current or last run."""
+        """Return the current or last run."""
         planned = planned_report(self.plan, VelocityExecutor.name)
         run = self._run
         if run is None:
@@ -198,7 +198,7 @@ class VelocityActivation:
 
     @torch.compiler.disable
     def run_for_forward(self) -> _Run | None:
-        """The run that a transformer call belongs to; None outside of any (a direct call)."""
+        """Return the run that a transformer call belongs to, None outside of any: a direct call."""
         require_same_scheduler(self._pipe, self._scheduler)
         if self._run_pending:
             self._begin(self._scheduler.begin_index or 0)
@@ -243,9 +243,9 @@ class VelocityActivation:
         return result
 
     def _align(self, run: _Run, timestep: float | torch.Tensor) -> _Run:
-        """Begins the run anew when its first step is not the scheduler's first.
+        """Begin the run anew when its first step is not the scheduler's first.
 
-        Image-to-image pipelines skip the first timesteps; some say so by ``set_begin_index``,
+        Image-to-image pipelines skip the first timesteps; some say so by `set_begin_index`,
         others only by the timestep of the first step, when step 0 has been computed already.
         """
         if run.step > 0 or self._scheduler.begin_index is not None:

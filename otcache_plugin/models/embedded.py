@@ -48,7 +48,7 @@ class FluxScenesPipeline(FluxPipeline):
         max_sequence_length: int = SEQUENCE_LENGTH,
         **arguments: Any,
     ) -> Any:
-        """Calls ``FluxPipeline`` with these defaults; all its other arguments are accepted."""
+        """Call `FluxPipeline` with these defaults; all its other arguments are accepted."""
         return super().__call__(
             prompt,
             negative_prompt=negative_prompt,
@@ -66,7 +66,7 @@ def _is_stored_as(running: torch.Tensor, stored: torch.Tensor) -> bool:
 
 
 def load_embedded_pipeline(torch_dtype: torch.dtype = torch.float32) -> FluxScenesPipeline:
-    """Loads the trained pipeline that ships with the package.
+    """Load the trained pipeline that ships with the package.
 
     Args:
         torch_dtype: what to run in; the weights are stored in half precision.

@@ -1,9 +1,9 @@
 """The exact-flow test-bed: a pipeline whose velocity is known in closed form.
 
 The flow of a finite data set smoothed by a Gaussian kernel of width h needs no training: at noise
-level sigma, with ``a = 1 - sigma`` and ``s2 = sigma^2 + a^2 h^2``, the data items have posterior
-weights ``w_k`` proportional to ``exp(-|x - a x_k|^2 / (2 s2))`` among those that have the caption,
-and with ``m = sum_k w_k x_k``
+level sigma, with `a = 1 - sigma` and `s2 = sigma^2 + a^2 h^2`, the data items have posterior
+weights `w_k` proportional to `exp(-|x - a x_k|^2 / (2 s2))` among those that have the caption,
+and with `m = sum_k w_k x_k`
 
     E[x0 | x] = m + (a h^2 / s2) (x - a m),      v = (x - E[x0 | x]) / sigma.
 
@@ -56,13 +56,13 @@ class ExactFlowSettings:
 
     @property
     def revision(self) -> str:
-        """Names this flow in policy documents."""
+        """Name this flow in policy documents."""
         return "scenes{}-width{}-shift{}-seed{}".format(*astuple(self))
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The data items that have a caption: ``(M, 3072)`` points and their ``(M,)`` squared norms."""
+    """The data items that have a caption: `(M, 3072)` points and their `(M,)` squared norms."""
 
     points: torch.Tensor
     square_norms: torch.Tensor
@@ -83,7 +83,7 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
         self.captions = tuple(str(caption) for caption in data.captions)
 
     def condition(self, prompt: str) -> Targets:
-        """The items that a sample may become: the scenes of that caption.
+        """Return the items that a sample may become: the scenes of that caption.
 
         Raises:
             ArgumentError: no scene has it.
@@ -104,7 +104,7 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
     def forward(
         self, hidden_states: torch.Tensor, timestep: torch.Tensor, conditions: Sequence[Targets]
     ) -> torch.Tensor:
-        """The velocity at ``(B, 3, 32, 32)`` latents.
+        """Return the velocity at `(B, 3, 32, 32)` latents.
 
         Args:
             hidden_states: x.
@@ -131,7 +131,7 @@ def _posterior_mean(
 
 
 class ExactFlowPipeline(DiffusionPipeline):
-    """Draws procedural scenes for captions such as ``"red circle left on navy"``."""
+    """Draws procedural scenes for captions such as `"red circle left on navy"`."""
 
     def __init__(
         self, transformer: ExactFlowTransformer, scheduler: FlowMatchEulerDiscreteScheduler
@@ -160,14 +160,14 @@ class ExactFlowPipeline(DiffusionPipeline):
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
     ) -> ImagePipelineOutput:
-        """Generates one 32 × 32 picture per prompt.
+        """Generate one 32 × 32 picture per prompt.
 
         Args:
             prompt: "COLOUR SHAPE POSITION on BACKGROUND", one or several.
             num_inference_steps: denoising steps.
             sigmas: custom noise levels before the scheduler's shift.
             generator: for the noise, one for all or one per prompt.
-            latents: ``(B, 3, 32, 32)`` noise to start from instead.
+            latents: `(B, 3, 32, 32)` noise to start from instead.
             output_type: "pil", "np", "pt" or "latent".
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -193,7 +193,7 @@ class ExactFlowPipeline(DiffusionPipeline):
 
 
 def load_exact_flow_pipeline(settings: ExactFlowSettings | None = None) -> ExactFlowPipeline:
-    """Builds the exact-flow test-bed, in about a second.
+    """Build the exact-flow test-bed, in about a second.
 
     Args:
         settings: the data set, kernel width and sigma shift; None for the defaults.

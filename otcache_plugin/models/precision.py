@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def convert(pipe: DiffusionPipeline, dtype: torch.dtype) -> None:
-    """Converts every module of the pipeline in place.
+    """Convert every module of the pipeline in place.
 
     Not while loading, for diffusers has renamed that argument and transformers keeps the stored
-    dtype without it; and not by the modules' own ``to``, which warns of parts to be kept in float32
+    dtype without it; and not by the modules' own `to`, which warns of parts to be kept in float32
     even when there are none.
     """
     for module in pipe.components.values():

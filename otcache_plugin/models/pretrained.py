@@ -36,10 +36,10 @@ def load_pretrained_setup(
     call_arguments: str,
     evaluation: Path | None = None,
 ) -> ModelSetup:
-    """Loads a pipeline to calibrate, in half precision on a GPU when there is one.
+    """Load a pipeline to calibrate, in half precision on a GPU when there is one.
 
     Args:
-        model: Hub id, or a folder that ``save_pretrained`` wrote.
+        model: Hub id, or a folder that `save_pretrained` wrote.
         revision: commit sha on the Hub; for a folder, what the document shall call its weights.
         prompts: file of prompts to calibrate on; None for those that ship with the package.
         call_arguments: JSON object of further arguments of every pipeline call.

@@ -55,7 +55,7 @@ _HELD_OUT_SHARE = 0.15
 
 @dataclass(frozen=True, order=True)
 class Caption:
-    """What a caption fixes of a scene; ``str`` gives the prompt."""
+    """What a caption fixes of a scene; `str` gives the prompt."""
 
     colour: str
     shape: str
@@ -71,7 +71,7 @@ class Scenes:
     """Rendered scenes.
 
     Attributes:
-        pictures: ``(N, 32, 32, 3)`` float32 in [0, 1].
+        pictures: `(N, 32, 32, 3)` float32 in [0, 1].
         captions: the N captions.
     """
 
@@ -80,7 +80,7 @@ class Scenes:
 
 
 def all_captions() -> tuple[Caption, ...]:
-    """Every caption, in a fixed order."""
+    """Return every caption, in a fixed order."""
     fields = itertools.product(COLOURS, SHAPES, POSITIONS, BACKGROUNDS)
     return tuple(Caption(*values) for values in fields)
 
@@ -91,19 +91,19 @@ def _is_held_out(caption: Caption) -> bool:
 
 
 def training_captions() -> tuple[Caption, ...]:
-    """The captions that the embedded model was trained and its policy calibrated on."""
+    """Return the captions that the embedded model was trained and its policy calibrated on."""
     return tuple(caption for caption in all_captions() if not _is_held_out(caption))
 
 
 def held_out_captions() -> tuple[Caption, ...]:
-    """The captions, about 15 %, that neither training nor calibration has seen."""
+    """Return the captions, about 15 %, that neither training nor calibration has seen."""
     return tuple(caption for caption in all_captions() if _is_held_out(caption))
 
 
 def sample_captions(
     captions: Sequence[Caption], count: int, rng: np.random.Generator
 ) -> list[Caption]:
-    """Draws ``count`` captions, without repeats as long as there are enough."""
+    """Draw `count` captions, without repeats as long as there are enough."""
     order: list[int] = []
     while len(order) < count:
         order.extend(rng.permutation(len(captions)).tolist())
@@ -111,7 +111,7 @@ def sample_captions(
 
 
 def render(captions: Sequence[Caption], rng: np.random.Generator) -> Scenes:
-    """Renders one scene per caption, everything the caption leaves open drawn from ``rng``."""
+    """Render one scene per caption, everything the caption leaves open drawn from `rng`."""
     count = len(captions)
     pictures = np.empty((count, SIZE, SIZE, 3), dtype=np.float32)
     for index, caption in enumerate(captions):
@@ -152,7 +152,7 @@ def _draw(
     radius: float,
     colour: NDArray[np.float32],
 ) -> None:
-    """Paints one object with a one-pixel soft edge (coverage from its signed distance)."""
+    """Paint one object with a one-pixel soft edge (coverage from its signed distance)."""
     axis = np.arange(SIZE) + 0.5
     x = axis[None, :] - centre[0]
     y = axis[:, None] - centre[1]

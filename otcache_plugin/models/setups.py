@@ -76,7 +76,7 @@ class ModelSetup:
     free_text_encoders: bool = False
 
     def calibration_pairs(self, count: int, seed: int = 0) -> list[Pair]:
-        """``count`` pairs to calibrate on, spread over the prompts.
+        """Return `count` pairs to calibrate on, spread over the prompts.
 
         Raises:
             ArgumentError: their seeds would be negative, or among those of held-out pairs.
@@ -93,7 +93,7 @@ class ModelSetup:
         return _pairs(self.calibration_prompts, count, seed * SEEDS_PER_CALIBRATION)
 
     def held_out_pairs(self, count: int) -> list[Pair]:
-        """``count`` pairs that no calibration sees, spread over the held-out prompts."""
+        """Return `count` pairs that no calibration sees, spread over the held-out prompts."""
         return _pairs(self.held_out_prompts, count, HELD_OUT_SEEDS)
 
     @property
@@ -112,7 +112,7 @@ def _pairs(prompts: Sequence[str], count: int, first_seed: int) -> list[Pair]:
 
 
 def _shuffled(prompts: Sequence[Any]) -> tuple[str, ...]:
-    """A fixed order in which any first few prompts are a mixed sample."""
+    """Return a fixed order in which any first few prompts are a mixed sample."""
     texts = [str(prompt) for prompt in prompts]
     return tuple(sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest()))
 
@@ -142,7 +142,7 @@ SETUPS: dict[str, Callable[[], ModelSetup]] = {"embedded": _embedded, "exact-flo
 
 
 def load_setup(name: str) -> ModelSetup:
-    """Loads a model that ships with the package.
+    """Load a model that ships with the package.
 
     Raises:
         UnknownNameError: there is none of that name; the message lists those there are.

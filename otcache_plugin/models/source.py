@@ -33,7 +33,7 @@ class ModelSource:
     free_text_encoders: bool = False
 
     def load(self) -> ModelSetup:
-        """Loads the model; prompts are read and checked before.
+        """Load the model; prompts are read and checked before.
 
         Raises:
             ArgumentError: a file or value cannot be used or is not for this model, or the model

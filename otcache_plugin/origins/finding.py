@@ -3,8 +3,8 @@
 Nothing on a loaded pipeline says it outright. The commit sha survives only in the path that each
 denoiser was loaded from, so that is what is looked at, and trusted when the weights are those of
 the files there. Whatever else a denoiser may be (quantised, adapted, replaced, loaded by a bare
-repository id, from a single file or a folder) is *unknown*; then the user says ``model=`` and
-``revision=``, which always wins.
+repository id, from a single file or a folder) is *unknown*; then the user says `model=` and
+`revision=`, which always wins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from otcache_registry import DocumentNotFoundError
 
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.executors.parts import DENOISERS
 from otcache_plugin.origins.origin import DenoiserOrigin, ModelOrigin, OriginFinding
 from otcache_plugin.origins.paths import (
     SnapshotPath,
@@ -27,6 +26,7 @@ from otcache_plugin.origins.paths import (
     repository_of,
 )
 from otcache_plugin.origins.weights import compare_with_files
+from otcache_plugin.pipelines.parts import DENOISERS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -44,10 +44,10 @@ _QUANTISED = ("hf_quantizer", "is_quantized", "_is_quantized")
 def find_origin(
     pipe: DiffusionPipeline, model: str | None = None, revision: str | None = None
 ) -> ModelOrigin:
-    """Finds the origin of a pipeline; what the user says always wins.
+    """Find the origin of a pipeline; what the user says always wins.
 
     Raises:
-        ArgumentError: only one of ``model`` and ``revision`` was given.
+        ArgumentError: only one of `model` and `revision` was given.
         DocumentNotFoundError: the origin is unknown; the message says why and what to pass.
     """
     if (model is None) != (revision is None):
@@ -70,7 +70,7 @@ def find_origin(
 
 
 def describe_origin(pipe: DiffusionPipeline) -> OriginFinding:
-    """Says what can be concluded of a pipeline's origin, and why; raises nothing.
+    """Say what can be concluded of a pipeline's origin, and why; raise nothing.
 
     A few rows of each denoiser's weights are read from the files that it was loaded from, nothing
     else and nothing of the Hub.
@@ -109,7 +109,7 @@ def _stated(model: str, revision: str, denoisers: Mapping[str, torch.nn.Module])
 
 
 def _change(pipe: DiffusionPipeline, name: str, denoiser: torch.nn.Module) -> str | None:
-    """What was done to a denoiser's weights that no longer makes them those of its origin."""
+    """Return what was done to a denoiser's weights, so that they are not those of its origin."""
     if getattr(denoiser, "peft_config", None):
         return f"a LoRA or other adapter is loaded into its {name}"
     if getattr(pipe, "num_fused_loras", 0):
@@ -126,7 +126,7 @@ def _change(pipe: DiffusionPipeline, name: str, denoiser: torch.nn.Module) -> st
 
 
 def _examine(name: str, denoiser: torch.nn.Module, own: str | None) -> DenoiserOrigin:
-    """Concludes the origin of a denoiser by its path, then by its weights.
+    """Conclude the origin of a denoiser by its path, then by its weights.
 
     Args:
         name: of the pipeline's attribute.
@@ -180,7 +180,7 @@ def _why_no_snapshot(name: str, path: str) -> str:
 
 
 def _together(denoisers: list[DenoiserOrigin]) -> OriginFinding:
-    """All denoisers have to be of the same commit of the same repository."""
+    """Return all denoisers have to be of the same commit of the same repository."""
     unknown = [each for each in denoisers if each.model is None]
     if unknown:
         reason = "; ".join(dict.fromkeys(each.reason for each in unknown))

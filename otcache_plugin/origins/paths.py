@@ -1,6 +1,6 @@
 """What the path that something was loaded from says: a snapshot of the Hub's cache, or a download.
 
-A path is where a module says it came from, ``config._name_or_path``. It may have been copied to
+A path is where a module says it came from, `config._name_or_path`. It may have been copied to
 other weights, so what it says of a module is a claim.
 """
 
@@ -38,7 +38,7 @@ class SnapshotPath:
 
 
 def parse_snapshot(path: str) -> SnapshotPath | None:
-    """Reads a path; None when it does not lie in a snapshot."""
+    """Read a path; None when it does not lie in a snapshot."""
     match = _SNAPSHOT.search(path)
     if match is None:
         return None
@@ -46,7 +46,7 @@ def parse_snapshot(path: str) -> SnapshotPath | None:
 
 
 def is_repository_id(text: str) -> bool:
-    """Whether a text can be the id of a repository; a folder of that name is taken for a folder."""
+    """Return whether a text can be a repository's id; an existing folder's name is a folder."""
     try:
         validate_repo_id(text)
     except HFValidationError:
@@ -55,7 +55,7 @@ def is_repository_id(text: str) -> bool:
 
 
 def repository_of(path: str) -> str | None:
-    """The Hub id that a path names, as one or as a snapshot; None when it names none."""
+    """Return the Hub id that a path names, as one or as a snapshot; None when it names none."""
     snapshot = parse_snapshot(path)
     if snapshot is not None:
         return snapshot.model
@@ -63,7 +63,7 @@ def repository_of(path: str) -> str | None:
 
 
 def downloaded_commits(folder: Path) -> tuple[str, ...]:
-    """Commits that the files of a pipeline's subfolder were downloaded at, by ``local_dir=``.
+    """Return commits that the files of a pipeline's subfolder were downloaded at, by `local_dir=`.
 
     The client records the commit of each file, not the repository. Nothing is concluded when a
     file has no record, or was changed after it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from otcache_registry.hub_client import HubClient
-from otcache_registry.settings import offline_variable
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.environment import offline_variable
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.origins.origin import ModelOrigin
@@ -11,14 +11,14 @@ from otcache_plugin.origins.paths import SHA, is_repository_id
 
 
 def resolve_origin(model: str, revision: str | None = None) -> ModelOrigin:
-    """Asks the Hub which commit a model's branch or tag is, for those who load it themselves.
+    """Ask the Hub which commit a model's branch or tag is, for those who load it themselves.
 
         origin = otcache_plugin.resolve_origin("org/name")
         pipe = FluxPipeline.from_pretrained(origin.model, revision=origin.revision)
         enable_cache(pipe, policy="otcache", model=origin.model, revision=origin.revision)
 
-    Endpoint and token are those of huggingface_hub (``HF_ENDPOINT``, ``HF_TOKEN``). Nothing is
-    asked offline (``OTCACHE_OFFLINE``, ``HF_HUB_OFFLINE``), where a full sha is taken as it is.
+    Endpoint and token are those of huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`). Nothing is
+    asked offline (`OTCACHE_OFFLINE`, `HF_HUB_OFFLINE`), where a full sha is taken as it is.
 
     Args:
         model: Hub id, org/name.

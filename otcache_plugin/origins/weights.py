@@ -44,7 +44,7 @@ class Comparison:
 
 
 def compare_with_files(denoiser: torch.nn.Module, folder: Path) -> Comparison:
-    """Compares a denoiser with the safetensors that ``save_pretrained`` lays out in a folder.
+    """Compare a denoiser with the safetensors that `save_pretrained` lays out in a folder.
 
     Of several variants there, such as fp16, any one may be the same. Weights that are offloaded to
     where they cannot be read are passed over, but not all of them may be.
@@ -79,14 +79,14 @@ def _sample(matrices: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The file of each variant: all weights in one, or the index of their shards."""
+    """Return the file of each variant: all weights in one, or the index of their shards."""
     whole = folder.glob("diffusion_pytorch_model*.safetensors")
     indices = folder.glob("diffusion_pytorch_model.safetensors.index*.json")
     return sorted([*(file for file in whole if not _SHARD.search(file.name)), *indices])
 
 
 def _files(checkpoint: Path) -> dict[str, Path]:
-    """The file that each weight is in."""
+    """Return the file that each weight is in."""
     if checkpoint.suffix == ".json":
         index = json.loads(checkpoint.read_text(encoding="utf-8"))
         return {name: checkpoint.parent / shard for name, shard in index["weight_map"].items()}
@@ -100,7 +100,7 @@ def _difference(
     sample: list[str],
     ignored: Sequence[str],
 ) -> str | None:
-    """What differs, or why it cannot be said; None when nothing does."""
+    """Return what differs, or why it cannot be said; None when nothing does."""
     try:
         files = _files(checkpoint)
         for name in weights:
@@ -128,6 +128,6 @@ def _has_stored_rows(weight: torch.Tensor, name: str, file: Path) -> bool:
 
 
 def _is_cast(running: torch.Tensor, stored: torch.Tensor) -> bool:
-    """Whether a row is the stored one in its dtype, perhaps by way of the half precision before."""
+    """Return whether a row is the stored one in its dtype, perhaps by way of half precision."""
     casts = (stored, *(stored.to(half) for half in _HALVES))
     return any(torch.equal(running, cast.to(running.dtype)) for cast in casts)

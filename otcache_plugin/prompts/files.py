@@ -50,17 +50,17 @@ class _RefusedError(Exception):
 
 
 def calibration_prompts() -> Prompts:
-    """The package's prompts to calibrate on; any first few are spread over its categories."""
+    """Return the package's prompts to calibrate on; any first few spread over its categories."""
     return read_prompts(FOLDER / "calibration.jsonl", "--prompts")
 
 
 def evaluation_prompts() -> Prompts:
-    """The package's prompts for evidence, of other scenes; spread likewise."""
+    """Return the package's prompts for evidence, of other scenes; spread likewise."""
     return read_prompts(FOLDER / "evaluation.jsonl", "--evaluation-prompts")
 
 
 def require_disjoint(calibration: Prompts, evaluation: Prompts) -> None:
-    """Refuses a prompt that is in both, whatever its case and spacing.
+    """Refuse a prompt that is in both, whatever its case and spacing.
 
     Raises:
         ArgumentError: there is one.
@@ -82,10 +82,10 @@ def _normal(text: str) -> str:
 
 
 def read_prompts(path: Path, option: str) -> Prompts:
-    """The prompts of a file, in its order, without the white space around them.
+    """Return the prompts of a file, in its order, without the white space around them.
 
-    A ``.txt`` file has one per line; a ``.jsonl`` file a string or an object with ``"prompt"`` per
-    line; a ``.csv`` file a column ``prompt``. Empty lines are passed over.
+    A `.txt` file has one per line; a `.jsonl` file a string or an object with `"prompt"` per
+    line; a `.csv` file a column `prompt`. Empty lines are passed over.
 
     Args:
         path: the file, in UTF-8.

@@ -12,14 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .edges import EdgeSettings, EdgeTable
-    from .errors import BudgetError, EdgeTableError, FieldError, OTCacheError, ScheduleError
-    from .meancache import MeanCachePolicy
-    from .otcache import OTCachePolicy
-    from .policy import Budgets, Policy, budget_for_speedup
-    from .schedule import Schedule, Segment
-    from .shortest_path import budgeted_shortest_path
-    from .transport import (
+    from otcache_policies.edges import EdgeSettings, EdgeTable
+    from otcache_policies.errors import (
+        BudgetError,
+        EdgeTableError,
+        FieldError,
+        OTCacheError,
+        ScheduleError,
+    )
+    from otcache_policies.meancache import MeanCachePolicy
+    from otcache_policies.otcache import OTCachePolicy
+    from otcache_policies.policy import Budgets, Policy, budget_for_speedup
+    from otcache_policies.schedule import Schedule, Segment
+    from otcache_policies.shortest_path import budgeted_shortest_path
+    from otcache_policies.transport import (
         geodesic_weights,
         lift,
         predict,
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
         transfer,
         wasserstein_barycentre,
     )
-    from .uniform import UniformPolicy
+    from otcache_policies.uniform import UniformPolicy
 
 __all__ = [
     "BudgetError",
@@ -82,7 +88,7 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    value = getattr(import_module(f"otcache_policies.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from .errors import FieldError
+from otcache_policies.errors import FieldError
 
 __all__ = ["as_array", "as_int", "as_positive", "as_sigmas"]
 

@@ -13,10 +13,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ._validation import as_array, as_int, as_positive, as_sigmas
-from .errors import EdgeTableError
-from .schedule import Schedule
+from otcache_policies._validation import as_array, as_int, as_positive, as_sigmas
+from otcache_policies.errors import EdgeTableError
+from otcache_policies.schedule import Schedule
 
 __all__ = ["EdgeSettings", "EdgeTable"]
 

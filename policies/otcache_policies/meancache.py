@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .edges import EdgeSettings, EdgeTable
-from .policy import Budgets
-from .schedule import Schedule
-from .shortest_path import budgeted_shortest_path
+from otcache_policies.edges import EdgeSettings, EdgeTable
+from otcache_policies.policy import Budgets
+from otcache_policies.schedule import Schedule
+from otcache_policies.shortest_path import budgeted_shortest_path
 
 __all__ = ["MeanCachePolicy"]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
-from ._validation import as_positive
-from .edges import EdgeSettings, EdgeTable
-from .errors import EdgeTableError, FieldError, ScheduleError
-from .meancache import MeanCachePolicy
-from .policy import Budgets
-from .schedule import Schedule
-from .transport import inherited_look_backs, predict, require_endpoints
+from otcache_policies._validation import as_positive
+from otcache_policies.edges import EdgeSettings, EdgeTable
+from otcache_policies.errors import EdgeTableError, FieldError, ScheduleError
+from otcache_policies.meancache import MeanCachePolicy
+from otcache_policies.policy import Budgets
+from otcache_policies.schedule import Schedule
+from otcache_policies.transport import inherited_look_backs, predict, require_endpoints
 
 __all__ = ["OTCachePolicy"]
 

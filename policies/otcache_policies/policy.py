@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-
-from ._validation import as_int, as_positive
-from .errors import BudgetError
-from .schedule import Schedule
+from otcache_policies._validation import as_int, as_positive
+from otcache_policies.errors import BudgetError
+from otcache_policies.schedule import Schedule
 
 __all__ = ["Budgets", "Policy", "budget_for_speedup"]
 

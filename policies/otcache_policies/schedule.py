@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ._validation import as_int
-from .errors import ScheduleError
+from otcache_policies._validation import as_int
+from otcache_policies.errors import ScheduleError
 
 __all__ = ["Schedule", "Segment"]
 
@@ -35,7 +35,7 @@ class Segment:
 
     @property
     def gap(self) -> int:
-        """Steps from `start` to `end`: one more than the segment has cached steps."""
+        """Step from `start` to `end`: one more than the segment has cached steps."""
         return self.end - self.start
 
 

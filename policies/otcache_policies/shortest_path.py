@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-from ._validation import as_array, as_int
-from .errors import BudgetError, EdgeTableError
+from otcache_policies._validation import as_array, as_int
+from otcache_policies.errors import BudgetError, EdgeTableError
 
 __all__ = ["budgeted_shortest_path"]
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
-
-from .errors import BudgetError
-from .policy import Budgets, Policy
-from .schedule import Schedule
+from otcache_policies.errors import BudgetError
+from otcache_policies.policy import Budgets, Policy
+from otcache_policies.schedule import Schedule
 
 __all__ = ["PolicyConformance"]
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from ._validation import as_array, as_int, as_positive, as_sigmas
-from .errors import BudgetError, FieldError, ScheduleError
-from .schedule import Schedule
+from otcache_policies._validation import as_array, as_int, as_positive, as_sigmas
+from otcache_policies.errors import BudgetError, FieldError, ScheduleError
+from otcache_policies.schedule import Schedule
 
 __all__ = [
     "geodesic_weights",

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-
-from ._validation import as_int
-from .errors import ScheduleError
-from .policy import Budgets
-from .schedule import Schedule
+from otcache_policies._validation import as_int
+from otcache_policies.errors import ScheduleError
+from otcache_policies.policy import Budgets
+from otcache_policies.schedule import Schedule
 
 __all__ = ["UniformPolicy"]
 

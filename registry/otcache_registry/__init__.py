@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundled import BundledPolicy, bundled_policies, find_bundled
-    from .card import render_card
-    from .document import (
+    from otcache_registry.documents.bundled import BundledPolicy, bundled_policies, find_bundled
+    from otcache_registry.documents.card import render_card
+    from otcache_registry.documents.document import (
         POLICY_SCHEMA,
         Calibration,
         EvidenceRow,
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
         ScheduleRecord,
         json_schema,
     )
-    from .drawing import draw_schedule
-    from .errors import DocumentError, DocumentNotFoundError
-    from .folder import (
+    from otcache_registry.documents.drawing import draw_schedule
+    from otcache_registry.documents.folder import (
         StoredPolicy,
         check_writable,
         edges_bytes,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         read_policy,
         write_policy,
     )
+    from otcache_registry.errors import DocumentError, DocumentNotFoundError
 
 __all__ = [
     "POLICY_SCHEMA",
@@ -66,9 +66,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "bundled": ("BundledPolicy", "bundled_policies", "find_bundled"),
-    "card": ("render_card",),
-    "document": (
+    "documents.bundled": ("BundledPolicy", "bundled_policies", "find_bundled"),
+    "documents.card": ("render_card",),
+    "documents.document": (
         "POLICY_SCHEMA",
         "Calibration",
         "EvidenceRow",
@@ -80,9 +80,9 @@ _MODULES = {
         "ScheduleRecord",
         "json_schema",
     ),
-    "drawing": ("draw_schedule",),
+    "documents.drawing": ("draw_schedule",),
     "errors": ("DocumentError", "DocumentNotFoundError"),
-    "folder": (
+    "documents.folder": (
         "StoredPolicy",
         "check_writable",
         "edges_bytes",
@@ -99,7 +99,7 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    value = getattr(import_module(f"otcache_registry.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -13,9 +13,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.pooling import TRIMMED
-from otcache_plugin.calibration.search import Panel, Request
-from otcache_plugin.calibration.units import Batch, batches_of
+from otcache_plugin.calibration.measuring.trimmed_loss import TRIMMED
+from otcache_plugin.calibration.measuring.units import Batch, LossRequest, batches_of
+from otcache_plugin.calibration.searching.search import Panel
 
 STEPS, BUDGET = 30, 7
 WARM_START = UniformPolicy(STEPS).schedule(BUDGET)
@@ -58,10 +58,10 @@ class Driven:
     """What a search came to, and what it asked for, one list of requests after the other."""
 
     result: Any
-    asked: list[list[Request]]
+    asked: list[list[LossRequest]]
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[LossRequest]:
         return [request for requests in self.asked for request in requests]
 
     @property
@@ -72,9 +72,9 @@ class Driven:
         return {batch for asked, batch in self.requests if asked == schedule}
 
 
-def drive(search: Generator[list[Request], Any, Any], loss: Loss, most: int = 10**9) -> Driven:
-    """Answers a search, at most so many times."""
-    asked: list[list[Request]] = []
+def drive(search: Generator[list[LossRequest], Any, Any], loss: Loss, most: int = 10**9) -> Driven:
+    """Answer a search, at most so many times."""
+    asked: list[list[LossRequest]] = []
     try:
         requests = next(search)
         while len(asked) < most:

@@ -25,8 +25,8 @@ FORKING.set_forkserver_preload(
         "matplotlib.backends.backend_agg",
         "optuna.storages.journal",
         "cmaes",
-        "otcache_plugin.calibration.figures",
-        "otcache_plugin.calibration.ray_pool",
+        "otcache_plugin.calibration.evidence.figures",
+        "otcache_plugin.calibration.measuring.ray_pool",
         "otcache_plugin.calibration.shards",
         "otcache_plugin.models.exact_flow",
         "otcache_plugin.models.scenes",
@@ -56,7 +56,7 @@ def _kill_what_is_left() -> None:
 
 
 class Command:
-    """``otcache`` in a process of its own.
+    """`otcache` in a process of its own.
 
     Args:
         arguments: of the command.
@@ -102,7 +102,7 @@ class Command:
         return int(self._process.exitcode)
 
     def signal_at(self, number: signal.Signals, folder: Path, files: int, delay: float = 0) -> None:
-        """Sends a signal as soon as there are so many files in a folder, or it has ended."""
+        """Send a signal as soon as there are so many files in a folder, or it has ended."""
         started = time.monotonic()
         while not self.ended and count_files(folder) < files:
             assert time.monotonic() < started + DEADLINE, self.err

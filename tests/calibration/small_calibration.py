@@ -13,16 +13,16 @@ from driven_search import studies_of
 from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy, Schedule
 from otcache_registry import PolicyDocument, StoredPolicy
 
-from otcache_plugin.calibration.calibrate import CalibrationResult, calibrate, manifest_of
-from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pooling import pooled
-from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.calibration.otcache import CalibrationResult, calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.host import plugin_host
 
 SETTINGS = CalibrationSettings(
     num_inference_steps=12,
@@ -90,7 +90,7 @@ class Calibrated:
 
     def losses(self, *schedules: Schedule) -> list[float]:
         """Of whole runs on the calibration pairs, in the calibration's batches."""
-        settings, metric = self.settings, metric_named(self.settings.metric)
+        settings, metric = self.settings, plugin_host().metric(self.settings.metric)
         pairs = self.setup.calibration_pairs(settings.pairs, settings.seed)
         arguments = {"num_inference_steps": settings.num_inference_steps}
         evaluator = Evaluator(self.setup.pipe, pairs, arguments, settings.batch_size)
@@ -105,7 +105,7 @@ class Calibrated:
 def calibrate_flow(
     setup: ModelSetup, folder: Path, settings: CalibrationSettings = SETTINGS
 ) -> Calibrated:
-    """Calibrates in a working folder."""
+    """Calibrate in a working folder."""
     stages, calls = Stages(), Counter[str]()
     forward = ExactFlowTransformer.forward
 

@@ -15,24 +15,24 @@ from otcache_registry import PolicyDocument, StoredPolicy, read_policy, render_c
 from small_calibration import SETTINGS, Calibrated, Stages, calibrate_flow
 
 import otcache_plugin
-from otcache_plugin.calibration.calibrate import calibrate, manifest_of
-from otcache_plugin.calibration.evidence import evidence_schedules
-from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pools import LocalPool, NoPool
-from otcache_plugin.calibration.recording import EdgeAccumulator, edge_errors, record
+from otcache_plugin.calibration.evidence.rows import evidence_schedules
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import LocalPool, NoPool
+from otcache_plugin.calibration.measuring.recording import EdgeAccumulator, edge_errors, record
+from otcache_plugin.calibration.measuring.worker import count_transformer_calls, facts_of
+from otcache_plugin.calibration.measuring.workspace import Workspace
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings
-from otcache_plugin.calibration.worker import count_transformer_calls, facts_of
-from otcache_plugin.calibration.workspace import Workspace
 from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
-from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.exact_flow import ExactFlowPipeline, ExactFlowSettings
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.host import plugin_host
 
 FLOW = ExactFlowSettings(scenes=150)
 RHOS = [0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
-PSNR = metric_named("psnr")
+PSNR = plugin_host().metric("psnr")
 ARGUMENTS = {"num_inference_steps": 12}
 
 
@@ -132,7 +132,7 @@ def test_evidence_is_of_pairs_that_the_calibration_has_not_seen(
     schedules = evidence_schedules(stored.otcache_policy(), stored.meancache_policy(), range(4, 9))
     for row in calibrated.document.evidence:
         schedule = schedules[row.budget, row.policy]
-        (values,) = held_out.values(schedule, metric_named(row.metric))
+        (values,) = held_out.values(schedule, plugin_host().metric(row.metric))
         assert row.mean == pytest.approx(values.mean(), rel=1e-5)
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from small_calibration import SETTINGS, Calibrated, calibrate_flow
 
-from otcache_plugin.calibration.search import all_coordinates
+from otcache_plugin.calibration.measuring.units import Evaluate, batches_of, unit_key
+from otcache_plugin.calibration.searching.search import all_coordinates
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.units import Evaluate, batches_of, unit_key
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.host import plugin_host
 
-PSNR = metric_named("psnr")
+PSNR = plugin_host().metric("psnr")
 RHOS = [0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]
 PARTS = ["climb 1", "round 1", "climb 2", "round 2", "climb 3"]
 """Of every search."""

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.journal import TrialJournal
-from otcache_plugin.calibration.search import (
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.search import (
     Panel,
     ScheduleSearch,
     Trial,

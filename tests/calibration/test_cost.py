@@ -21,11 +21,11 @@ from otcache_plugin.calibration.cost import (
     measure_costs,
     stage_costs,
 )
-from otcache_plugin.calibration.evidence import evidence_schedules
-from otcache_plugin.calibration.recording import MAX_LOOK_BACK
+from otcache_plugin.calibration.evidence.rows import evidence_schedules
+from otcache_plugin.calibration.measuring.recording import MAX_LOOK_BACK
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Reference, Unit
+from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.units import Evaluate, Measured, Reference, Unit
-from otcache_plugin.calibration.worker import Worker
 from otcache_plugin.models.setups import ModelSetup
 
 MakeSetup = Callable[[], ModelSetup]

@@ -17,21 +17,21 @@ from otcache_policies import (
 from scipy import stats
 
 import otcache_plugin
-from otcache_plugin.calibration.evidence import (
+from otcache_plugin.calibration.evidence.rows import (
     evidence_row,
     evidence_rows,
     evidence_schedules,
     peers,
 )
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
-from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.host import plugin_host
 
 STEPS = 10
 ARGUMENTS = {"num_inference_steps": STEPS}
 METHODS = ("fewer-steps", "uniform", "meancache", "otcache")
-METRICS = (metric_named("psnr"), metric_named("mse"))
+METRICS = (plugin_host().metric("psnr"), plugin_host().metric("mse"))
 
 
 @pytest.fixture
@@ -144,14 +144,14 @@ def test_the_win_rate_follows_the_metrics_direction(metric: str, win_rate: float
         "meancache": np.array([1.0, 2.0, 3.0, 4.0]),
         "otcache": np.array([2.0, 3.0, 3.0, 1.0]),  # above, above, equal, below
     }
-    row = evidence_row("otcache", 8, metric_named(metric), values)
+    row = evidence_row("otcache", 8, plugin_host().metric(metric), values)
     assert row.win_rate == win_rate
     assert row.difference_mean == pytest.approx(-0.25)
 
 
 def test_the_weakest_is_compared_to_nobody() -> None:
     row = evidence_row(
-        "fewer-steps", 8, metric_named("ssim"), {"fewer-steps": np.array([0.5, 0.7])}
+        "fewer-steps", 8, plugin_host().metric("ssim"), {"fewer-steps": np.array([0.5, 0.7])}
     )
     assert (row.mean, row.standard_error) == (pytest.approx(0.6), pytest.approx(0.1))
     assert row.compared_to is row.win_rate is row.difference_mean is None
@@ -163,6 +163,6 @@ def test_the_weakest_is_compared_to_nobody() -> None:
 )
 def test_each_is_compared_to_the_next_weaker_one(name: str, other: str) -> None:
     values = {each: np.array([0.0, 1.0]) * number for number, each in enumerate(METHODS)}
-    row = evidence_row(name, 8, metric_named("psnr"), values)
+    row = evidence_row(name, 8, plugin_host().metric("psnr"), values)
     assert row.compared_to == other
     assert row.difference_mean == pytest.approx(0.5)  # Of 0 and 1.

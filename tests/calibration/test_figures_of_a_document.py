@@ -27,7 +27,7 @@ from otcache_registry import (
 )
 from scipy import stats
 
-from otcache_plugin.calibration.figures import (
+from otcache_plugin.calibration.evidence.figures import (
     comparisons,
     differences_figure,
     draw_figures,

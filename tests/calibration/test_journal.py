@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from otcache_plugin.calibration.errors import WorkspaceError
-from otcache_plugin.calibration.journal import TrialJournal
+from otcache_plugin.calibration.searching.journal import TrialJournal
 
 ROUND = "joint, round 1"
 

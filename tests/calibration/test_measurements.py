@@ -17,16 +17,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from otcache_policies import Schedule
 
-from otcache_plugin.calibration import measurements as measurements_module
 from otcache_plugin.calibration.errors import UnfinishedError
-from otcache_plugin.calibration.measurements import Measurements, Share
-from otcache_plugin.calibration.pooling import TRIMMED
-from otcache_plugin.calibration.pools import NoPool
-from otcache_plugin.calibration.search import Request
-from otcache_plugin.calibration.settings import CalibrationSettings
-from otcache_plugin.calibration.units import (
+from otcache_plugin.calibration.measuring import measurements as measurements_module
+from otcache_plugin.calibration.measuring.measurements import Measurements, Share
+from otcache_plugin.calibration.measuring.pools import NoPool
+from otcache_plugin.calibration.measuring.trimmed_loss import TRIMMED
+from otcache_plugin.calibration.measuring.units import (
     Batch,
     Evaluate,
+    LossRequest,
     Measured,
     Record,
     Reference,
@@ -34,13 +33,14 @@ from otcache_plugin.calibration.units import (
     batches_of,
     unit_key,
 )
-from otcache_plugin.calibration.workspace import Workspace
-from otcache_plugin.evaluation.metrics import metric_named
+from otcache_plugin.calibration.measuring.workspace import Workspace
+from otcache_plugin.calibration.settings import CalibrationSettings
+from otcache_plugin.plugins.host import plugin_host
 
 SETTINGS = CalibrationSettings(pairs=5, held_out_pairs=3, batch_size=2)
 BATCHES = batches_of("calibration", 5, 2)
 ONE, OTHER = Schedule([0, 1, 3], 4), Schedule([0, 2, 3], 4)
-PSNR, MSE = metric_named("psnr"), metric_named("mse")
+PSNR, MSE = plugin_host().metric("psnr"), plugin_host().metric("mse")
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -195,10 +195,10 @@ def test_losses_leave_the_extreme_pairs_out(workspace: Workspace, pool: Counting
     assert loss == pytest.approx(np.mean(values[cut:-cut]))
 
 
-Search = Generator[list[Request], Mapping[Request, NDArray[np.float64]], Any]
+Search = Generator[list[LossRequest], Mapping[LossRequest, NDArray[np.float64]], Any]
 
 
-def asking(*rounds: list[Request]) -> Search:
+def asking(*rounds: list[LossRequest]) -> Search:
     """A search that asks for this, one after the other, and returns the answers."""
     answers = []
     for requests in rounds:

@@ -22,7 +22,7 @@ TOKEN = "00000000000000000000000000007e57"
 
 
 def start(folder: Path, *arguments: str, **options: Any) -> Command:
-    """A calibration whose document goes to ``policy``."""
+    """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"), "--quiet")
     return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)
 
@@ -32,7 +32,7 @@ def units(folder: Path) -> Path:
 
 
 def environment(**values: str) -> None:
-    """Sets variables of the process that it is called in; a cluster asks for a token of its own."""
+    """Set variables of the process that it is called in; a cluster asks for a token of its own."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
     os.environ.update({**token, **values})
 
@@ -155,7 +155,7 @@ def load_and_die(address: str, said: Path) -> None:
     environment()
     from otcache_policies import OTCacheError
 
-    from otcache_plugin.calibration.ray_pool import RayPool
+    from otcache_plugin.calibration.measuring.ray_pool import RayPool
     from otcache_plugin.calibration.settings import CalibrationSettings
 
     try:

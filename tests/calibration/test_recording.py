@@ -16,9 +16,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import otcache_plugin
-from otcache_plugin.calibration import recording
 from otcache_plugin.calibration.errors import RecordingError
-from otcache_plugin.calibration.recording import (
+from otcache_plugin.calibration.measuring import recording
+from otcache_plugin.calibration.measuring.recording import (
     EdgeAccumulator,
     Trajectory,
     edge_errors,
@@ -34,7 +34,7 @@ Recorded = Callable[..., Trajectory]
 
 
 def run(pipe: ExactFlowPipeline, prompts: list[str] = PROMPTS[:2], first: int = 0) -> torch.Tensor:
-    """Final latents; the first prompt is drawn with seed ``first``, the next ones with the next."""
+    """Final latents; the first prompt is drawn with seed `first`, the next ones with the next."""
     generators = [torch.Generator().manual_seed(first + i) for i in range(len(prompts))]
     latents: torch.Tensor = pipe(
         prompts, num_inference_steps=STEPS, generator=generators, output_type="latent"
@@ -311,7 +311,7 @@ def roll_out(trajectory: Trajectory, i: int, j: int, k: int) -> torch.Tensor:
 
 
 def errors_of(trajectory: Trajectory, x_hat: torch.Tensor, i: int, j: int) -> np.ndarray:
-    """``mean |u_hat - u|`` per pair, of latents before step j instead of the recorded ones."""
+    """`mean |u_hat - u|` per pair, of latents before step j instead of the recorded ones."""
     span = trajectory.sigmas[j] - trajectory.sigmas[i]
     u_hat = (x_hat - trajectory.x(i)) / span
     u = (trajectory.x(j) - trajectory.x(i)) / span

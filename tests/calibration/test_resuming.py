@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from processes import SETTINGS, Command, content_of, count_files, random_moments
 
-from otcache_plugin.calibration.units import Batch, Record, Reference, unit_key
+from otcache_plugin.calibration.measuring.units import Batch, Record, Reference, unit_key
 
 KILLS = 5
 
 
 def start(folder: Path, *arguments: str, **options: object) -> Command:
-    """A calibration whose document goes to ``policy``."""
+    """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"))
     return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)  # type: ignore[arg-type]
 
@@ -48,7 +48,7 @@ def test_killed_at_random_moments_it_comes_to_the_same(uninterrupted: Path, tmp_
 
 
 def die_at(name: str, call: int) -> None:
-    """Has this process killed when it is about to make the call of a method of paths."""
+    """Have this process killed when it is about to make the call of a method of paths."""
     method, calls = getattr(Path, name), 0
 
     def dying(self: Path, *arguments: object) -> object:

@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 from otcache_policies import Schedule
 
-from otcache_plugin.calibration.journal import TrialJournal
-from otcache_plugin.calibration.search import (
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.search import (
     Panel,
     ScheduleSearch,
     Trial,

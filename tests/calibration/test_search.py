@@ -29,8 +29,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.journal import TrialJournal
-from otcache_plugin.calibration.search import (
+from otcache_plugin.calibration.measuring.units import batches_of
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.search import (
     Panel,
     ScheduleSearch,
     Trial,
@@ -41,7 +42,6 @@ from otcache_plugin.calibration.search import (
     search_schedule,
 )
 from otcache_plugin.calibration.settings import EVERY_GAP, SearchSettings
-from otcache_plugin.calibration.units import batches_of
 
 
 @pytest.fixture

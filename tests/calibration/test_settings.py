@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from otcache_policies import BudgetError
-from otcache_registry.document import MAX_WAYPOINTS
-from otcache_registry.parts import MAX_HISTORY
+from otcache_registry.documents.document import MAX_WAYPOINTS
+from otcache_registry.documents.fields import MAX_HISTORY
 
 from otcache_plugin.calibration.settings import (
     MOST_TRIALS,

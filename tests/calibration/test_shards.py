@@ -18,7 +18,7 @@ MOST_TURNS = 40
 
 
 def start(folder: Path, *arguments: str) -> Command:
-    """A calibration whose document goes to ``policy``."""
+    """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"), "--quiet")
     return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments)
 

@@ -17,8 +17,8 @@ from otcache_policies import (
     wasserstein_barycentre,
 )
 
-from otcache_plugin.calibration.search import ScheduleSearch, Trial
-from otcache_plugin.calibration.tuning import (
+from otcache_plugin.calibration.searching.search import ScheduleSearch, Trial
+from otcache_plugin.calibration.searching.tuning import (
     best_of,
     edge_settings,
     graph_candidates,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from otcache_policies import Schedule
 
-from otcache_plugin.calibration.units import (
+from otcache_plugin.calibration.measuring.units import (
     Batch,
     Evaluate,
     Record,

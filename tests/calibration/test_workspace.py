@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
-from otcache_plugin.calibration.units import (
+from otcache_plugin.calibration.measuring.units import (
     Batch,
     Evaluate,
     Measured,
@@ -30,7 +30,7 @@ from otcache_plugin.calibration.units import (
     Unit,
     unit_key,
 )
-from otcache_plugin.calibration.workspace import Workspace
+from otcache_plugin.calibration.measuring.workspace import Workspace
 
 MANIFEST: dict[str, Any] = {
     "settings": {"seed": 1, "default_budget": None, "search": {"rounds": ((4, 9.0),), "trials": 3}},
@@ -126,7 +126,7 @@ def test_a_unit_can_be_measured_anew(folder: Path) -> None:
 OPEN_AND_WAIT = """
 import sys
 from pathlib import Path
-from otcache_plugin.calibration.workspace import Workspace
+from otcache_plugin.calibration.measuring.workspace import Workspace
 with Workspace(Path(sys.argv[1]), {}):
     print("open", flush=True)
     sys.stdin.read()
@@ -394,8 +394,8 @@ PUT_UNDER_A_LIMIT = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from otcache_plugin.calibration.units import Batch, Measured, Record
-from otcache_plugin.calibration.workspace import Workspace
+from otcache_plugin.calibration.measuring.units import Batch, Measured, Record
+from otcache_plugin.calibration.measuring.workspace import Workspace
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
 with Workspace(Path(sys.argv[1]), {}) as workspace:
     workspace.put(Record(Batch("calibration", 0, 1)), Measured({"a": np.arange(9.0)}, 1, 1.0))

@@ -1,4 +1,4 @@
-"""``otcache calibrate`` and ``merge``: options, what is refused at once, and JSON."""
+"""`otcache calibrate` and `merge`: options, what is refused at once, and JSON."""
 
 from __future__ import annotations
 

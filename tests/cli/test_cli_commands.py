@@ -12,7 +12,7 @@ import pytest
 from otcache_registry import read_policy, render_card
 
 import otcache_plugin
-from otcache_plugin.manager import LoadedPlugin, PluginHost, plugin_host
+from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
 
 HEAVY = ["torch", "diffusers", "transformers", "cache_dit", "optuna", "scipy", "matplotlib"]
 METRICS = ["latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim"]

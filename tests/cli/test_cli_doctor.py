@@ -1,4 +1,4 @@
-"""``otcache doctor``: what works here, and which model and revision a pipeline is."""
+"""`otcache doctor`: what works here, and which model and revision a pipeline is."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the run of the embedded pipeline."""
+    """Leave out the run of the embedded pipeline."""
     monkeypatch.setattr(doctor, "_embedded", lambda: "left out")
 
 

@@ -1,4 +1,4 @@
-"""``otcache push``, ``pull``, ``search`` and ``list --hub`` as processes, over HTTP."""
+"""`otcache push`, `pull`, `search` and `list --hub` as processes, over HTTP."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from hub_server import HubServer, environment, isolate_client
 from huggingface_hub import constants
 from otcache_registry import read_policy, write_policy
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.keys import document_folder
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.names import document_folder
 
 EXACT = BUNDLED_FOLDER / "exact-flow"
 PUBLISHED = BUNDLED_FOLDER / "z-image"
@@ -43,7 +43,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def otcache(hub: HubServer, tmp_path: Path) -> Any:
-    """Runs the command as somebody whose Hub that is; alice's token has to be given."""
+    """Run the command as somebody whose Hub that is; alice's token has to be given."""
 
     own = {"OTCACHE_CACHE": str(tmp_path / "cache"), "COLUMNS": "80", "NO_COLOR": "1"}
 
@@ -65,7 +65,7 @@ def otcache(hub: HubServer, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def here(hub: HubServer, main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Runs the same command in this process, which is quicker."""
+    """Run the same command in this process, which is quicker."""
     isolate_client(monkeypatch, tmp_path / "home")
     files = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
@@ -88,7 +88,7 @@ def place_of(folder: Path) -> str:
 
 
 def publish(hub: HubServer, folder: Path, repository: str) -> str:
-    """Publishes a document from the inside; returns what names it for good."""
+    """Publish a document from the inside; return what names it for good."""
     place = place_of(folder)
     if repository not in hub.repositories:
         hub.create_repo(repository)

@@ -1,4 +1,4 @@
-"""``otcache list`` and ``search`` without a Hub: bundled and pulled documents, damaged ones too."""
+"""`otcache list` and `search` without a Hub: bundled and pulled documents, damaged ones too."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.store import PolicyStore
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.store.store import PolicyStore
 from tiny_documents import MODEL, REVISION, write_document
 
 BUNDLED = ["embedded", "exact-flow", "qwen-image", "qwen-image-2512", "z-image"]
@@ -30,7 +30,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PolicyStore:
 
 
 def add(store: PolicyStore, tmp_path: Path) -> str:
-    """Puts a document into the store as if it was pulled; returns what names it."""
+    """Put a document into the store as if it was pulled; return what names it."""
     write_document(tmp_path / "policy")
     contents = {
         name: (tmp_path / "policy" / name).read_bytes()

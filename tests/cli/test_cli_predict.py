@@ -1,4 +1,4 @@
-"""``otcache predict``: the printed schedule is the one that a run has, in cache-dit's words too."""
+"""`otcache predict`: the printed schedule is the one that a run has, in cache-dit's words too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from cache_dit import load_configs
 from otcache_registry import read_policy
-from otcache_registry.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from published_schedules import published_schedules
 from tiny_documents import write_document
 from tiny_pipelines import FLUX, euler_scheduler, make_flux
@@ -93,8 +93,8 @@ def test_other_steps_are_those_of_a_real_run(
 
 def test_without_sigmas_only_shares_count() -> None:
     """Whatever the sigmas of the run are, a published schedule is carried over the same."""
-    from otcache_plugin.cli.policies import policy_of
-    from otcache_plugin.plan import CalibratedPlan, DocumentOrigin, Request
+    from otcache_plugin.cli.policy_argument import policy_of
+    from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
 
     stored = read_policy(BUNDLED_FOLDER / "z-image")
     plan = CalibratedPlan(
@@ -128,7 +128,7 @@ def test_refused(main: Any, arguments: list[str], words: list[str]) -> None:
 
 @pytest.fixture
 def yaml(main: Any, tmp_path: Path) -> Any:
-    """Writes the YAML of budget 12 and returns its path and the steps it is to compute."""
+    """Write the YAML of budget 12 and return its path and the steps it is to compute."""
 
     def write() -> tuple[Path, list[int]]:
         write_document(tmp_path / "policy")
@@ -155,7 +155,7 @@ def test_yaml_is_what_load_configs_reads(yaml: Any) -> None:
 
 
 def run_with_yaml(pipe: Any, path: Path) -> tuple[list[int], torch.Tensor]:
-    """Runs twice under cache-dit alone; the steps in which the last block ran, and the output."""
+    """Run twice under cache-dit alone; the steps in which the last block ran, and the output."""
     steps: list[int] = []
     taken = 0
 

@@ -1,4 +1,4 @@
-"""``otcache show``: what it prints of a document, at every width, and what it refuses."""
+"""`otcache show`: what it prints of a document, at every width, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from otcache_policies import Schedule
 from otcache_registry import EvidenceRow, ModelReference, read_policy
-from otcache_registry.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from published_schedules import published_schedules
 from tiny_documents import write_document
 
@@ -38,7 +38,7 @@ EVIDENCE = (
 
 @pytest.fixture
 def narrow(main: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the command on a terminal of 80 columns, or of as many as are given."""
+    """Run the command on a terminal of 80 columns, or of as many as are given."""
 
     def run(*arguments: str, columns: int = 80) -> Any:
         monkeypatch.setenv("COLUMNS", str(columns))

@@ -1,4 +1,4 @@
-"""``otcache store``: what was pulled, what is removed, and where it lies."""
+"""`otcache store`: what was pulled, what is removed, and where it lies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.store import PolicyStore
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.store.store import PolicyStore
 
 OLD, NEW = "1" * 40, "2" * 40
 FOLDER = "any/50-steps-00000000"

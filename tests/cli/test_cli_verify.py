@@ -1,4 +1,4 @@
-"""``otcache verify``: damage is found, and evidence is compared with what its pairs give now."""
+"""`otcache verify`: damage is found, and evidence is compared with what its pairs give now."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from otcache_policies import Schedule
 from otcache_registry import EvidenceRow, ModelReference, StoredPolicy, read_policy, write_policy
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.store import PolicyStore
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.store.store import PolicyStore
 
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS
@@ -89,7 +89,7 @@ def values(setup: ModelSetup) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def write(setup: ModelSetup, values: dict[str, np.ndarray], tmp_path: Path) -> Callable[..., str]:
-    """Writes the document, its otcache row's mean made so many times as large."""
+    """Write the document, its otcache row's mean made so many times as large."""
 
     def written(factor: float = 1.0, **changes: Any) -> str:
         stored = document_with(setup, values, **changes)

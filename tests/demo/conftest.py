@@ -10,12 +10,12 @@ import torch
 from demo_helpers import PAIRS, STEPS, SilentProgress
 from otcache_registry import StoredPolicy, read_policy, write_policy
 
-from otcache_plugin.calibration.calibrate import calibrate, manifest_of
-from otcache_plugin.calibration.measurements import Measurements
-from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.workspace import Workspace
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.workspace import Workspace
-from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
+from otcache_plugin.comparing.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin

@@ -1,4 +1,4 @@
-"""``otcache demo`` as users call it: figures on stdout, progress on stderr, errors before work."""
+"""`otcache demo` as users call it: figures on stdout, progress on stderr, errors before work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otcache_plugin.cli.main import main
-from otcache_plugin.demo import run
+from otcache_plugin.comparing import run
 from otcache_plugin.models import setups
 from otcache_plugin.models.setups import ModelSetup
 
@@ -25,7 +25,7 @@ def otcache_demo(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
-    """Calls ``otcache demo`` on the small flow in an empty folder; returns the exit code."""
+    """Call `otcache demo` on the small flow in an empty folder; return the exit code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(setups.SETUPS, "exact-flow", lambda: small_setup)
 

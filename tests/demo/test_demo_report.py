@@ -14,8 +14,8 @@ import pytest
 from otcache_policies import FieldError
 from PIL import Image
 
-from otcache_plugin.demo import report
-from otcache_plugin.demo.report import (
+from otcache_plugin.comparing import report
+from otcache_plugin.comparing.report import (
     SHOWN_PAIRS,
     command,
     curves,
@@ -24,7 +24,7 @@ from otcache_plugin.demo.report import (
     verdict,
     write_report,
 )
-from otcache_plugin.demo.run import DemoResult
+from otcache_plugin.comparing.run import DemoResult
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from demo_helpers import PAIRS, STEPS, SilentProgress
 from otcache_policies import BudgetError, FieldError, Schedule
-from otcache_registry import DocumentNotFoundError, StoredPolicy, bundled
+from otcache_registry import DocumentNotFoundError, StoredPolicy
+from otcache_registry.documents import bundled
 from scipy import stats
 
 import otcache_plugin
-from otcache_plugin.demo import run
-from otcache_plugin.demo.run import DemoResult, DemoSettings, run_demo
+from otcache_plugin.comparing import run
+from otcache_plugin.comparing.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup

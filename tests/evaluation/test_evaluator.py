@@ -11,18 +11,18 @@ from otcache_policies import Schedule
 
 import otcache_plugin
 from otcache_plugin.evaluation.evaluator import Evaluator
-from otcache_plugin.evaluation.metrics import metric_named
-from otcache_plugin.evaluation.outputs import SPACES, Outputs, Space
-from otcache_plugin.evaluation.pairs import Pair, generate
+from otcache_plugin.evaluation.outputs import SPACES, Outputs, Space, generate
+from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.exact_flow import ExactFlowPipeline
+from otcache_plugin.plugins.host import plugin_host
 
 STEPS = 8
 ARGUMENTS = {"num_inference_steps": STEPS}
 PAIRS = [Pair(f"kind {kind}", seed) for kind, seed in [(0, 3), (1, 7), (0, 4), (3, 0), (2, 9)]]
 SCHEDULE = Schedule([0, 1, 4, 7], STEPS, [1, 2, 1])
 COARSE = Schedule([0, 7], STEPS)
-PSNR, MSE = metric_named("psnr"), metric_named("mse")
-LATENT_L1 = metric_named("latent-l1")
+PSNR, MSE = plugin_host().metric("psnr"), plugin_host().metric("mse")
+LATENT_L1 = plugin_host().metric("latent-l1")
 
 
 class Counted(Evaluator):
@@ -36,7 +36,7 @@ class Counted(Evaluator):
 
 
 def pictures_of(outputs: Outputs) -> torch.Tensor:
-    """``(N, 3, H, W)``."""
+    """`(N, 3, H, W)`."""
     assert outputs.pictures is not None
     return outputs.pictures[:, 0]
 

@@ -14,8 +14,9 @@ from otcache_policies import FieldError, OTCacheError
 
 from otcache_plugin.errors import UnknownNameError
 from otcache_plugin.evaluation import metrics
-from otcache_plugin.evaluation.metrics import METRICS, Metric, metric_named
+from otcache_plugin.evaluation.metrics import METRICS, Metric
 from otcache_plugin.evaluation.outputs import Outputs
+from otcache_plugin.plugins.host import plugin_host
 
 
 @cache
@@ -30,14 +31,14 @@ def random_network(backbone: str) -> torch.nn.Module:
 
 @pytest.fixture
 def random_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``lpips`` and ``lpips-vgg`` have random backbones."""
+    """`lpips` and `lpips-vgg` have random backbones."""
     monkeypatch.setattr(metrics, "_lpips_network", random_network)
 
 
 @pytest.fixture(params=list(METRICS))
 def metric(request: pytest.FixtureRequest, random_lpips: None) -> Metric:
     """Each of them."""
-    return metric_named(request.param)
+    return plugin_host().metric(request.param)
 
 
 def noisy(pictures: torch.Tensor, strength: float) -> torch.Tensor:
@@ -47,38 +48,38 @@ def noisy(pictures: torch.Tensor, strength: float) -> torch.Tensor:
 
 @pytest.mark.parametrize(("offset", "decibels"), [(0.1, 20.0), (0.01, 40.0), (-0.2, 13.9794)])
 def test_psnr_of_a_constant_offset(pictures: torch.Tensor, offset: float, decibels: float) -> None:
-    values = metric_named("psnr").compare(pictures + offset, pictures)
+    values = plugin_host().metric("psnr").compare(pictures + offset, pictures)
     torch.testing.assert_close(values, torch.full((3,), decibels).double(), rtol=0, atol=1e-3)
 
 
 def test_psnr_of_half_the_pixels(pictures: torch.Tensor) -> None:
     shifted = pictures.clone()
     shifted[..., :16] += 0.1  # half of the squared error: 3.01 dB more
-    values = metric_named("psnr").compare(shifted, pictures)
+    values = plugin_host().metric("psnr").compare(shifted, pictures)
     torch.testing.assert_close(values, torch.full((3,), 23.0103).double(), rtol=0, atol=1e-3)
 
 
 def test_psnr_of_identical_pictures_is_capped(pictures: torch.Tensor) -> None:
-    psnr = metric_named("psnr")
+    psnr = plugin_host().metric("psnr")
     assert psnr.compare(pictures, pictures).tolist() == [100.0] * 3
     assert psnr.compare(pictures + 1e-6, pictures).tolist() == [100.0] * 3
 
 
 def test_mse_of_a_constant_offset(pictures: torch.Tensor) -> None:
-    values = metric_named("mse").compare(pictures - 0.1, pictures)
+    values = plugin_host().metric("mse").compare(pictures - 0.1, pictures)
     torch.testing.assert_close(values, torch.full((3,), 0.01).double(), rtol=1e-5, atol=0)
 
 
 def test_ssim_of_a_constant_picture() -> None:
     """Without structure only the luminance counts: (2ab + c) / (a² + b² + c), c = 0.01²."""
     first, second = torch.full((2, 3, 32, 32), 0.01), torch.full((2, 3, 32, 32), 0.03)
-    values = metric_named("ssim").compare(first, second)
+    values = plugin_host().metric("ssim").compare(first, second)
     expected = (2 * 0.01 * 0.03 + 1e-4) / (0.01**2 + 0.03**2 + 1e-4)
     torch.testing.assert_close(values, torch.full((2,), expected).double(), rtol=0, atol=1e-3)
 
 
 def test_ssim_falls_with_noise(pictures: torch.Tensor) -> None:
-    ssim = metric_named("ssim")
+    ssim = plugin_host().metric("ssim")
     values = [ssim.compare(noisy(pictures, s), pictures) for s in (0.0, 0.02, 0.1, 0.3)]
     torch.testing.assert_close(values[0], torch.ones(3).double())
     for better, worse in pairwise(values):
@@ -114,7 +115,7 @@ def test_every_metric_is_symmetric(metric: Metric, pictures: torch.Tensor) -> No
 @pytest.mark.usefixtures("random_lpips")
 @pytest.mark.parametrize("name", ["lpips", "lpips-vgg"])
 def test_lpips_is_a_distance(pictures: torch.Tensor, name: str) -> None:
-    lpips = metric_named(name)
+    lpips = plugin_host().metric(name)
     assert lpips.compare(pictures, pictures).tolist() == [0.0] * 3
     assert (lpips.compare(noisy(pictures, 0.2), pictures) > 0).all()
 
@@ -125,7 +126,9 @@ def test_lpips_of_a_backbone(pictures: torch.Tensor, name: str, backbone: str) -
     candidate = noisy(pictures, 0.2)
     with torch.no_grad():  # without normalize=True it wants [-1, 1]
         expected = random_network(backbone)(2 * candidate - 1, 2 * pictures - 1).flatten()
-    torch.testing.assert_close(metric_named(name).compare(candidate, pictures), expected.double())
+    torch.testing.assert_close(
+        plugin_host().metric(name).compare(candidate, pictures), expected.double()
+    )
 
 
 def test_lpips_without_its_weights_says_what_to_do(
@@ -139,12 +142,12 @@ def test_lpips_without_its_weights_says_what_to_do(
     monkeypatch.setattr(lpips, "LPIPS", offline)
     metrics._lpips_network.cache_clear()
     with pytest.raises(OTCacheError, match=r"pretrained weights.*no route to host.*psnr, ssim"):
-        metric_named("lpips").compare(pictures, pictures)
+        plugin_host().metric("lpips").compare(pictures, pictures)
 
 
 def test_an_unknown_metric_lists_those_there_are() -> None:
     with pytest.raises(UnknownNameError) as caught:
-        metric_named("beauty")
+        plugin_host().metric("beauty")
     assert caught.value.field == "metric"
     assert str(caught.value).startswith("metric='beauty'")
     assert "latent-l1, latent-mse, lpips, lpips-vgg, mse, psnr, ssim" in str(caught.value)
@@ -155,8 +158,8 @@ def test_latent_errors_by_hand() -> None:
     reference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
     candidate = torch.tensor([[[1.0, 2.0], [3.0, 8.0]], [[1.0, -1.0], [2.0, 0.0]]])
     outputs = Outputs(candidate, None), Outputs(reference, None)
-    assert metric_named("latent-l1").values(*outputs).tolist() == [1.0, 1.0]
-    assert metric_named("latent-mse").values(*outputs).tolist() == [4.0, 1.5]
+    assert plugin_host().metric("latent-l1").values(*outputs).tolist() == [1.0, 1.0]
+    assert plugin_host().metric("latent-mse").values(*outputs).tolist() == [4.0, 1.5]
 
 
 def test_a_video_is_the_mean_of_its_frames() -> None:
@@ -167,8 +170,12 @@ def test_a_video_is_the_mean_of_its_frames() -> None:
         moving[1, frame] += offset
     latents = torch.zeros(2, 4)
     outputs = Outputs(latents, moving), Outputs(latents, still)
-    np.testing.assert_allclose(metric_named("psnr").values(*outputs), [100.0, 20.0], rtol=1e-6)
-    np.testing.assert_allclose(metric_named("mse").values(*outputs), [0.0, 1.0101 / 3], rtol=1e-6)
+    np.testing.assert_allclose(
+        plugin_host().metric("psnr").values(*outputs), [100.0, 20.0], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        plugin_host().metric("mse").values(*outputs), [0.0, 1.0101 / 3], rtol=1e-6
+    )
 
 
 def test_frames_are_compared_a_few_at_a_time() -> None:
@@ -207,8 +214,8 @@ def test_pictures_that_were_not_decoded_are_missed(pictures: torch.Tensor, side:
     }
     outputs[side] = Outputs(torch.zeros(3, 4), None)
     with pytest.raises(FieldError, match=f"metric='psnr'.*the {side} were not decoded"):
-        metric_named("psnr").values(**outputs)
-    assert metric_named("latent-l1").values(**outputs).tolist() == [0.0] * 3
+        plugin_host().metric("psnr").values(**outputs)
+    assert plugin_host().metric("latent-l1").values(**outputs).tolist() == [0.0] * 3
 
 
 def test_outputs_of_other_pairs_are_refused(pictures: torch.Tensor) -> None:
@@ -216,4 +223,4 @@ def test_outputs_of_other_pairs_are_refused(pictures: torch.Tensor) -> None:
     three, one = (Outputs(torch.zeros(n, 4), pictures[:n, None]) for n in (3, 1))
     for name in ("mse", "latent-mse"):
         with pytest.raises(FieldError, match=r"of the reference are of shape \(1, .*same pairs"):
-            metric_named(name).values(three, one)
+            plugin_host().metric(name).values(three, one)

@@ -25,8 +25,8 @@ from tiny_pipelines import (
 )
 
 from otcache_plugin.errors import PipelineError
-from otcache_plugin.evaluation.outputs import SPACES, generate_outputs
-from otcache_plugin.evaluation.pairs import Pair, generate
+from otcache_plugin.evaluation.outputs import SPACES, generate, generate_outputs
+from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.exact_flow import ExactFlowPipeline
 
 STEPS = 3

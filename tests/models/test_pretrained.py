@@ -12,7 +12,7 @@ from tiny_pipelines import make_wan
 from tiny_text import make_ltx_with_text
 
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.embedded import FOLDER
 from otcache_plugin.models.pretrained import load_pretrained_setup
 from otcache_plugin.prompts.files import calibration_prompts, evaluation_prompts

@@ -16,9 +16,9 @@ import torch
 from diffusers import FluxPipeline
 from tiny_pipelines import count_forwards, make_flux, wan_arguments
 
+from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.models.embedded import load_embedded_pipeline
-from otcache_plugin.models.embeddings import memoise_prompts
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 
 BATCH = ["a red circle", "two green squares on a lawn"]
@@ -104,7 +104,7 @@ def run(pipe: Any, case: Case, prompts: list[str]) -> torch.Tensor:
 
 @contextmanager
 def count_encodings(pipe: Any, case: Case) -> Iterator[list[int]]:
-    """Counts the forward passes of all text encoders; the count is the length of the list."""
+    """Count the forward passes of all text encoders; the count is the length of the list."""
     calls: list[int] = []
     handles = [
         getattr(pipe, name).register_forward_pre_hook(lambda *_: calls.append(1))

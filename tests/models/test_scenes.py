@@ -83,7 +83,7 @@ def test_pictures_are_pictures(of_every_caption: scenes.Scenes) -> None:
 
 
 def around(picture: NDArray[np.float32], position: str) -> NDArray[np.float32]:
-    """The pixels that the middle of a position can fall on, ``(N, 3)``."""
+    """The pixels that the middle of a position can fall on, `(N, 3)`."""
     (left, right), (top, bottom) = (
         (int(np.floor(each - 0.5)), int(np.ceil(each - 0.5))) for each in POSITIONS[position]
     )

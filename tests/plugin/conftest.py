@@ -11,11 +11,11 @@ import torch
 from published_schedules import published_schedules
 
 import otcache_plugin
-from otcache_plugin import manager
+from otcache_plugin.plugins import host as host_module
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs every test that asks for ``published`` once per published schedule."""
+    """Run every test that asks for `published` once per published schedule."""
     if "published" in metafunc.fixturenames:
         metafunc.parametrize("published", published_schedules(), ids=str)
 
@@ -28,7 +28,7 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def installed() -> Iterator[None]:
-    """``policy=`` is in cache-dit before every test and after it, whatever the test does."""
+    """`policy=` is in cache-dit before every test and after it, whatever the test does."""
     otcache_plugin.install()
     yield
     otcache_plugin.install()
@@ -36,7 +36,7 @@ def installed() -> Iterator[None]:
 
 @pytest.fixture
 def enable() -> Iterator[Any]:
-    """``cache_dit.enable_cache``, taken off again at the end: cache-dit itself patches classes."""
+    """`cache_dit.enable_cache`, taken off again at the end: cache-dit itself patches classes."""
     pipes: list[Any] = []
 
     def enable_cache(pipe: Any, *args: Any, **kwargs: Any) -> Any:
@@ -51,6 +51,6 @@ def enable() -> Iterator[Any]:
 @pytest.fixture
 def fresh_host() -> Iterator[None]:
     """Plugins are loaded anew in the test, and again after it."""
-    manager.plugin_host.cache_clear()
+    host_module.plugin_host.cache_clear()
     yield
-    manager.plugin_host.cache_clear()
+    host_module.plugin_host.cache_clear()

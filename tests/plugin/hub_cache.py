@@ -10,14 +10,14 @@ from typing import Any
 
 
 def put_snapshot(cache: Path, model: str, sha: str, pipe: Any, **saving: Any) -> Path:
-    """Puts what ``pipe.save_pretrained`` writes into a cache, as main; returns the snapshot.
+    """Put what `pipe.save_pretrained` writes into a cache, as main; return the snapshot.
 
     Args:
-        cache: the client's ``cache_dir``.
+        cache: the client's `cache_dir`.
         model: Hub id.
         sha: commit.
         pipe: a pipeline, or one of its models.
-        saving: arguments of ``save_pretrained``.
+        saving: arguments of `save_pretrained`.
     """
     repository = cache / f"models--{model.replace('/', '--')}"
     snapshot = repository / "snapshots" / sha

@@ -19,7 +19,7 @@ class FakeDistribution:
 
 
 class FakeEntryPoint:
-    """As ``importlib.metadata.EntryPoint``, its module made by a function when it is loaded."""
+    """As `importlib.metadata.EntryPoint`, its module made by a function when it is loaded."""
 
     def __init__(
         self, name: str, make: Callable[[], Any], distribution: str = "", version: str = "1.0"
@@ -31,7 +31,7 @@ class FakeEntryPoint:
         self._make = make
 
     def load(self) -> Any:
-        """Makes the plugin."""
+        """Make the plugin."""
         self.loaded += 1
         return self._make()
 

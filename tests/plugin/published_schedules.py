@@ -25,7 +25,7 @@ class PublishedSchedule:
 
     @property
     def schedule(self) -> Schedule:
-        """The same as ``policy=`` takes it."""
+        """The same as `policy=` takes it."""
         return Schedule(self.steps, self.num_inference_steps, self.look_backs)
 
 

@@ -1,4 +1,4 @@
-"""``policy=`` goes into cache-dit, and out again, without a trace."""
+"""`policy=` goes into cache-dit, and out again, without a trace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from otcache_policies import Schedule
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 
 import otcache_plugin
-from otcache_plugin import activation
+from otcache_plugin import cache_dit_originals, patch
 from otcache_plugin.errors import IncompatibleCacheDitError, PipelineError
 
 PUBLIC = ("enable_cache", "disable_cache", "summary")
@@ -47,7 +47,7 @@ def bindings() -> dict[tuple[str, str], int]:
 
 
 def run_python(program: str, **environment: str) -> str:
-    """Runs a program in a fresh interpreter where warnings are errors; gives what it printed."""
+    """Run a program in a fresh interpreter where warnings are errors; give what it printed."""
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
         capture_output=True,
@@ -83,16 +83,16 @@ def test_the_signature_shows_what_was_added() -> None:
     assert [each for each in signature.parameters.values() if each.name not in added] == list(
         own.parameters.values()
     )
-    assert cache_dit.enable_cache.__doc__ == activation.original("enable_cache").__doc__
+    assert cache_dit.enable_cache.__doc__ == cache_dit_originals.original("enable_cache").__doc__
     for name in ("disable_cache", "summary"):
         assert inspect.signature(getattr(cache_dit, name)) == inspect.signature(
-            activation.original(name)
+            cache_dit_originals.original(name)
         )
 
 
 def test_the_door_takes_the_same_keywords() -> None:
     parameters = inspect.signature(otcache_plugin.enable_cache).parameters
-    for name, default in activation.POLICY_PARAMETERS.items():
+    for name, default in cache_dit_originals.POLICY_PARAMETERS.items():
         assert parameters[name].default == default
 
 
@@ -145,7 +145,7 @@ def stand_in(tmp_path: Path) -> Path:
     """A folder with a cache-dit that imports in no time, of the real one's layout."""
     package = tmp_path / "cache_dit"
     package.mkdir()
-    signature = inspect.signature(activation.original("enable_cache"))
+    signature = inspect.signature(cache_dit_originals.original("enable_cache"))
     names = ", ".join(
         f"{'**' if parameter.kind is parameter.VAR_KEYWORD else ''}{name}"
         f"{'' if parameter.kind is parameter.VAR_KEYWORD else '=None'}"
@@ -197,13 +197,13 @@ def test_the_order_of_imports_and_the_switch(
 def test_uninstalling_before_cache_dit_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     # The import hook cannot be taken back, so it must know that nothing is wanted any more.
     otcache_plugin.uninstall()
-    activation._on_import(cache_dit)
+    patch._on_import(cache_dit)
     assert not otcache_plugin.is_installed()
     monkeypatch.setenv("OTCACHE_DISABLE", "yes")
-    activation.install_when_imported()
+    patch.install_when_imported()
     assert not otcache_plugin.is_installed()
     monkeypatch.setenv("OTCACHE_DISABLE", "")
-    activation.install_when_imported()
+    patch.install_when_imported()
     assert otcache_plugin.is_installed()
 
 
@@ -217,7 +217,7 @@ def test_every_public_name_is_there() -> None:
 
 @pytest.mark.parametrize(
     "defaults",
-    [{}, {"policy": None}, dict(activation.POLICY_PARAMETERS)],
+    [{}, {"policy": None}, dict(cache_dit_originals.POLICY_PARAMETERS)],
     ids=["none", "policy", "all"],
 )
 def test_without_a_policy_cache_dit_is_untouched(defaults: dict[str, Any], enable: Any) -> None:
@@ -239,7 +239,7 @@ def test_without_a_policy_cache_dit_is_untouched(defaults: dict[str, Any], enabl
     assert len(forwards) == len(expected_forwards)
     with pytest.raises(PipelineError, match="no policy is enabled"):
         otcache_plugin.summary(pipe)
-    own = activation.original("summary")(pipe, logging=False)
+    own = cache_dit_originals.original("summary")(pipe, logging=False)
     assert cache_dit.summary(pipe, logging=False) == own
     cache_dit.disable_cache(pipe)
     assert torch.equal(FLUX.run(pipe), full)

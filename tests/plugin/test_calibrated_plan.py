@@ -17,8 +17,8 @@ from otcache_registry import (
     find_bundled,
     read_policy,
 )
-from otcache_registry.resolving import OtherRevisionWarning
-from otcache_registry.store import PolicyStore
+from otcache_registry.finding.resolving import OtherRevisionWarning
+from otcache_registry.store.store import PolicyStore
 from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 

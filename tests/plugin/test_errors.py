@@ -21,15 +21,15 @@ from diffusers import (
 )
 from otcache_policies import BudgetError, OTCacheError, Schedule, ScheduleError
 from otcache_registry import DocumentError, DocumentNotFoundError
-from otcache_registry.hub_errors import HubOfflineError
+from otcache_registry.hub.errors import HubOfflineError
 from plugin_fakes import FakeEntryPoint
 from tiny_documents import write_document
 from tiny_pipelines import FLUX, count_forwards, euler_scheduler, make_flux
 
 import otcache_plugin
-from otcache_plugin import enabling
+from otcache_plugin.enabling import enable
 from otcache_plugin.errors import ArgumentError, PipelineError, UnknownNameError
-from otcache_plugin.manager import load_plugins
+from otcache_plugin.plugins.host import load_plugins
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -38,16 +38,16 @@ REST = "--output ./my-policy"
 
 
 def calibrate_command(message: str) -> str:
-    """What the message says to run after ``otcache calibrate``."""
+    """What the message says to run after `otcache calibrate`."""
     return re.split(r"[,.](?:\s|$)", message.partition("otcache calibrate ")[2])[0]
 
 
 def refused(error: type[OTCacheError], **arguments: Any) -> str:
-    """The message of what ``enable_cache`` raises; the pipeline must be left as it was."""
+    """The message of what `enable_cache` raises; the pipeline must be left as it was."""
     pipe = arguments.pop("pipe", None) or make_flux()
     with pytest.raises(error) as caught:
         cache_dit.enable_cache(pipe, **arguments)
-    assert not hasattr(pipe, enabling.ATTRIBUTE)
+    assert not hasattr(pipe, enable.ATTRIBUTE)
     assert "step" not in vars(getattr(pipe, "scheduler", None) or euler_scheduler())
     assert str(caught.value).endswith(".")
     return str(caught.value)
@@ -64,7 +64,7 @@ def test_an_unknown_policy_mentions_broken_plugins(monkeypatch: pytest.MonkeyPat
         raise ImportError("no module named 'recache_core'")
 
     host = load_plugins([FakeEntryPoint("recache", fail, "otcache-recache", "0.3")], None)
-    monkeypatch.setattr(enabling, "plugin_host", lambda: host)
+    monkeypatch.setattr(enable, "plugin_host", lambda: host)
     message = refused(UnknownNameError, policy="recache")
     assert "policy='recache': no such policy" in message
     assert "otcache-recache 0.3: ImportError: no module named 'recache_core'" in message

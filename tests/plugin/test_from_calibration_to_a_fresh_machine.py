@@ -1,4 +1,4 @@
-"""Calibrate, push, and on a fresh machine ``policy="otcache"`` finds it by the model's revision."""
+"""Calibrate, push, and on a fresh machine `policy="otcache"` finds it by the model's revision."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Machine:
         home.mkdir(exist_ok=True)
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs a module or script of Python there, to its end."""
+        """Run a module or script of Python there, to its end."""
         return subprocess.run(
             [sys.executable, *command],
             cwd=self.home,
@@ -67,7 +67,7 @@ class Machine:
     def generate(
         self, revision: str, policy: str, name: str, **variables: str
     ) -> dict[str, object]:
-        """Generates a picture into a file of that name, and gives the report of the run."""
+        """Generate a picture into a file of that name, and give the report of the run."""
         output = str(self.home / name)
         done = self.run("-c", GENERATE, MODEL, revision, policy, output, **variables)
         assert done.returncode == 0, done.stderr

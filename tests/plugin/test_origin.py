@@ -87,7 +87,7 @@ def known(pipe: Any, revision: str = SHA) -> OriginFinding:
 
 
 def unknown(pipe: Any) -> str:
-    """Why nothing is concluded of a pipeline, which the error of ``find_origin`` says as well."""
+    """Why nothing is concluded of a pipeline, which the error of `find_origin` says as well."""
     found = describe_origin(pipe)
     assert (found.model, found.revision) == (None, None), found
     with pytest.raises(DocumentNotFoundError) as caught:
@@ -506,7 +506,7 @@ def test_the_embedded_pipeline_with_an_adapter_states_nothing() -> None:
 
 @pytest.fixture
 def wan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """Makes a Wan 2.2 pipeline of transformers that were loaded from two commits."""
+    """Make a Wan 2.2 pipeline of transformers that were loaded from two commits."""
     # What stays in float32 is only loaded with accelerate, and none of these weights is in less.
     monkeypatch.setattr(WanTransformer3DModel, "_keep_in_fp32_modules", None)
     seeds = itertools.count(1)

@@ -23,25 +23,28 @@ from tiny_documents import write_document
 from tiny_pipelines import FLUX, make_flux
 
 import otcache_plugin
-from otcache_plugin import RunReport, enabling, hookspecs, manager
+from otcache_plugin import RunReport
 from otcache_plugin.builtin import (
     otcache_register_executors,
     otcache_register_metrics,
     otcache_register_policies,
 )
+from otcache_plugin.enabling import enable
 from otcache_plugin.errors import PluginError, UnknownNameError
 from otcache_plugin.evaluation import metrics
-from otcache_plugin.evaluation.metrics import Metric, metric_named
+from otcache_plugin.evaluation.metrics import Metric
 from otcache_plugin.evaluation.outputs import Outputs
-from otcache_plugin.manager import LoadedPlugin, PluginHost, load_plugins
-from otcache_plugin.plan import Plan
-from otcache_plugin.registries import (
+from otcache_plugin.plugins import host as host_module
+from otcache_plugin.plugins import hookspecs
+from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, load_plugins, plugin_host
+from otcache_plugin.plugins.registries import (
     CalibratedPolicy,
     ExecutorRegistry,
     MetricRegistry,
     PolicyRegistry,
 )
-from otcache_plugin.report import planned_report
+from otcache_plugin.runs.plan import Plan
+from otcache_plugin.runs.report import planned_report
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
 METRICS = ("latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim")
@@ -121,11 +124,11 @@ class DryExecutor:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes ``enable_cache`` and ``metric_named`` see the plugins of these entry points."""
+    """Make `enable_cache` and `metric_named` see the plugins of these entry points."""
 
     def use_plugins(*entry_points: FakeEntryPoint) -> PluginHost:
         host = load_plugins(entry_points, None)
-        for module in (enabling, metrics):
+        for module in (enable, metrics):
             monkeypatch.setattr(module, "plugin_host", lambda: host)
         return host
 
@@ -213,7 +216,7 @@ def test_hook_otcache_register_metrics(use: Any) -> None:
     assert host.metrics.get("worst-pixel").description == "largest error of any pixel"
     assert host.plugins[1].metrics == ("worst-pixel",)
     assert made == []  # made when it is asked for
-    metric = metric_named("worst-pixel")
+    metric = plugin_host().metric("worst-pixel")
     assert made == [metric]
     black = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
     spotted = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
@@ -245,9 +248,9 @@ def test_a_name_that_a_metric_may_not_have(name: str) -> None:
 
 def test_a_metric_bears_the_name_it_is_registered_under(use: Any) -> None:
     use(FakeEntryPoint("theirs", lambda: measuring("worst-pixel", "worst"), "otcache-theirs"))
-    assert metric_named("worst-pixel").name == "worst-pixel"
+    assert plugin_host().metric("worst-pixel").name == "worst-pixel"
     with pytest.raises(PluginError, match=r"otcache-theirs 1\.0 .*'worst', .*'worst-pixel'"):
-        metric_named("worst")
+        plugin_host().metric("worst")
 
 
 def test_the_built_in_names_come_by_the_same_hooks() -> None:
@@ -347,7 +350,7 @@ def test_a_broken_plugin_is_reported_and_disturbs_nobody(
         cache_dit.enable_cache(pipe, policy="theirs")
     assert reason in str(caught.value)
     with pytest.raises(UnknownNameError, match=r"otcache-broken 0\.2: ") as caught:
-        metric_named("theirs")
+        plugin_host().metric("theirs")
     assert reason in str(caught.value)
 
 
@@ -419,12 +422,12 @@ def test_the_process_reads_its_environment_once(
         groups.append(group)
         return [entry_point]
 
-    monkeypatch.setattr(manager, "entry_points", entry_points)
+    monkeypatch.setattr(host_module, "entry_points", entry_points)
     monkeypatch.delenv("OTCACHE_PLUGINS", raising=False)
     if value is not None:
         monkeypatch.setenv("OTCACHE_PLUGINS", value)
-    host = manager.plugin_host()
-    assert manager.plugin_host() is host
+    host = host_module.plugin_host()
+    assert host_module.plugin_host() is host
     assert groups == ["otcache"]
     assert entry_point.loaded == loaded
     assert ("theirs" in host.policies) == bool(loaded)
@@ -447,7 +450,7 @@ def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_with(folder: Path, *command: str, **environment: str) -> str:
-    """Runs Python with a folder on its path, warnings as errors; gives what it printed."""
+    """Run Python with a folder on its path, warnings as errors; give what it printed."""
     result = subprocess.run(
         [sys.executable, "-W", "error", *command],
         capture_output=True,
@@ -464,7 +467,7 @@ def test_the_example_package_in_a_pipeline(installed_example: Path) -> None:
 import json, sys
 from dataclasses import asdict
 
-from otcache_plugin.manager import plugin_host
+from otcache_plugin.plugins.host import plugin_host
 
 host = plugin_host()
 listed = [asdict(plugin) for plugin in host.plugins if plugin.name == "front_loaded"]
@@ -513,7 +516,7 @@ def test_the_example_packages_own_tests(installed_example: Path) -> None:
 
 def test_without_the_allow_list_the_example_is_not_loaded(installed_example: Path) -> None:
     program = (
-        "import sys; from otcache_plugin.manager import plugin_host; host = plugin_host(); "
+        "import sys; from otcache_plugin.plugins.host import plugin_host; host = plugin_host(); "
         "print([(p.name, p.skipped) for p in host.plugins], 'front_loaded' in host.policies, "
         "'otcache_front_loaded' in sys.modules)"
     )

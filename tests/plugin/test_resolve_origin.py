@@ -13,7 +13,7 @@ import pytest
 from diffusers import FluxPipeline
 from hub_server import Fault, HubServer, isolate_client
 from huggingface_hub import constants, snapshot_download
-from otcache_registry.hub_errors import GatedError, HubNotFoundError
+from otcache_registry.hub.errors import GatedError, HubNotFoundError
 from tiny_pipelines import make_flux
 
 import otcache_plugin
@@ -41,7 +41,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
 
 @pytest.fixture
 def resolve(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelOrigin]:
-    """``resolve_origin``, with HF_ENDPOINT as if it had been set before the client was imported."""
+    """`resolve_origin`, with HF_ENDPOINT as if it had been set before the client was imported."""
 
     def resolve_there(*arguments: Any) -> ModelOrigin:
         with monkeypatch.context() as patch:
@@ -149,7 +149,7 @@ def test_resolving_loads_no_torch() -> None:
 
 @pytest.fixture
 def download(hub: HubServer, tmp_path: Path) -> Path:
-    """The model at v1, by ``snapshot_download(local_dir=)``."""
+    """The model at v1, by `snapshot_download(local_dir=)`."""
     folder = tmp_path / "local"
     snapshot_download("org/model", revision="v1", local_dir=folder, endpoint=hub.endpoint)
     return folder

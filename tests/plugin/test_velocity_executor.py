@@ -74,7 +74,7 @@ class Reference:
         return self.v[i - 1] - jvp * (self.sigmas[i + 1] - self.sigmas[i])
 
     def log(self, x_before: torch.Tensor, x_after: torch.Tensor, v: torch.Tensor) -> None:
-        """Takes note of a step."""
+        """Take note of a step."""
         self.x_before.append(x_before)
         self.x_after.append(x_after)
         self.v.append(v)
@@ -83,7 +83,7 @@ class Reference:
 def reference_run(
     case: Case, pipe: Any, steps: Sequence[int], look_backs: Sequence[int], **arguments: Any
 ) -> torch.Tensor:
-    """Runs an untouched pipeline, its transformer at every step, replacing what ``step`` is given.
+    """Run an untouched pipeline, its transformer at every step, replacing what `step` is given.
 
     The pipeline's own velocity is used at computed steps; at cached steps what it worked out from
     latents that came of estimates is thrown away.

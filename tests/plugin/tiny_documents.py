@@ -43,7 +43,7 @@ def edge_table() -> EdgeTable:
 
 
 def write_document(folder: Path, **changes: Any) -> PolicyDocument:
-    """Writes a valid document with fields changed by keyword, and its edge table."""
+    """Write a valid document with fields changed by keyword, and its edge table."""
     edges = edge_table()
     settings = EdgeSettings("displacement", 2.0)
     graph = MeanCachePolicy(edges, settings)

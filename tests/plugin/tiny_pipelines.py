@@ -319,7 +319,7 @@ CASES = (FLUX, FLUX_DISTILLED, FLUX_GUIDED, QWEN, Z_IMAGE)
 
 @contextmanager
 def count_forwards(module: torch.nn.Module) -> Iterator[list[int]]:
-    """Counts the real forward passes of a module; the count is the length of the list."""
+    """Count the real forward passes of a module; the count is the length of the list."""
     calls: list[int] = []
     handle = module.register_forward_pre_hook(lambda *_: calls.append(len(calls)))
     try:

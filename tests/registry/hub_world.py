@@ -20,9 +20,10 @@ from otcache_registry import (
     render_card,
     write_policy,
 )
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.hub_client import HubClient
-from otcache_registry.hub_errors import (
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.errors import (
     ForbiddenError,
     GatedError,
     HubConflictError,
@@ -33,7 +34,6 @@ from otcache_registry.hub_errors import (
     LoginError,
     RateLimitError,
 )
-from otcache_registry.keys import document_folder
 
 MODEL, REVISION = "example/model", "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "alice/otcache-model"

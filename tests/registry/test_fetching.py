@@ -20,17 +20,17 @@ from hub_world import (
     write,
 )
 from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument
-from otcache_registry.fetching import (
+from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.errors import GatedError, HubError, HubNotFoundError
+from otcache_registry.hub.fetching import (
     HubDocument,
     fetch,
     list_documents,
     pull,
     search,
 )
-from otcache_registry.hub_client import HubClient
-from otcache_registry.hub_errors import GatedError, HubError, HubNotFoundError
-from otcache_registry.keys import document_folder
-from otcache_registry.store import DamagedError, PolicyStore
+from otcache_registry.store.store import DamagedError, PolicyStore
 
 OTHER_REVISION = "f" * 40
 

@@ -22,11 +22,11 @@ from hub_world import (
 )
 from otcache_policies import FieldError
 from otcache_registry import DocumentNotFoundError
-from otcache_registry.fetching import pull
-from otcache_registry.hub_client import TRIES, HubClient
-from otcache_registry.hub_errors import HubError, HubUnreachableError
-from otcache_registry.resolving import Resolved, resolve
-from otcache_registry.store import PolicyStore
+from otcache_registry.finding.resolving import Resolved, resolve
+from otcache_registry.hub.client import TRIES, HubClient
+from otcache_registry.hub.errors import HubError, HubUnreachableError
+from otcache_registry.hub.fetching import pull
+from otcache_registry.store.store import PolicyStore
 
 REQUESTS = 4
 """Of a pull: what there is, the document, its card, its table."""

@@ -19,8 +19,8 @@ from hub_server.faults import FaultKind
 from hub_world import client_of, hub_world
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
-from otcache_registry.hub_client import TRIES, Changes, HubClient, RemoteFile
-from otcache_registry.hub_errors import (
+from otcache_registry.hub.client import TRIES, Changes, HubClient, RemoteFile
+from otcache_registry.hub.errors import (
     CommitUnknownError,
     ForbiddenError,
     GatedError,

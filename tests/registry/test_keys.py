@@ -11,8 +11,8 @@ import pytest
 from hub_world import EXACT, REVISION, document_of
 from hypothesis import given
 from hypothesis import strategies as st
-from otcache_registry import Sampling, lockfile
-from otcache_registry.keys import (
+from otcache_registry import Sampling
+from otcache_registry.documents.names import (
     FilePlace,
     default_name,
     document_folder,
@@ -21,6 +21,7 @@ from otcache_registry.keys import (
     revision_segment,
     sampling_key,
 )
+from otcache_registry.store import lock_record as lockfile
 from pydantic import TypeAdapter
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from otcache_registry import DocumentError, PolicyDocument, migrations
+from otcache_registry import DocumentError, PolicyDocument
+from otcache_registry.documents import migrations
 
 Content = dict[str, Any]
 

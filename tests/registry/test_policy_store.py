@@ -21,9 +21,9 @@ from otcache_registry import (
     read_policy,
     write_policy,
 )
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.lockfile import LockRecord
-from otcache_registry.store import DamagedError, PolicyStore, StoreError, default_store_folder
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.store.lock_record import LockRecord
+from otcache_registry.store.store import DamagedError, PolicyStore, StoreError, default_store_folder
 
 REPOSITORY = "user/name"
 FIRST, SECOND, THIRD = "1" * 40, "2" * 40, "3" * 40

@@ -17,11 +17,11 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-import otcache_registry.store
+import otcache_registry.store.store
 import pytest
 from filelock import FileLock
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.store import PolicyStore, StoreError
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.store.store import PolicyStore, StoreError
 
 REPOSITORY = "user/name"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -30,7 +30,7 @@ SMALL = {name: (EXACT / name).read_bytes() for name in ("policy.json", "edges.sa
 
 # Its processes start within milliseconds, and are no copies of this one with its threads.
 FORKSERVER: ForkServerContext = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["otcache_registry.store"])
+FORKSERVER.set_forkserver_preload(["otcache_registry.store.store"])
 
 
 def contents_of(name: str) -> dict[str, bytes]:
@@ -163,7 +163,7 @@ def test_processes_killed_while_they_add(tmp_path: Path) -> None:
 def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = PolicyStore(tmp_path)
     record = store.add(REPOSITORY, "1" * 40, "", contents_of("first"), NOON)
-    monkeypatch.setattr(otcache_registry.store, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", 0.2)
     held, release = FORKSERVER.Event(), FORKSERVER.Event()
     with running((hold, tmp_path, held, release)) as processes:
         assert held.wait(60)
@@ -185,7 +185,7 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
 FULL = """
 import resource, signal, sys
 from datetime import UTC, datetime
-from otcache_registry.store import PolicyStore, StoreError
+from otcache_registry.store.store import PolicyStore, StoreError
 
 store = PolicyStore(sys.argv[1])
 contents = {name: open(f"{sys.argv[2]}/{name}", "rb").read() for name in sys.argv[3:]}
@@ -216,7 +216,7 @@ DISK = """
 import os, subprocess, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from otcache_registry.store import PolicyStore, StoreError
+from otcache_registry.store.store import PolicyStore, StoreError
 
 def mount(*options):
     subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", sys.argv[1]], check=True)

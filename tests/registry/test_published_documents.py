@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from otcache_registry import find_bundled
-from otcache_registry.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = json.loads((ROOT / "tests" / "data" / "meancache-published.json").read_text())

@@ -22,9 +22,9 @@ from hub_world import (
 )
 from huggingface_hub import ModelCard
 from otcache_registry import DocumentError, DocumentNotFoundError, render_card
-from otcache_registry.fetching import list_documents, pull, search
-from otcache_registry.hub_client import HubClient
-from otcache_registry.hub_errors import (
+from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.errors import (
     CommitUnknownError,
     ForbiddenError,
     HubConflictError,
@@ -32,9 +32,9 @@ from otcache_registry.hub_errors import (
     HubServerError,
     LoginError,
 )
-from otcache_registry.keys import document_folder
-from otcache_registry.publishing import LostRaceError, PublishingError, TagError, push
-from otcache_registry.store import PolicyStore
+from otcache_registry.hub.fetching import list_documents, pull, search
+from otcache_registry.hub.publishing import LostRaceError, PublishingError, TagError, push
+from otcache_registry.store.store import PolicyStore
 
 OTHER_REVISION = "f" * 40
 PLACE = document_folder(document_of())

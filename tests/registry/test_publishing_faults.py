@@ -18,10 +18,10 @@ from hub_world import (
     hub_world,
     write,
 )
-from otcache_registry.hub_client import HubClient
-from otcache_registry.hub_errors import CommitUnknownError, HubError, HubUnreachableError
-from otcache_registry.keys import document_folder
-from otcache_registry.publishing import Published, TagError, push
+from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.errors import CommitUnknownError, HubError, HubUnreachableError
+from otcache_registry.hub.publishing import Published, TagError, push
 
 REQUESTS = ("look", "create", "look again", "validate", "preupload", "commit", "tag")
 CREATE, COMMIT, TAG = (REQUESTS.index(name) for name in ("create", "commit", "tag"))

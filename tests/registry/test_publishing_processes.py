@@ -23,18 +23,18 @@ from hub_world import (
     publish,
     write,
 )
-from otcache_registry.fetching import list_documents, pull
-from otcache_registry.hub_client import HubClient
-from otcache_registry.keys import document_folder
-from otcache_registry.publishing import push
-from otcache_registry.store import PolicyStore
+from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.fetching import list_documents, pull
+from otcache_registry.hub.publishing import push
+from otcache_registry.store.store import PolicyStore
 
 KILL_REGISTRY = Path(__file__).parents[2] / "tools" / "kill_registry.py"
 PULL = """
 import sys
-from otcache_registry.fetching import pull
-from otcache_registry.hub_client import HubClient
-from otcache_registry.store import PolicyStore
+from otcache_registry.hub.fetching import pull
+from otcache_registry.hub.client import HubClient
+from otcache_registry.store.store import PolicyStore
 (record,) = pull(HubClient(), PolicyStore(), *sys.argv[1:])
 print(record.commit)
 """
@@ -42,7 +42,7 @@ print(record.commit)
 # Its processes start quickly, and are no copies of this one with its threads.
 FORKSERVER: ForkServerContext = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(
-    ["huggingface_hub.hf_api", "huggingface_hub.repocard", "otcache_registry.publishing"]
+    ["huggingface_hub.hf_api", "huggingface_hub.repocard", "otcache_registry.hub.publishing"]
 )
 
 

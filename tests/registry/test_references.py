@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer, isolate_client
 from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument, read_policy
-from otcache_registry.bundled import BUNDLED_FOLDER
-from otcache_registry.hub_client import HubClient
-from otcache_registry.hub_errors import HubNotFoundError, HubOfflineError, HubUnreachableError
-from otcache_registry.keys import document_folder
-from otcache_registry.references import (
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.names import document_folder
+from otcache_registry.documents.references import (
     BundledReference,
     FolderReference,
     HubReference,
     PolicyReferenceError,
-    load_reference,
     parse_hub_reference,
     parse_reference,
 )
-from otcache_registry.store import DamagedError, PolicyStore
+from otcache_registry.finding.loading import load_reference
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.errors import HubNotFoundError, HubOfflineError, HubUnreachableError
+from otcache_registry.store.store import DamagedError, PolicyStore
 
 REPOSITORY = "alice/policies"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -21,12 +21,13 @@ from hub_world import (
     publish,
     write,
 )
-from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument, bundled
-from otcache_registry.fetching import pull
-from otcache_registry.hub_client import HubClient
-from otcache_registry.keys import document_folder
-from otcache_registry.resolving import OtherRevisionWarning, Resolved, resolve
-from otcache_registry.store import PolicyStore, StoreError
+from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument
+from otcache_registry.documents import bundled
+from otcache_registry.documents.names import document_folder
+from otcache_registry.finding.resolving import OtherRevisionWarning, Resolved, resolve
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.fetching import pull
+from otcache_registry.store.store import PolicyStore, StoreError
 
 OTHER_REVISION = "f" * 40
 NAMESPACES = ("otcache", "bob")

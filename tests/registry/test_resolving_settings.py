@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from huggingface_hub.constants import _is_true
-from otcache_registry.settings import SettingError, namespaces, offline, offline_variable
+from otcache_registry.hub.environment import SettingError, namespaces, offline, offline_variable
 
 VARIABLES = ("OTCACHE_OFFLINE", "HF_HUB_OFFLINE", "OTCACHE_NAMESPACES")
 

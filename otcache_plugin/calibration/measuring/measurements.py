@@ -1,0 +1,272 @@
+"""The one door to measured values: from the working folder, or measured now and kept there."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from otcache_policies import Schedule
+
+from otcache_plugin.calibration.errors import UnfinishedError
+from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.measuring.units import (
+    Batch,
+    Evaluate,
+    LossRequest,
+    Measured,
+    Record,
+    Reference,
+    Unit,
+    batches_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from otcache_plugin.calibration.measuring.workspace import Workspace
+    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.evaluation.metrics import Metric
+
+Key = TypeVar("Key", bound="Hashable")
+Result = TypeVar("Result")
+
+POLL_SECONDS = 0.2
+
+
+class Pool(Protocol):
+    """Whoever measures units."""
+
+    def measure(
+        self, units: Sequence[Unit], reference: Callable[[Batch], Mapping[str, NDArray[Any]]]
+    ) -> Iterator[tuple[Unit, Measured]]:
+        """Measure units, in any order.
+
+        Args:
+            units: what to measure.
+            reference: the full runs' outputs of a batch, for the units that compare with them.
+        """
+        ...
+
+
+class Share:
+    """The part of the units that this process measures, by their pairs.
+
+    Args:
+        number: of this shard, from 1.
+        count: of all shards.
+        wait: seconds without news from the others after which it gives up.
+    """
+
+    def __init__(self, number: int = 1, count: int = 1, wait: float = 0.0) -> None:
+        self.number = number
+        self.count = count
+        self.wait = wait
+
+    def owns(self, unit: Unit, batch_size: int) -> bool:
+        """Return whether this process measures the unit: whoever recorded its pairs."""
+        return unit.batch.start // batch_size % self.count == self.number - 1
+
+
+class Measurements:
+    """Measured values of one calibration.
+
+    Args:
+        workspace: where they are kept.
+        pool: who measures what is not there yet.
+        settings: of the calibration.
+        share: which units are this process's.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        pool: Pool,
+        settings: CalibrationSettings,
+        share: Share | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self._pool = pool
+        self.settings = settings
+        self._share = share or Share()
+        self._spent: dict[Unit, tuple[int, float]] = {}
+
+    @property
+    def calibration_batches(self) -> tuple[Batch, ...]:
+        """All calibration pairs."""
+        return batches_of("calibration", self.settings.pairs, self.settings.batch_size)
+
+    @property
+    def held_out_batches(self) -> tuple[Batch, ...]:
+        """All held-out pairs."""
+        return batches_of("held-out", self.settings.held_out_pairs, self.settings.batch_size)
+
+    @property
+    def evaluations(self) -> int:
+        """Distinct schedules that were run."""
+        return len({unit.schedule for unit in self._spent if isinstance(unit, Evaluate)})
+
+    @property
+    def transformer_calls(self) -> int:
+        """Of everything that was asked for, measured now or before."""
+        return sum(calls for calls, _ in self._spent.values())
+
+    @property
+    def seconds(self) -> float:
+        """Time that workers spent, likewise."""
+        return sum(seconds for _, seconds in self._spent.values())
+
+    def prepare(self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None) -> None:
+        """Have units measured that are too large to be held all at once.
+
+        Raises:
+            UnfinishedError: other shards have not measured theirs.
+        """
+        missing = list(dict.fromkeys(units))
+        while missing:
+            found = {unit for unit, _ in self._available(missing, on_unit)}
+            missing = [unit for unit in missing if unit not in found]
+            self._wait_for(missing)
+
+    def all_of(
+        self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None
+    ) -> list[Measured]:
+        """Return what each of the units gave, in their order.
+
+        Raises:
+            UnfinishedError: other shards have not measured theirs.
+        """
+        found: dict[Unit, Measured] = {}
+        missing = list(dict.fromkeys(units))
+        while missing:
+            asked = frozenset(missing)  # What comes with them may be large, and is kept on disk.
+            available = self._available(missing, on_unit)
+            found.update(each for each in available if each[0] in asked)
+            missing = [unit for unit in missing if unit not in found]
+            self._wait_for(missing)
+        return [found[unit] for unit in units]
+
+    def drive(
+        self,
+        searches: Mapping[Key, Generator[list[LossRequest], Mapping[LossRequest, Any], Result]],
+        metric: Metric,
+    ) -> dict[Key, Result]:
+        """Run searches side by side, each sent the losses that it asks for.
+
+        Raises:
+            UnfinishedError: all of them need what other shards have not measured.
+        """
+        results: dict[Key, Result] = {}
+        wanted: dict[Key, list[LossRequest]] = {}
+        for key, search in searches.items():
+            self._advance(key, search, None, wanted, results)
+        while wanted:
+            units = {
+                request: self._evaluate(*request, metric)
+                for requests in wanted.values()
+                for request in requests
+            }
+            found = dict(self._available(list(dict.fromkeys(units.values()))))
+            ready = [
+                key
+                for key, requests in wanted.items()
+                if all(units[request] in found for request in requests)
+            ]
+            for key in ready:
+                given = {
+                    request: self._losses(found[units[request]], metric)
+                    for request in wanted.pop(key)
+                }
+                self._advance(key, searches[key], given, wanted, results)
+            if not ready:
+                self._wait_for([unit for unit in units.values() if unit not in found])
+        return {key: results[key] for key in searches}
+
+    @staticmethod
+    def _advance(
+        key: Key,
+        search: Generator[list[LossRequest], Mapping[LossRequest, Any], Result],
+        given: Mapping[LossRequest, Any] | None,
+        wanted: dict[Key, list[LossRequest]],
+        results: dict[Key, Result],
+    ) -> None:
+        try:
+            wanted[key] = next(search) if given is None else search.send(given)
+        except StopIteration as stop:
+            results[key] = stop.value
+
+    def losses(
+        self,
+        schedules: Sequence[Schedule],
+        metric: Metric,
+        on_unit: Callable[[], None] = lambda: None,
+    ) -> list[float]:
+        """Return each schedule's loss over all calibration pairs."""
+        batches = self.calibration_batches
+        units = [self._evaluate(each, batch, metric) for each in schedules for batch in batches]
+        measured = iter(self.all_of(units, on_unit))
+        return [
+            pooled(np.concatenate([self._losses(next(measured), metric) for _ in batches]))
+            for _ in schedules
+        ]
+
+    @staticmethod
+    def _evaluate(schedule: Schedule, batch: Batch, metric: Metric) -> Evaluate:
+        return Evaluate(batch, schedule, (metric.name,))
+
+    @staticmethod
+    def _losses(measured: Measured, metric: Metric) -> NDArray[np.float64]:
+        values = measured.arrays[metric.name].astype(np.float64)
+        return -values if metric.higher_is_better else values
+
+    def _available(
+        self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[Unit, Measured]]:
+        """What is known of the units, and then what this process measures of them itself."""
+        own = []
+        for unit in units:
+            owned = self._share.owns(unit, self.settings.batch_size)
+            measured = self.workspace.get(unit)
+            if measured is not None and not (owned and self._is_half_kept(unit)):
+                yield self._note(unit, measured)
+                on_unit()
+            elif owned:
+                own.append(unit)
+        asked = set(own)
+        for unit, measured in self._pool.measure(own, self.reference):
+            self.workspace.put(unit, measured)
+            yield self._note(unit, measured)
+            if unit in asked:
+                on_unit()
+
+    def _is_half_kept(self, unit: Unit) -> bool:
+        """Return a recording whose outputs are gone: its file was damaged, and was deleted."""
+        return isinstance(unit, Record) and self.workspace.get(Reference(unit.batch)) is None
+
+    def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
+        self._spent[unit] = measured.transformer_calls, measured.seconds
+        return unit, measured
+
+    def reference(self, batch: Batch) -> Mapping[str, NDArray[Any]]:
+        """Return the full runs' outputs of a batch, or of the part of one that it is."""
+        size = self.settings.batch_size
+        batches = {"calibration": self.calibration_batches, "held-out": self.held_out_batches}
+        whole = batches[batch.pair_set][batch.start // size]
+        measured = self.workspace.get(Reference(whole))
+        assert measured is not None, f"{whole} is compared before it is recorded"
+        rows = slice(batch.start - whole.start, batch.stop - whole.start)
+        return {name: array[rows] for name, array in measured.arrays.items()}
+
+    def _wait_for(self, units: Sequence[Unit]) -> None:
+        """Return when one of them has been measured elsewhere, or there is none."""
+        deadline = time.monotonic() + self._share.wait
+        while units and not any(self.workspace.get(unit) is not None for unit in units):
+            if time.monotonic() >= deadline:
+                raise UnfinishedError(
+                    f"shard {self._share.number} of {self._share.count} has done its part of this "
+                    f"stage, and needs {len(units)} measurements of other shards. Run them, then "
+                    "start the same command again; --wait SECONDS waits for shards that run now."
+                )
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,86 @@
+"""Who measures units: this process, the actors of a Ray cluster, or nobody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from otcache_plugin.calibration.errors import UnfinishedError
+from otcache_plugin.calibration.measuring.units import Evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from otcache_plugin.calibration.measuring.units import Batch, Measured, Unit
+    from otcache_plugin.calibration.measuring.worker import ModelFacts
+    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.models.setups import ModelSetup
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+class LocalPool:
+    """Measures in this process, one unit after the other.
+
+    Args:
+        load: gives the model.
+        settings: of the calibration.
+        scratch: folder for the trajectory of a run under way.
+    """
+
+    def __init__(
+        self, load: Callable[[], ModelSetup], settings: CalibrationSettings, scratch: Path
+    ) -> None:
+        import torch
+
+        from otcache_plugin.calibration.measuring.worker import Worker
+
+        self._threads = torch.get_num_threads()
+        self._worker = Worker(load(), settings, scratch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        self._worker.close()
+        torch.set_num_threads(self._threads)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Of the model."""
+        return self._worker.facts
+
+    def measure(
+        self, units: Sequence[Unit], reference: Callable[[Batch], Arrays]
+    ) -> Iterator[tuple[Unit, Measured]]:
+        """Measure units in their order."""
+        for unit in units:
+            compared_with = reference(unit.batch) if isinstance(unit, Evaluate) else {}
+            yield from self._worker.measure(unit, compared_with)
+
+
+class NoPool:
+    """Measures nothing: for putting together what others have measured.
+
+    Args:
+        absent: shards that have measured nothing, for the error.
+    """
+
+    def __init__(self, absent: Sequence[str] = ()) -> None:
+        self._absent = absent
+
+    def measure(
+        self, units: Sequence[Unit], reference: Callable[[Batch], Arrays]
+    ) -> Iterator[tuple[Unit, Measured]]:
+        """Raise UnfinishedError when there is anything to measure."""
+        if units:
+            because = f": there is no shard {', '.join(self._absent)}" if self._absent else ""
+            raise UnfinishedError(
+                f"{len(units)} measurements are missing{because}. Run all shards with the command "
+                "that the others were begun with, then merge again."
+            )
+        yield from ()

@@ -1,0 +1,344 @@
+"""Stage 1: recorded full-step trajectories, and the edges rolled out from them.
+
+Nothing here calls the transformer beyond the recorded run: what caching steps `i+1 … j-1` with
+look-back K would do is computed by what runs on cached steps, from the recorded log up to step i
+and through its own predictions after it. That is the estimator, or for a scheduler that only allows
+plain reuse the scheduler itself, given the same velocity again.
+
+A trajectory lies in files, since that of a video fills an accelerator. It is trusted only as far as
+its own scheduler, stepped through it once more, arrives at the very same latents.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from otcache_policies import EdgeTable
+from safetensors.torch import load_file, save_file
+
+from otcache_plugin.calibration.errors import RecordingError
+from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
+from otcache_plugin.executors.schedulers import Estimate, copy_scheduler, supported_estimate
+from otcache_plugin.pipelines.method_hook import MethodHook
+from otcache_plugin.pipelines.parts import find_scheduler, refuse_token_noise_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from diffusers import DiffusionPipeline
+    from numpy.typing import ArrayLike, NDArray
+
+MAX_LOOK_BACK = 6
+
+SAME_SIGMAS = 1e-6
+"""Largest difference of two runs' noise schedules that is put down to rounding."""
+
+
+@dataclass
+class Trajectory:
+    """A recorded run of T steps, its tensors in one file each.
+
+    Attributes:
+        folder: where the files lie.
+        sigmas: `(T + 1,)` float32 on the CPU; empty before the first step.
+        scheduler: a copy of the pipeline's as it was before the first step.
+        timesteps: what `scheduler.step` was called with at the steps so far.
+        device: of the pipeline's latents.
+    """
+
+    folder: Path
+    sigmas: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    scheduler: Any = None
+    timesteps: list[Any] = field(default_factory=list)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def num_inference_steps(self) -> int:
+        """T, as the scheduler has it: how many steps the run is to have."""
+        return max(len(self.sigmas) - 1, 0)
+
+    def x(self, step: int) -> torch.Tensor:
+        """Return the latents before a step, of step T: at the end. On the CPU, in their own dtype."""
+        return self._read("x", step)
+
+    def v(self, step: int) -> torch.Tensor:
+        """Return the velocity handed to `scheduler.step` at a step, likewise."""
+        return self._read("v", step)
+
+    def write(self, name: str, step: int, tensor: torch.Tensor) -> None:
+        """Store `x` or `v` of a step."""
+        path = self._path(name, step)
+        # Older safetensors write into the file, which a reader may have mapped into memory.
+        path.unlink(missing_ok=True)
+        save_file({name: tensor.detach().cpu().contiguous()}, path)
+
+    def _read(self, name: str, step: int) -> torch.Tensor:
+        return load_file(self._path(name, step))[name]
+
+    def _path(self, name: str, step: int) -> Path:
+        return self.folder / f"{name}-{step:04}.safetensors"
+
+
+def max_look_back(pipe: DiffusionPipeline) -> int:
+    """Return the largest look-back that is measured of this pipeline.
+
+    Raises:
+        PipelineError: the scheduler is none that anything can stand in for.
+    """
+    reuse = supported_estimate(find_scheduler(pipe)) is Estimate.PLAIN_REUSE
+    return 1 if reuse else MAX_LOOK_BACK
+
+
+@contextmanager
+def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
+    """Record the pipeline call made inside the block.
+
+    Every step is written before the next one begins; on the accelerator nothing is kept.
+
+    Args:
+        pipe: the pipeline.
+        folder: where to; made if it is not there. A recording that is there already is overwritten.
+
+    Raises:
+        PipelineError: the scheduler is none that anything can stand in for.
+        RecordingError: by the pipeline call, when it changes the latents between two steps, when
+            they are not finite, or when there is a second one.
+    """
+    scheduler = find_scheduler(pipe)
+    supported_estimate(scheduler)
+    folder.mkdir(parents=True, exist_ok=True)
+    trajectory = Trajectory(folder)
+
+    def step(
+        model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        refuse_token_noise_levels(kwargs)
+        _require_continued(trajectory, sample)
+        before = None if trajectory.timesteps else copy_scheduler(scheduler)
+        result = hook.original(model_output, timestep, sample, *args, **kwargs)
+        if before is not None:
+            trajectory.scheduler, trajectory.device = before, sample.device
+            # Not begin_index: image-to-image pipelines may leave that unset and begin later.
+            trajectory.sigmas = scheduler.sigmas[scheduler.step_index - 1 :].float().cpu()
+            trajectory.write("x", 0, sample)
+        index = len(trajectory.timesteps)
+        _require_finite(result[0], index)
+        trajectory.write("v", index, model_output)
+        trajectory.write("x", index + 1, result[0])
+        trajectory.timesteps.append(timestep)
+        return result
+
+    hook = MethodHook(scheduler, "step", step)
+    try:
+        yield trajectory
+    finally:
+        hook.remove()
+
+
+def _require_continued(trajectory: Trajectory, sample: torch.Tensor) -> None:
+    """Checks that a step takes up the latents where the last one left them."""
+    step = len(trajectory.timesteps)
+    if step == 0:
+        return
+    if step == trajectory.num_inference_steps:
+        raise RecordingError(
+            "step", step, "a second run in one recording", "Record every pipeline call on its own"
+        )
+    if not torch.equal(sample.cpu().float(), trajectory.x(step).float()):
+        raise RecordingError(
+            "step",
+            step,
+            "the latents are not those that the step before gave: the pipeline or a callback "
+            "changes them between steps, which no edge accounts for",
+            "Calibrate without inpainting masks and callbacks that change the latents",
+        )
+
+
+def _require_finite(latents: torch.Tensor, step: int) -> None:
+    if not latents.isfinite().all():
+        raise RecordingError(
+            "step",
+            step,
+            "the latents after it are not finite",
+            "Check what the pipeline generates: its precision or its scheduler's options may be "
+            "at fault",
+        )
+
+
+@torch.no_grad()
+def edge_errors(trajectory: Trajectory, max_look_back: int = MAX_LOOK_BACK) -> NDArray[np.float32]:
+    """What each edge would cost on each pair of one trajectory.
+
+    Needs no more than one roll-out's log at a time, `2 * max_look_back + 1` latents, and what the
+    scheduler keeps.
+
+    Args:
+        trajectory: a complete run of N prompt-seed pairs, the first dimension of its latents.
+        max_look_back: the largest look-back to measure. A scheduler that only allows plain reuse
+            is measured at look-back 1 alone.
+
+    Returns:
+        `(N, T, T, K)` float32: `[n, i, j, k-1]` is `mean |u_hat_k(i→j) - u(i→j)|` over the
+        elements of pair n, with `u` the average velocity from step i to step j; 0 for
+        neighbours, infinite for `j <= i`.
+
+    Raises:
+        RecordingError: the run is not complete, or its scheduler, stepped through it again, does
+            not arrive at the recorded latents.
+    """
+    steps = trajectory.num_inference_steps
+    if steps == 0 or len(trajectory.timesteps) < steps:
+        problem = f"taken of the run's {steps}" if steps else "taken: nothing was recorded"
+        remedy = "Record one whole pipeline call"
+        raise RecordingError("steps", len(trajectory.timesteps), problem, remedy)
+    reuse = supported_estimate(trajectory.scheduler) is Estimate.PLAIN_REUSE
+    look_backs = 1 if reuse else max_look_back
+    pairs = trajectory.x(0).shape[0]
+    errors = np.full((pairs, steps, steps, look_backs), np.inf, dtype=np.float32)
+    scheduler = copy_scheduler(trajectory.scheduler)
+    for start in range(steps):
+        _step_again(trajectory, scheduler, start)
+        errors[:, start, start + 1 : start + 2] = 0.0
+        for look_back in range(1, look_backs + 1):
+            rollout = (
+                _roll_out_reuse(trajectory, scheduler, start)
+                if reuse
+                else _roll_out_estimates(trajectory, start, look_back)
+            )
+            errors[:, start, start + 2 :, look_back - 1] = _distances(trajectory, start, rollout)
+    return errors
+
+
+def _step_again(trajectory: Trajectory, scheduler: Any, step: int) -> None:
+    """Take a recorded step once more and require the recorded latents, to the bit."""
+    device = trajectory.device
+    v, x = trajectory.v(step).to(device), trajectory.x(step).to(device)
+    again = scheduler.step(v, trajectory.timesteps[step], x, return_dict=False)[0]
+    if not torch.equal(again, trajectory.x(step + 1).to(device)):
+        raise RecordingError(
+            "scheduler",
+            type(trajectory.scheduler).__name__,
+            f"given the recorded velocity of step {step} again, it does not give the recorded "
+            "latents: its steps are not deterministic, or something changes them",
+            "Use a deterministic scheduler, and record without a policy or hooks on its step",
+        )
+
+
+def _roll_out_estimates(
+    trajectory: Trajectory, start: int, look_back: int
+) -> Iterator[torch.Tensor]:
+    """The latents before steps `start + 2 … T - 1` with nothing computed after `start`."""
+    sigmas, device = trajectory.sigmas.to(trajectory.device), trajectory.device
+    log: deque[LogEntry] = deque(maxlen=look_back)
+    first = max(0, start + 1 - look_back)
+    x = trajectory.x(first).to(device)
+    for step in range(first, start + 1):
+        x_next, v = trajectory.x(step + 1).to(device), trajectory.v(step).to(device)
+        log.append(LogEntry(x, x_next, v, sigmas[step], sigmas[step + 1]))
+        x = x_next
+    for step in range(start + 1, trajectory.num_inference_steps - 1):
+        v = estimate_velocity(log, look_back, sigmas[step], sigmas[step + 1])
+        # As the scheduler does it, its rounding included.
+        x_next = (x.float() + (sigmas[step + 1] - sigmas[step]) * v).to(v.dtype)
+        log.append(LogEntry(x, x_next, v, sigmas[step], sigmas[step + 1]))
+        x = x_next
+        yield x
+
+
+def _roll_out_reuse(trajectory: Trajectory, scheduler: Any, start: int) -> Iterator[torch.Tensor]:
+    """Likewise with the velocity of `start` given to the scheduler again and again.
+
+    Args:
+        trajectory: the recorded run.
+        scheduler: in its state after step `start`; left as it is.
+        start: the last computed step.
+    """
+    device = trajectory.device
+    v, x = trajectory.v(start).to(device), trajectory.x(start + 1).to(device)
+    scheduler = copy_scheduler(scheduler)
+    for step in range(start + 1, trajectory.num_inference_steps - 1):
+        x = scheduler.step(v, trajectory.timesteps[step], x, return_dict=False)[0]
+        yield x
+
+
+def _distances(
+    trajectory: Trajectory, start: int, rollout: Iterable[torch.Tensor]
+) -> NDArray[np.float32]:
+    """Return `(N, …)` errors of the average velocity from `start` to each rolled-out step."""
+    sigmas = trajectory.sigmas
+    errors = []
+    for step, x_hat in enumerate(rollout, start + 2):
+        # Both average velocities begin at the same latents, which therefore cancel out.
+        difference = x_hat.float() - trajectory.x(step).to(trajectory.device).float()
+        span = (sigmas[step] - sigmas[start]).abs().item()
+        errors.append(difference.abs_().flatten(1).mean(1) / span)
+    if not errors:
+        return np.empty((trajectory.x(0).shape[0], 0), dtype=np.float32)
+    # One transfer per roll-out: each waits for all that the accelerator was given.
+    distances: NDArray[np.float32] = torch.stack(errors, dim=1).cpu().numpy()
+    return distances
+
+
+class EdgeAccumulator:
+    """The mean edge table over pairs and their spread, added one trajectory at a time.
+
+    Pairs are taken one by one (Welford's recurrence in float64), so how they were batched makes no
+    difference.
+    """
+
+    def __init__(self) -> None:
+        self._pairs = 0
+        self._sigmas: NDArray[np.float64] | None = None
+        self._mean: NDArray[np.float64] = np.zeros(0)
+        self._squares: NDArray[np.float64] = np.zeros(0)
+
+    def add(self, errors: NDArray[np.float32], sigmas: ArrayLike) -> None:
+        """Add what `edge_errors` gave for a trajectory, and the trajectory's sigmas.
+
+        Raises:
+            RecordingError: the sigmas, or the look-backs, are not those of the trajectories before.
+        """
+        levels = np.asarray(sigmas, dtype=np.float64)
+        if self._sigmas is None:
+            self._sigmas = levels
+            self._mean, self._squares = np.zeros(errors.shape[1:]), np.zeros(errors.shape[1:])
+        if levels.shape != self._sigmas.shape or np.abs(levels - self._sigmas).max() > SAME_SIGMAS:
+            raise RecordingError(
+                "sigmas",
+                levels.tolist(),
+                "the pipeline changed its noise schedule between two runs, as those do that adapt "
+                "it to the resolution",
+                "Calibrate with one height, width and number of frames",
+            )
+        if errors.shape[1:] != self._mean.shape:
+            problem = f"not of the shape (N, {', '.join(map(str, self._mean.shape))})"
+            remedy = "Add errors of one scheduler and one largest look-back"
+            raise RecordingError("errors", errors.shape, problem, remedy)
+        for pair in errors.astype(np.float64):
+            # There is no edge where the errors are infinite; a mean of those would be no number.
+            pair[~_edges(len(pair))] = 0.0
+            self._pairs += 1
+            difference = pair - self._mean
+            self._mean += difference / self._pairs
+            self._squares += difference * (pair - self._mean)
+
+    def table(self) -> EdgeTable:
+        """Return the mean and, from two pairs on, the standard deviation over pairs so far."""
+        assert self._sigmas is not None, "no trajectory was added"
+        mean = self._mean.astype(np.float32)
+        mean[~_edges(len(mean))] = np.inf
+        if self._pairs < 2:
+            return EdgeTable(mean, self._sigmas)
+        spread = np.sqrt(self._squares / (self._pairs - 1)).astype(np.float32)
+        return EdgeTable(mean, self._sigmas, spread)
+
+
+def _edges(steps: int) -> NDArray[np.bool_]:
+    """Return where an edge table has an edge: `[i, j]` with `i < j`."""
+    return np.triu(np.ones((steps, steps), dtype=bool), k=1)

@@ -1,0 +1,285 @@
+"""A worker: one model, and everything that is measured on it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers.hooks import HookRegistry, ModelHook
+from safetensors import SafetensorError
+
+from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
+from otcache_plugin.calibration.measuring.recording import edge_errors, record
+from otcache_plugin.calibration.measuring.units import (
+    Batch,
+    Evaluate,
+    Measured,
+    Record,
+    Reference,
+    Unit,
+    batches_of,
+)
+from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
+from otcache_plugin.pipelines.parts import find_denoisers
+from otcache_plugin.plugins.host import plugin_host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from diffusers import DiffusionPipeline
+    from numpy.typing import NDArray
+
+    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.evaluation.outputs import Space
+    from otcache_plugin.evaluation.pairs import Pair
+    from otcache_plugin.models.setups import ModelSetup
+
+LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
+COUNTER_HOOK = "otcache_call_counter"
+EVIDENCE_METRICS = ("psnr", "ssim")
+"""Measured on held-out pairs besides the metric that everything is tuned on."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a document says about the model, and what its results depend on.
+
+    Attributes:
+        model: id that documents are keyed by.
+        revision: likewise.
+        pipeline: class name.
+        scheduler: class name.
+        guidance: the call's guidance arguments.
+        call_arguments: all arguments of every call, as text.
+        device: what it runs on.
+        prompts_digest: SHA-256 of the calibration prompts.
+        held_out_digest: SHA-256 of the evaluation prompts.
+        libraries: version by name.
+    """
+
+    model: str
+    revision: str
+    pipeline: str
+    scheduler: str
+    guidance: dict[str, float]
+    call_arguments: dict[str, str]
+    device: str
+    prompts_digest: str
+    held_out_digest: str
+    libraries: dict[str, str]
+
+
+def facts_of(setup: ModelSetup) -> ModelFacts:
+    """Return what there is to say about a set-up."""
+    return ModelFacts(
+        model=setup.origin.model,
+        revision=setup.origin.revision,
+        pipeline=type(setup.pipe).__name__,
+        scheduler=type(setup.pipe.scheduler).__name__,
+        guidance=dict(setup.guidance),
+        call_arguments={name: repr(value) for name, value in setup.call_arguments.items()},
+        device=setup.pipe.device.type,
+        prompts_digest=setup.prompts_digest,
+        held_out_digest=setup.held_out_digest,
+        libraries={name: version(name) for name in LIBRARIES},
+    )
+
+
+def evidence_metrics(metric: str) -> tuple[str, ...]:
+    """Return names of the metrics of the evidence, the tuned one first."""
+    return tuple(dict.fromkeys([metric, *EVIDENCE_METRICS]))
+
+
+class Worker:
+    """Measures units on one model.
+
+    Args:
+        setup: the model, without any cache enabled.
+        settings: of the calibration.
+        scratch: folder for the trajectory of a run under way; None for the system's.
+    """
+
+    def __init__(
+        self, setup: ModelSetup, settings: CalibrationSettings, scratch: Path | None = None
+    ) -> None:
+        torch.set_num_threads(settings.threads)
+        self.facts = facts_of(setup)
+        self._setup = setup
+        self._settings = settings
+        self._scratch = scratch
+        self._pairs: dict[str, list[Pair]] = {
+            "calibration": setup.calibration_pairs(settings.pairs, settings.seed),
+            "held-out": setup.held_out_pairs(settings.held_out_pairs),
+        }
+        self._memo = memoise_prompts(setup.pipe)
+        if setup.free_text_encoders:
+            self._memo.encode_ahead(self._prompt_batches(), setup.call_arguments)
+            self._memo.free_text_encoders()
+
+    def _prompt_batches(self) -> list[list[str]]:
+        """Return the prompts of every pipeline call that may come."""
+        settings = self._settings
+        batches = [
+            *batches_of("calibration", settings.pairs, settings.batch_size),
+            *batches_of("held-out", settings.held_out_pairs, settings.batch_size),
+        ]
+        if settings.search.kind == "per-pair":
+            batches += batches_of("calibration", settings.pairs, 1)
+        return [[pair.prompt for pair in self._pairs_of(batch)] for batch in batches]
+
+    def _pairs_of(self, batch: Batch) -> list[Pair]:
+        return self._pairs[batch.pair_set][batch.start : batch.stop]
+
+    def measure(
+        self, unit: Unit, reference: Mapping[str, NDArray[Any]]
+    ) -> list[tuple[Unit, Measured]]:
+        """Measure a unit.
+
+        Args:
+            unit: what to measure.
+            reference: outputs of the batch's full run, where the unit compares with them.
+
+        Returns:
+            What it gave; recording gives the outputs of its batch too, ahead of the errors.
+        """
+        started = time.monotonic()
+        with count_transformer_calls(self._setup.pipe) as counter:
+            given = self._measure(unit, reference)
+        seconds = time.monotonic() - started
+        *extra, (_, arrays) = given
+        return [
+            *((each, Measured(outputs, 0, 0.0)) for each, outputs in extra),
+            (unit, Measured(arrays, counter.calls, seconds)),
+        ]
+
+    def _measure(
+        self, unit: Unit, reference: Mapping[str, NDArray[Any]]
+    ) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
+        if isinstance(unit, Record):
+            return self._record(unit)
+        if isinstance(unit, Reference):
+            return [(unit, _arrays(self._run(unit.batch)))]
+        return [(unit, self._evaluate(unit, reference))]
+
+    def reset_peak_memory(self) -> None:
+        """Begin to watch the accelerator's memory anew; a process's own peak only ever grows."""
+        if self.facts.device == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._setup.pipe.device)
+
+    def peak_memory(self) -> int:
+        """Most bytes that were in use, on the accelerator where there is one."""
+        if self.facts.device == "cuda":
+            return torch.cuda.max_memory_allocated(self._setup.pipe.device)
+        # Linux counts in kilobytes, macOS in bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    def close(self) -> None:
+        """Give the pipeline back as it was, but for text encoders that were freed."""
+        self._memo.remove()
+
+    def _record(self, unit: Record) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
+        try:
+            if self._scratch is not None:
+                self._scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
+                with record(self._setup.pipe, Path(folder)) as trajectory:
+                    outputs = self._run(unit.batch)
+                errors = edge_errors(trajectory)
+                sigmas = trajectory.sigmas.double().numpy()
+        except (OSError, SafetensorError) as error:
+            place = self._scratch or tempfile.gettempdir()
+            raise WorkspaceError(
+                f"the trajectory of a run cannot be kept in {place} ({error}). Free some space, "
+                "then start the same command again; everything measured so far is kept."
+            ) from error
+        return [
+            (Reference(unit.batch), _arrays(outputs)),
+            (unit, {"errors": errors, "sigmas": sigmas}),
+        ]
+
+    def _evaluate(
+        self, unit: Evaluate, reference: Mapping[str, NDArray[Any]]
+    ) -> Mapping[str, NDArray[Any]]:
+        evaluator = Evaluator(
+            self._setup.pipe,
+            self._pairs_of(unit.batch),
+            self._setup.call_arguments,
+            len(unit.batch),
+            _outputs(reference),
+        )
+        metrics = [plugin_host().metric(name) for name in unit.metrics]
+        values = evaluator.values(unit.schedule, *metrics)
+        return dict(zip(unit.metrics, values, strict=True))
+
+    def _spaces(self, batch: Batch) -> frozenset[Space]:
+        """Return what the metrics that are measured on a batch look at."""
+        name = self._settings.metric
+        names = evidence_metrics(name) if batch.pair_set == "held-out" else (name,)
+        return frozenset(plugin_host().metric(each).space for each in names)
+
+    def _run(self, batch: Batch) -> Outputs:
+        """Return the batch's full run."""
+        steps = {"num_inference_steps": self._settings.num_inference_steps}
+        return generate_outputs(
+            self._setup.pipe,
+            self._pairs_of(batch),
+            {**self._setup.call_arguments, **steps},
+            len(batch),
+            self._spaces(batch),
+        )
+
+
+def _arrays(outputs: Outputs) -> dict[str, NDArray[Any]]:
+    arrays = {"latents": outputs.latents.numpy()}
+    if outputs.pictures is not None:
+        arrays["pictures"] = outputs.pictures.numpy()
+    return arrays
+
+
+def _outputs(arrays: Mapping[str, NDArray[Any]]) -> Outputs:
+    pictures = arrays.get("pictures")
+    return Outputs(
+        torch.from_numpy(np.array(arrays["latents"])),
+        None if pictures is None else torch.from_numpy(np.array(pictures)),
+    )
+
+
+class _CallCounter(ModelHook):
+    """Counts the calls of a transformer that really run.
+
+    Registered before any executor's hook it sits inside of it, where no short-circuited call comes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return args, kwargs
+
+
+@contextmanager
+def count_transformer_calls(pipe: DiffusionPipeline) -> Iterator[_CallCounter]:
+    """Count inside the block; a batch counts once."""
+    counter = _CallCounter()
+    registries = [HookRegistry.check_if_exists_or_initialize(each) for each in find_denoisers(pipe)]
+    for registry in registries:
+        registry.register_hook(counter, COUNTER_HOOK)
+    try:
+        yield counter
+    finally:
+        for registry in registries:
+            registry.remove_hook(COUNTER_HOOK, recurse=False)

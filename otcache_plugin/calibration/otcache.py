@@ -1,0 +1,280 @@
+"""From measurements to a policy document: record, tune, search, gather evidence.
+
+Everything here follows from measured values alone, in a fixed order and without a clock: a
+calibration that was interrupted, or shared out, comes to the same document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from otcache_policies import OTCachePolicy, Schedule
+from otcache_registry import (
+    POLICY_SCHEMA,
+    Calibration,
+    GraphSettings,
+    ModelReference,
+    PolicyDocument,
+    Sampling,
+    ScheduleRecord,
+    edges_digest,
+)
+
+from otcache_plugin.calibration import stages
+from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_rows, evidence_schedules
+from otcache_plugin.calibration.measuring.recording import EdgeAccumulator
+from otcache_plugin.calibration.measuring.units import Batch, Evaluate, Record, Reference
+from otcache_plugin.calibration.measuring.worker import evidence_metrics
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.search import Panel, search_schedule
+from otcache_plugin.calibration.searching.tuning import (
+    RHOS,
+    best_of,
+    edge_settings,
+    graph_candidates,
+    pool_of_pairs,
+    tune_graph,
+    tune_rho,
+)
+from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_policies import EdgeTable, MeanCachePolicy
+    from otcache_registry import EvidenceRow
+
+    from otcache_plugin.calibration.measuring.measurements import Measurements
+    from otcache_plugin.calibration.measuring.worker import ModelFacts
+    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.evaluation.metrics import Metric
+
+FIRST_SHARE = 4
+"""Hopeless candidates are found out on one pair in so many."""
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What a calibration gives: the document and the edge table it rests on."""
+
+    document: PolicyDocument
+    edges: EdgeTable
+
+
+def manifest_of(facts: ModelFacts, settings: CalibrationSettings) -> dict[str, Any]:
+    """Return all that a calibration's results depend on, as JSON."""
+    return {"settings": asdict(settings), "model": asdict(facts)}
+
+
+def calibrate(
+    facts: ModelFacts, measurements: Measurements, progress: CalibrationProgress
+) -> CalibrationResult:
+    """Calibrate an OTCache policy.
+
+    Args:
+        facts: of the model.
+        measurements: by the calibration's settings, kept in its working folder.
+        progress: is told how far it is.
+
+    Returns:
+        A document with evidence from held-out pairs, and its edge table.
+
+    Raises:
+        UnfinishedError: other shards have not measured their part.
+        WorkspaceError: the working folder cannot be written, or is damaged.
+    """
+    settings, workspace = measurements.settings, measurements.workspace
+    calibration = _Calibration(settings, measurements, TrialJournal(workspace.journal), progress)
+    edges = calibration.record()
+    graph = calibration.tune(edges)
+    policy, history = calibration.search(graph)
+    evidence, size = calibration.gather_evidence(policy, graph)
+    document = PolicyDocument(
+        schema=POLICY_SCHEMA,
+        name=policy.name,
+        model=ModelReference(id=facts.model, revision=facts.revision),
+        sampling=Sampling(
+            pipeline=facts.pipeline,
+            scheduler=facts.scheduler,
+            num_inference_steps=settings.num_inference_steps,
+            sigmas=tuple(edges.sigmas.tolist()),
+            height=size[0],
+            width=size[1],
+            guidance=facts.guidance,
+        ),
+        default_budget=_default_budget(settings),
+        anchor=ScheduleRecord.of(policy.anchor),
+        waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
+        reference=ScheduleRecord.of(policy.reference),
+        rho=policy.rho,
+        graph=GraphSettings.of(graph.settings),
+        calibration=Calibration(
+            pairs=settings.pairs,
+            seed=settings.seed,
+            prompts_digest=facts.prompts_digest,
+            held_out_digest=facts.held_out_digest,
+            metric=settings.metric,
+            reference_budget=settings.budget_reference,
+            anchor_budget=settings.budget_anchor,
+            search=settings.search.kind,
+            trials=settings.search.trials,
+            batch_size=settings.batch_size,
+            history=history,
+            evaluations=measurements.evaluations,
+            transformer_calls=measurements.transformer_calls,
+            seconds=round(measurements.seconds, 1),
+            libraries=facts.libraries,
+            device=facts.device,
+            created=workspace.created,
+        ),
+        evidence=evidence,
+        edges_sha256=edges_digest(edges),
+    )
+    return CalibrationResult(document, edges)
+
+
+def _default_budget(settings: CalibrationSettings) -> int:
+    if settings.default_budget is not None:
+        return settings.default_budget
+    scaled = Request().budget_for(settings.num_inference_steps, DEFAULT_RATIO)
+    return max(scaled, settings.budget_anchor)
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """The stages, in their order."""
+
+    settings: CalibrationSettings
+    measurements: Measurements
+    journal: TrialJournal
+    progress: CalibrationProgress
+
+    @property
+    def metric(self) -> Metric:
+        return plugin_host().metric(self.settings.metric)
+
+    @property
+    def panel(self) -> Panel:
+        """All calibration pairs."""
+        batches = self.measurements.calibration_batches
+        return Panel(batches, ceil(len(batches) / FIRST_SHARE))
+
+    def losses(self, schedules: Sequence[Schedule]) -> list[float]:
+        return self.measurements.losses(schedules, self.metric, self.progress.advance)
+
+    def record(self) -> EdgeTable:
+        """Stage 1: the edge table, of the mean and spread over the pairs."""
+        units = [Record(batch) for batch in self.measurements.calibration_batches]
+        self.progress.start(stages.RECORDING, len(units))
+        accumulator = EdgeAccumulator()
+        for measured in self.measurements.all_of(units, self.progress.advance):
+            accumulator.add(measured.arrays["errors"], measured.arrays["sigmas"])
+        return accumulator.table()
+
+    def tune(self, edges: EdgeTable) -> MeanCachePolicy:
+        budgets = self.settings.searched_budgets
+        candidates = len(edge_settings(edges.max_look_back)) * len(budgets)
+        batches = len(self.measurements.calibration_batches)
+        self.progress.start(stages.TUNING, candidates * batches)
+        return tune_graph(edges, budgets, self.losses)
+
+    def search(self, graph: MeanCachePolicy) -> tuple[OTCachePolicy, tuple[float, ...]]:
+        """Stage 2: the anchor, the waypoints and rho, and the anchor's best loss so far.
+
+        Each waypoint's search begins at the best prediction for its budget from what is calibrated
+        by then, or at the best of the graph policy's schedules where that is better.
+        """
+        batches = len(self.measurements.calibration_batches)
+        smallest, *others = self.settings.searched_budgets
+        readings = graph_candidates(graph.edges)
+        self.progress.start(stages.REFERENCE, 2 * len(readings) * batches)
+        largest = self.settings.budget_reference
+        reference = best_of([each.schedule(largest) for each in readings], self.losses)
+        warm_start = best_of([each.schedule(smallest) for each in readings], self.losses)
+        anchor, history = self._search_budget(stages.ANCHOR, warm_start, graph)
+        policy = OTCachePolicy(anchor, reference, 1.0, graph.edges, graph.settings)
+        for budget in others:
+            name = stages.waypoint(budget)
+            predictions = [replace(policy, rho=rho).schedule(budget) for rho in RHOS]
+            starts = [*predictions, *(each.schedule(budget) for each in readings)]
+            self.progress.start(stages.predicting(name), len(starts) * batches)
+            start = best_of(starts, self.losses)
+            waypoint, _ = self._search_budget(name, start, graph)
+            policy = replace(policy, waypoints=(*policy.waypoints, waypoint))
+        predicted = self.settings.predicted_budgets
+        self.progress.start(stages.RHO, len(RHOS) * len(predicted) * batches)
+        return tune_rho(policy, predicted, self.losses), history
+
+    def _search_budget(
+        self, name: str, warm_start: Schedule, graph: MeanCachePolicy
+    ) -> tuple[Schedule, tuple[float, ...]]:
+        """Return the best schedule of the warm start's budget, and the best loss after every trial."""
+
+        def look_backs(steps: tuple[int, ...]) -> tuple[int, ...]:
+            return graph.edges.look_backs(steps, graph.settings)
+
+        panels = {name: self.panel}
+        if self.settings.search.kind == "per-pair":
+            panels = {
+                f"{name}, pair {pair}": Panel((Batch("calibration", pair, pair + 1),), 1)
+                for pair in range(self.settings.pairs)
+            }
+        trials = self.settings.search.all_trials * len(panels)
+        self.progress.start(stages.searching(name), trials)
+        searches = {
+            study: search_schedule(
+                warm_start,
+                panel,
+                graph.edges.max_look_back,
+                self.settings.search,
+                self.settings.seed,
+                self.journal,
+                study,
+                self.progress.advance,
+            )
+            for study, panel in panels.items()
+        }
+        found = list(self.measurements.drive(searches, self.metric).values())
+        history = _mean_history([search.best_losses for search in found])
+        if self.settings.search.kind == "joint":
+            return found[0].best(1)[0].schedule, history
+        pool = pool_of_pairs(found, warm_start, look_backs)
+        batches = len(self.measurements.calibration_batches)
+        self.progress.start(stages.pooling(name), len(pool) * batches)
+        return best_of(pool, self.losses), history
+
+    def gather_evidence(
+        self, policy: OTCachePolicy, graph: MeanCachePolicy
+    ) -> tuple[tuple[EvidenceRow, ...], tuple[int, int]]:
+        """Return figures on held-out pairs, and the height and width of their pictures."""
+        batches = self.measurements.held_out_batches
+        calibrated = (*self.settings.searched_budgets, self.settings.budget_reference)
+        budgets = sorted({*calibrated, *self.settings.predicted_budgets})
+        units_at_most = len(batches) * (1 + len(budgets) * len(EVIDENCE_OF))
+        self.progress.start(stages.EVIDENCE, units_at_most)
+        self.measurements.prepare([Reference(batch) for batch in batches], self.progress.advance)
+        names = evidence_metrics(self.settings.metric)
+        schedules = evidence_schedules(policy, graph, budgets)
+        units = [
+            Evaluate(batch, schedule, names) for schedule in schedules.values() for batch in batches
+        ]
+        measured = iter(self.measurements.all_of(units, self.progress.advance))
+        values = {}
+        for key in schedules:
+            parts = [next(measured).arrays for _ in batches]
+            values[key] = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        height, width = self.measurements.reference(batches[0])["pictures"].shape[-2:]
+        rows = evidence_rows(values, [plugin_host().metric(name) for name in names])
+        return rows, (height, width)
+
+
+def _mean_history(searches: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the mean best loss after each trial; a search that ended early stays where it was."""
+    longest = max(len(losses) for losses in searches)
+    padded = [[*losses, *[losses[-1]] * (longest - len(losses))] for losses in searches]
+    return tuple(np.mean(padded, axis=0).tolist())

@@ -1,0 +1,1 @@
+"""Choosing schedules by measured losses."""

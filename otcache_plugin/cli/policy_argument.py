@@ -1,0 +1,74 @@
+"""What the commands that take a POLICY share: the argument, its document, the policy it makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otcache_plugin.cli.output import transfer_progress
+
+if TYPE_CHECKING:
+    from otcache_policies import Policy
+    from otcache_registry import PolicyDocument, StoredPolicy
+
+PolicyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="POLICY",
+        help="A document's folder, bundled:NAME, or hub:user/name[@revision][#folder].",
+    ),
+]
+
+
+def load_policy(text: str, quiet: bool) -> StoredPolicy:
+    """Read the document that a text names, pulling it from the Hub if it has to be.
+
+    Raises:
+        FieldError: there is none, or it cannot be read or pulled.
+    """
+    from otcache_registry.documents.references import parse_reference
+    from otcache_registry.finding.loading import load_reference
+
+    with transfer_progress("pulling", quiet) as progress:
+        return load_reference(parse_reference(text), progress=progress)
+
+
+def policy_of(stored: StoredPolicy) -> Policy:
+    """Make the policy that a document is for.
+
+    Raises:
+        UnknownNameError: nothing registered a policy of the document's name.
+        DocumentError: the policy needs no document.
+    """
+    from otcache_registry import DocumentError
+
+    from otcache_plugin.plugins.host import plugin_host
+    from otcache_plugin.plugins.registries import CalibratedPolicy
+
+    name = stored.document.name
+    entry = plugin_host().policy(name)
+    if not isinstance(entry, CalibratedPolicy):
+        problem, remedy = "a policy that needs no document", f"Pass policy={name!r}"
+        raise DocumentError("name", name, problem, remedy)
+    return entry.make(stored)
+
+
+def short_revision(revision: str | None) -> str:
+    """Return a revision in few characters: 12 of a commit or digest, others as they are."""
+    if revision is None:
+        return "any revision"
+    is_digest = len(revision) >= 40 and not revision.strip("0123456789abcdef")
+    return revision[:12] if is_digest else revision
+
+
+def summary_of(document: PolicyDocument) -> dict[str, Any]:
+    """Return what tells a document from others, as JSON."""
+    return {
+        "model": document.model.id,
+        "revision": document.model.revision,
+        "num_inference_steps": document.num_inference_steps,
+        "calibrated_budgets": list(document.calibrated_budgets),
+        "default_budget": document.default_budget,
+        "published": document.published is not None,
+    }

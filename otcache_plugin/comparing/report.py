@@ -1,0 +1,286 @@
+"""The demo's report: one HTML file that needs nothing else, neither network nor other files.
+
+Pictures are PNG data, figures inline SVG that takes its colours from the page, so that both follow
+the reader's light or dark mode.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from base64 import b64encode
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+import numpy as np
+from diffusers.image_processor import VaeImageProcessor
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from otcache_policies import FieldError, lift
+
+from otcache_plugin.calibration.evidence.rows import PEERS
+from otcache_plugin.comparing.run import BUNDLED, DemoSettings
+
+if TYPE_CHECKING:
+    import torch
+    from otcache_policies import Schedule
+
+    from otcache_plugin.comparing.run import DemoResult, MethodRow
+    from otcache_plugin.evaluation.statistics import PairedDifference
+
+TEMPLATE = "report.html.j2"
+SHOWN_PAIRS = 6
+"""Pairs whose pictures are shown: the first ones, so that nobody chose them."""
+
+LABELS = dict(zip(PEERS, ("uniform", "MeanCache", "OTCache"), strict=True))
+LOST = 20.0
+"""dB below which a picture is marked: it shows other things than the full run's."""
+
+PLOT_WIDTH, PLOT_HEIGHT = 400, 300
+CURVE_RESOLUTION = 101
+
+
+@dataclass(frozen=True)
+class ModelNotes:
+    """What a reader has to know of a model.
+
+    Attributes:
+        what: it is, to follow "the model is".
+        speed: what its speed-ups are worth, a sentence.
+    """
+
+    what: str
+    speed: str
+
+
+MODELS = {
+    "embedded": ModelNotes(
+        "a small FLUX pipeline of 32 × 32 scenes, trained for this package and shipped with it: a "
+        "toy with a real transformer, autoencoder and text encoders",
+        "On a large model the transformer takes a larger share of the time, and the speed-up comes "
+        "nearer to its limit.",
+    ),
+    "exact-flow": ModelNotes(
+        "a test-bed of 32 × 32 scenes whose velocity is known in closed form: a formula in the "
+        "place of a transformer, nothing trained",
+        "The formula costs hardly more than the rest of a step, so skipping it gains little time; "
+        "the embedded model's times say more.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the grid.
+
+    Attributes:
+        method: whose it is, "full" for the full run's.
+        uri: the PNG as a data URI.
+        alt: what it shows, in words.
+        psnr: in dB to the full run's; None for the full run itself.
+    """
+
+    method: str
+    uri: str
+    alt: str
+    psnr: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A schedule as a curve from progress to position, in the plot's coordinates.
+
+    Attributes:
+        kind: "anchor", "between" or "reference", and a number for more than one: its style.
+        label: for the legend.
+        points: of its line, as SVG writes them.
+        dots: x and y of its computed steps.
+    """
+
+    kind: str
+    label: str
+    points: str
+    dots: tuple[tuple[float, float], ...]
+
+
+def render_report(result: DemoResult) -> str:
+    """Return the report as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        result=result,
+        document=result.document,
+        model=MODELS[result.model],
+        labels=LABELS,
+        verdict=verdict,
+        grid=picture_grid(result),
+        lost=LOST,
+        listed=" and ".join(", ".join(map(str, result.settings.budgets)).rsplit(", ", 1)),
+        axis=_axis(result.num_inference_steps),
+        curves=curves(result),
+        plot=(PLOT_WIDTH, PLOT_HEIGHT),
+        command=command(result),
+        use=_use(result),
+    )
+
+
+def require_writable(path: Path) -> None:
+    """Refuses, before any work, a file that could not be written; leaves nothing behind.
+
+    Raises:
+        FieldError: it is a folder, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise _not_writable(path, "a folder", f"Name a file in it, such as {path / 'report.html'}")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise _not_writable(path, f"{folder}: {error.strerror}") from None
+
+
+def write_report(path: Path, html: str) -> None:
+    """Write the file, all of it or nothing; missing folders are made.
+
+    Raises:
+        FieldError: it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(html, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise _not_writable(path, str(error.strerror)) from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _not_writable(
+    path: Path, problem: str, remedy: str = "Name another file: --output FILE"
+) -> FieldError:
+    return FieldError("output", str(path), f"cannot be written ({problem})", remedy)
+
+
+def verdict(gain: PairedDifference) -> tuple[str, str]:
+    """Return what an interval allows to say: "better", "worse" or "open", and a sentence."""
+    if gain.low == gain.high == 0.0:
+        return "open", "The same pictures as MeanCache's."
+    share = f"Closer to the full run than MeanCache on {100 * gain.win_rate:.0f} % of the pairs."
+    if gain.low > 0:
+        return "better", share
+    if gain.high < 0:
+        return "worse", share
+    return "open", f"No difference to MeanCache that {gain.pairs} pairs can show."
+
+
+def picture_grid(result: DemoResult) -> list[list[Picture]]:
+    """Return one row per shown pair: the full run's picture, then one per row of the result."""
+    total = result.num_inference_steps
+    grid = []
+    for index, pair in enumerate(result.pairs[:SHOWN_PAIRS]):
+        full = Picture(
+            "full",
+            picture_uri(result.full_pictures[index]),
+            f"“{pair.prompt}”, all {total} steps computed",
+            None,
+        )
+        grid.append([full, *(_picture(row, index, pair.prompt) for row in result.rows)])
+    return grid
+
+
+def _picture(row: MethodRow, index: int, prompt: str) -> Picture:
+    psnr = float(row.psnr[index])
+    alt = (
+        f"“{prompt}”, {LABELS[row.method]}, {row.budget} of "
+        f"{row.schedule.num_inference_steps} steps computed, {psnr:.1f} dB"
+    )
+    return Picture(row.method, picture_uri(row.pictures[index]), alt, psnr)
+
+
+def picture_uri(picture: torch.Tensor) -> str:
+    """Return a `(3, H, W)` picture in [0, 1] as a PNG data URI."""
+    (image,) = VaeImageProcessor.numpy_to_pil(picture.permute(1, 2, 0).numpy())
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def curves(result: DemoResult) -> list[Curve]:
+    """Anchor and reference, and between them the schedules of the demo's budgets."""
+    anchor, reference = result.document.anchor_schedule, result.document.reference_schedule
+    between = [
+        row.schedule
+        for row in result.rows
+        if row.method == "otcache" and anchor.budget < row.budget < reference.budget
+    ]
+    return [
+        _curve("anchor", f"anchor, {anchor.budget} steps", anchor),
+        *(
+            _curve(
+                f"between-{number}", f"{_role(result, schedule)}, {schedule.budget} steps", schedule
+            )
+            for number, schedule in enumerate(between, start=1)
+        ),
+        _curve("reference", f"reference, {reference.budget} steps (MeanCache)", reference),
+    ]
+
+
+def _role(result: DemoResult, schedule: Schedule) -> str:
+    searched = schedule.budget in result.document.calibrated_budgets
+    return "waypoint" if searched else "predicted"
+
+
+def _curve(kind: str, label: str, schedule: Schedule) -> Curve:
+    line = _in_plot(np.linspace(0.0, 1.0, CURVE_RESOLUTION), lift(schedule, CURVE_RESOLUTION))
+    dots = _in_plot(
+        np.linspace(0.0, 1.0, schedule.budget),
+        np.array(schedule.computed_steps) / (schedule.num_inference_steps - 1),
+    )
+    return Curve(kind, label, " ".join(f"{x:.1f},{y:.1f}" for x, y in line), dots)
+
+
+def _in_plot(progress: np.ndarray, position: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """SVG's y grows downwards."""
+    x, y = progress * PLOT_WIDTH, (1 - position) * PLOT_HEIGHT
+    return tuple(zip(x.round(1).tolist(), y.round(1).tolist(), strict=True))
+
+
+def _axis(total: int) -> list[int]:
+    """Five round steps or fewer, and the last one: 0, 10, 20, 30, 40, 49 of 50."""
+    distance = max(round(total / 5), 1)
+    return [*(step for step in range(0, total - distance // 2, distance)), total - 1]
+
+
+def command(result: DemoResult) -> str:
+    """Return the command that makes this report again."""
+    settings, default = result.settings, DemoSettings()
+    words = ["otcache", "demo", "--model", result.model]
+    if settings.policy != BUNDLED:
+        words += ["--policy", settings.policy]
+    if settings.pairs != default.pairs:
+        words += ["--pairs", str(settings.pairs)]
+    return shlex.join(words)
+
+
+def _use(result: DemoResult) -> str:
+    """Return the calls that the demo makes, as a user would write them."""
+    name = result.model.replace("-", "_")
+    policy = result.settings.policy
+    if policy != BUNDLED and policy.isidentifier():
+        policy = f"./{policy}"  # a bare word would be taken for a policy's name
+    return f"""import cache_dit
+import otcache_plugin
+
+pipe = otcache_plugin.load_{name}_pipeline()
+cache_dit.enable_cache(pipe, policy={policy!r}, budget={result.settings.budgets[-1]})
+picture = pipe({result.pairs[0].prompt!r}).images[0]
+print(otcache_plugin.summary(pipe))"""

@@ -1,1 +1,0 @@
-"""What ``otcache demo`` does: measures a model that ships with the package, and reports."""

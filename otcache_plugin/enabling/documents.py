@@ -1,0 +1,109 @@
+"""The policy document that `policy=` stands for: named by the user, or found for the pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otcache_registry import DocumentNotFoundError, StoredPolicy
+from otcache_registry.documents.references import parse_reference
+from otcache_registry.finding.loading import load_reference
+from otcache_registry.finding.resolving import OtherRevisionWarning, resolve
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.environment import namespaces, offline
+from otcache_registry.store.store import PolicyStore
+
+from otcache_plugin.origins.finding import describe_origin, find_origin
+from otcache_plugin.origins.origin import ModelOrigin
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diffusers import DiffusionPipeline
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of the document's model.
+
+    Attributes:
+        model: its id, with `revision`, where the pipeline's origin is unknown.
+        revision: of it.
+        allow_other_revision: take a document of another revision, with a warning.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    allow_other_revision: bool = False
+
+
+@dataclass(frozen=True)
+class FoundDocument:
+    """A document, and what users should know of how it was found."""
+
+    stored: StoredPolicy
+    notes: tuple[str, ...] = ()
+
+
+def find_document(pipe: DiffusionPipeline, wanted: Wanted) -> FoundDocument:
+    """Find the document for a pipeline's model revision: in the store, bundled, or on the Hub.
+
+    Raises:
+        ArgumentError: only one of model and revision is given.
+        DocumentNotFoundError: there is none, or the pipeline's origin is unknown.
+        OTCacheError: whatever keeps the one that there is from being read.
+    """
+    origin = find_origin(pipe, wanted.model, wanted.revision)
+    resolved = resolve(
+        origin.model,
+        origin.revision,
+        store=PolicyStore(),
+        client_factory=HubClient,
+        namespaces=namespaces(),
+        offline=offline(),
+        pipeline=type(pipe).__name__,
+        allow_other_revision=wanted.allow_other_revision,
+    )
+    return FoundDocument(resolved.policy, resolved.notes)
+
+
+def open_document(pipe: DiffusionPipeline, named: str | Path, wanted: Wanted) -> FoundDocument:
+    """Read the document of a folder, `bundled:NAME` or `hub:user/name[@revision][#folder]`.
+
+    Raises:
+        DocumentNotFoundError: there is none, or it is of another revision of the pipeline's model
+            and that was not allowed.
+        OTCacheError: whatever keeps it from being read.
+    """
+    origin = _known_origin(pipe, wanted)
+    reference = parse_reference(str(named))
+    stored = load_reference(reference, model_revision=origin.revision if origin else None)
+    if origin is not None:
+        _check_revision(stored, origin, wanted)
+    return FoundDocument(stored)
+
+
+def _known_origin(pipe: DiffusionPipeline, wanted: Wanted) -> ModelOrigin | None:
+    """Return the origin, None where unknown: who names a document need not say the model too."""
+    if wanted.model is not None or wanted.revision is not None:
+        return find_origin(pipe, wanted.model, wanted.revision)
+    found = describe_origin(pipe)
+    if found.model is None or found.revision is None:
+        return None
+    return ModelOrigin(found.model, found.revision, found.reason)
+
+
+def _check_revision(stored: StoredPolicy, origin: ModelOrigin, wanted: Wanted) -> None:
+    """A document of another revision of the same model is never used silently."""
+    model = stored.document.model
+    if model.id != origin.model or model.revision in (None, origin.revision):
+        return
+    problem = (
+        f"{stored.source} was calibrated on revision {model.revision} of {model.id}, and the "
+        f"pipeline is of revision {origin.revision} ({origin.reason})"
+    )
+    if not wanted.allow_other_revision:
+        remedy = "Pass allow_other_revision=True to use it all the same, or calibrate this revision"
+        raise DocumentNotFoundError("revision", origin.revision, problem, remedy)
+    warnings.warn(f"{problem}: its figures need not hold.", OtherRevisionWarning, stacklevel=2)

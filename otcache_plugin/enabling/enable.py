@@ -1,0 +1,208 @@
+"""`enable_cache` with a policy: what was asked for goes to an executor on the pipeline."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffusers import DiffusionPipeline
+from otcache_policies import Schedule
+
+from otcache_plugin import cache_dit_originals
+from otcache_plugin.enabling.documents import Wanted
+from otcache_plugin.enabling.planning import make_plan
+from otcache_plugin.errors import ArgumentError, PipelineError
+from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler
+from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.runs.plan import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_plugin.plugins.registries import Activation
+    from otcache_plugin.runs.report import RunReport
+
+ATTRIBUTE = "_otcache_activation"
+
+
+def enable_cache(
+    pipe_or_adapter: Any = None,
+    *args: Any,
+    policy: str | Path | Schedule | None = None,
+    budget: int | None = None,
+    speedup: float | None = None,
+    executor: str = "velocity",
+    model: str | None = None,
+    revision: str | None = None,
+    allow_other_revision: bool = False,
+    **cache_dit_arguments: Any,
+) -> Any:
+    """Accelerate a pipeline by a policy; needs no patch of cache-dit.
+
+    Args:
+        pipe_or_adapter: a diffusers pipeline with a transformer and a scheduler.
+        *args: further positional arguments of `cache_dit.enable_cache`.
+        policy: a registered name, whose document is looked for in the local store, the package and
+            on the Hub; a document's folder or policy.json, `bundled:NAME`, or
+            `hub:user/name[@revision][#folder]`; or a Schedule.
+        budget: steps to compute, the NFE; without it and `speedup` the document's default.
+        speedup: ratio of all steps to computed ones, instead of `budget`.
+        executor: "velocity" or "blocks", or one that a plugin registered.
+        model: the model's id, when the pipeline's origin is unknown.
+        revision: the model's revision, with `model`.
+        allow_other_revision: where there is no document for this revision of the model, take one
+            of another, with a warning.
+        **cache_dit_arguments: everything else that `cache_dit.enable_cache` takes.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ArgumentError: a keyword is unknown or contradicts another.
+        UnknownNameError: no policy or executor of that name.
+        BudgetError: the budget or speed-up is outside the policy's range.
+        DocumentNotFoundError: no calibrated document for this model revision.
+        PipelineError: the pipeline cannot be accelerated.
+    """
+    arguments = _bind(pipe_or_adapter, args, cache_dit_arguments)
+    if policy is None:
+        raise ArgumentError(
+            "policy",
+            None,
+            "budget, speedup, executor, model, revision and allow_other_revision belong to a "
+            "policy",
+            "Pass policy='otcache', or drop them",
+        )
+    _check_together(policy, budget, speedup)
+    _refuse_ray(arguments)
+    host = plugin_host()
+    chosen_executor = host.executor(executor)
+    if not isinstance(pipe_or_adapter, DiffusionPipeline):
+        raise PipelineError(
+            "pipe_or_adapter",
+            type(pipe_or_adapter).__name__,
+            "a policy follows a pipeline's scheduler, so it needs the whole pipeline",
+            "Pass the diffusers pipeline",
+        )
+    find_denoisers(pipe_or_adapter)
+    find_scheduler(pipe_or_adapter)
+    request = Request(budget, speedup)
+    wanted = Wanted(model, revision, allow_other_revision)
+    plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
+    _disable_any(pipe_or_adapter)
+    applied = chosen_executor.apply(pipe_or_adapter, plan, arguments)
+    setattr(pipe_or_adapter, ATTRIBUTE, applied)
+    return pipe_or_adapter
+
+
+def _disable_any(pipe: DiffusionPipeline) -> None:
+    """Enabling replaces: an earlier policy, or cache-dit's own cache, comes off first."""
+    if not disable_policy(pipe) and getattr(find_denoisers(pipe)[0], "_is_cached", False):
+        cache_dit_originals.original("disable_cache")(pipe)
+
+
+def disable_policy(pipe: Any) -> bool:
+    """Take a policy off a pipeline; False when none was on it."""
+    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
+    if applied is None:
+        return False
+    delattr(pipe, ATTRIBUTE)
+    applied.remove()
+    return True
+
+
+def disable_cache(pipe: Any) -> None:
+    """Take a policy off a pipeline, whose outputs are then bit-identical to the untouched one's.
+
+    Raises:
+        PipelineError: no policy is enabled on it.
+    """
+    if not disable_policy(pipe):
+        raise _not_enabled(pipe)
+
+
+def summary(pipe: Any) -> RunReport:
+    """Return what the current or last run of an accelerated pipeline was planned to do and did.
+
+    Raises:
+        PipelineError: no policy is enabled on it.
+    """
+    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
+    if applied is None:
+        raise _not_enabled(pipe)
+    return applied.report()
+
+
+def _not_enabled(pipe: Any) -> PipelineError:
+    return PipelineError(
+        "pipe",
+        type(pipe).__name__,
+        "no policy is enabled on it",
+        "Call cache_dit.enable_cache(pipe, policy='otcache') first",
+    )
+
+
+def summarise_policy(pipe: Any, stats: list[Any], *, logging: bool) -> list[Any]:
+    """Return cache-dit's statistics with the run of a policy put first, printed when asked to."""
+    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
+    if applied is None:
+        return stats
+    from cache_dit.summary import CacheStats
+
+    report = applied.report()
+    if logging:
+        print(report)
+    computed = set(report.computed_steps)
+    own = CacheStats(
+        cache_options={"policy": report.policy, "executor": report.executor},
+        cached_steps=[step for step in range(report.finished_steps) if step not in computed],
+        accumulated_executed_steps=report.finished_steps,
+        accumulated_transformer_executed_steps=len(computed),
+    )
+    return [own, *(each for each in stats if each != CacheStats())]
+
+
+def _bind(pipe: Any, args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments meant for cache-dit by name; refuse unknown ones."""
+    signature = inspect.signature(cache_dit_originals.original("enable_cache"))
+    known = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    for name in keywords:
+        if name not in known:
+            allowed = ", ".join([*cache_dit_originals.POLICY_PARAMETERS, *known[1:]])
+            raise ArgumentError(name, keywords[name], "unknown keyword", f"Known: {allowed}")
+    bound = signature.bind(pipe, *args, **keywords).arguments
+    return {name: value for name, value in bound.items() if name != known[0]}
+
+
+def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
+    if budget is not None and speedup is not None:
+        raise ArgumentError(
+            "budget",
+            budget,
+            f"given together with speedup={speedup!r}",
+            "Pass one of them: the speed-up determines the budget",
+        )
+    if isinstance(policy, Schedule) and (budget is not None or speedup is not None):
+        raise ArgumentError(
+            "budget" if speedup is None else "speedup",
+            budget if speedup is None else speedup,
+            f"the schedule already computes {policy.budget} of {policy.num_inference_steps} steps",
+            "Drop it",
+        )
+
+
+def _refuse_ray(arguments: dict[str, Any]) -> None:
+    if getattr(arguments.get("parallelism_config"), "use_ray", False):
+        raise ArgumentError(
+            "parallelism_config.use_ray",
+            True,
+            "it runs the whole pipeline in worker processes, which the hooks of a policy do not "
+            "reach",
+            "Enable Ray for the transformer, cache_dit.enable_cache(pipe.transformer, "
+            "parallelism_config=…), then the policy on the pipeline with executor='velocity'",
+        )

@@ -1,0 +1,1 @@
+"""Finding and hooking the parts of a diffusers pipeline."""

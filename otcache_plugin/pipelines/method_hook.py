@@ -1,0 +1,58 @@
+"""Standing in for one method of one instance, and taking it off again in any order."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class MethodHook:
+    """Stands in for one method of one instance until removed.
+
+    Hooks on the same method lie on top of each other and may be removed in any order: one that is
+    removed while others lie on it only passes calls on, and comes off together with the last.
+
+    Args:
+        instance: its class is not touched.
+        method: name of the method.
+        replacement: called in its place.
+
+    Attributes:
+        original: what the replacement stands in for, for it to call.
+    """
+
+    def __init__(self, instance: Any, method: str, replacement: Callable[..., Any]) -> None:
+        self.original: Callable[..., Any] = getattr(instance, method)
+        self._instance, self._method = instance, method
+        self._replacement = replacement
+        self._beneath = vars(instance).get(method)
+        # Pipelines inspect the signature, so it stays the original's.
+        functools.update_wrapper(self, self.original, updated=())
+        setattr(instance, method, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the replacement, or what it stood in for once removed."""
+        return self._replacement(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return what a copy of the instance gets: its own method, unhooked.
+
+        Pipelines that denoise two things at once (LTX-2's audio) copy their scheduler. The hook's
+        replacement holds the pipeline, which must not be copied with it.
+        """
+        return copy.deepcopy(self.original, memo)
+
+    def remove(self) -> None:
+        """Give the instance back what it had, as soon as nothing lies on top any more."""
+        self._replacement = self.original
+        top = vars(self._instance).get(self._method)
+        while isinstance(top, MethodHook) and top._replacement is top.original:
+            top = top._beneath
+        if top is None:
+            vars(self._instance).pop(self._method, None)
+        else:
+            setattr(self._instance, self._method, top)

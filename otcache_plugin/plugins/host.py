@@ -1,0 +1,186 @@
+"""Loading plugins: entry point by entry point, a broken one reported and never the end."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from otcache_plugin.errors import PluginError, UnknownNameError
+from otcache_plugin.plugins import hookspecs
+from otcache_plugin.plugins.registries import (
+    Entry,
+    ExecutorRegistry,
+    MetricRegistry,
+    PolicyRegistry,
+    Registry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.plugins.registries import CalibratedPolicy, Executor, UncalibratedPolicy
+
+ALLOW_LIST = "OTCACHE_PLUGINS"
+OWN_DISTRIBUTION = "otcache-plugin"
+
+BUILTIN = EntryPoint("builtin", "otcache_plugin.builtin", hookspecs.PROJECT)
+"""What this package registers itself: an entry point like others', but one that is always there."""
+
+
+@dataclass(frozen=True)
+class LoadedPlugin:
+    """One entry point and how loading it went.
+
+    Attributes:
+        name: of the entry point.
+        distribution: name and version of what installed it.
+        policies: names it registered.
+        executors: names it registered.
+        metrics: names it registered.
+        error: why it could not be used, empty when it could.
+        skipped: whether the allow-list leaves it out.
+    """
+
+    name: str
+    distribution: str
+    policies: tuple[str, ...] = ()
+    executors: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    error: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class PluginHost:
+    """Everything that is registered, and by whom."""
+
+    policies: PolicyRegistry
+    executors: ExecutorRegistry
+    metrics: MetricRegistry
+    plugins: tuple[LoadedPlugin, ...]
+
+    def policy(self, name: str) -> UncalibratedPolicy | CalibratedPolicy:
+        """Return the policy that is registered under that name.
+
+        Raises:
+            UnknownNameError: there is none; the message lists those there are, and the plugins
+                that could not be used.
+        """
+        return self._registered(self.policies, name)
+
+    def executor(self, name: str) -> Executor:
+        """Return the executor that is registered under that name, or raise UnknownNameError."""
+        return self._registered(self.executors, name).make()
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric that is registered under that name.
+
+        Raises:
+            UnknownNameError: there is none, likewise.
+            PluginError: what is registered calls itself otherwise.
+        """
+        metric = self._registered(self.metrics, name).make()
+        if metric.name != name:
+            raise PluginError(
+                f"{self.metrics.distribution_of(name)} registers the metric {name!r}, which calls "
+                f"itself {metric.name!r}: documents would name a metric that nobody finds. "
+                "Rename one."
+            )
+        return metric
+
+    def broken(self) -> tuple[LoadedPlugin, ...]:
+        """Return the plugins that could not be used."""
+        return tuple(plugin for plugin in self.plugins if plugin.error)
+
+    def _registered(self, registry: Registry[Entry], name: str) -> Entry:
+        try:
+            return registry.get(name)
+        except UnknownNameError as error:
+            raise self._mention_broken(error) from None
+
+    def _mention_broken(self, error: UnknownNameError) -> UnknownNameError:
+        """Return the error with the plugins that failed to load: one may have had the name."""
+        broken = "; ".join(f"{each.distribution}: {each.error}" for each in self.broken())
+        if not broken:
+            return error
+        problem = f"{error.problem} (plugins that failed to load: {broken})"
+        return UnknownNameError(error.field, error.value, problem, error.remedy)
+
+
+@cache
+def plugin_host() -> PluginHost:
+    """Return the process's plugins, loaded at the first call."""
+    return load_plugins(entry_points(group=hookspecs.PROJECT), os.environ.get(ALLOW_LIST))
+
+
+def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginHost:
+    """Load the built-in plugin and the entry points.
+
+    Args:
+        found: entry points of the group `otcache`.
+        allow_list: comma-separated names of those to load; None loads all, empty none.
+
+    Raises:
+        PluginError: two plugins register the same name.
+    """
+    host = _Registries(OWN_DISTRIBUTION)
+    host.call_hooks(BUILTIN.load())
+    plugins = [LoadedPlugin("builtin", OWN_DISTRIBUTION, *host.names())]
+    allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
+    for entry_point in sorted(found, key=lambda each: (each.name, each.value)):
+        distribution = _distribution(entry_point)
+        if allowed is not None and entry_point.name not in allowed:
+            plugins.append(LoadedPlugin(entry_point.name, distribution, skipped=True))
+            continue
+        # Into registries of its own first: a plugin that breaks half-way registers nothing.
+        own = _Registries(distribution)
+        try:
+            own.call_hooks(entry_point.load())
+        except Exception as error:  # whatever a stranger's module raises must not end the program
+            reason = f"{type(error).__name__}: {error}"
+            plugins.append(LoadedPlugin(entry_point.name, distribution, error=reason))
+            continue
+        host.take_over(own)
+        plugins.append(LoadedPlugin(entry_point.name, distribution, *own.names()))
+    return PluginHost(host.policies, host.executors, host.metrics, tuple(plugins))
+
+
+def _distribution(entry_point: EntryPoint) -> str:
+    if entry_point.dist is None:
+        return "unknown distribution"
+    return f"{entry_point.dist.name} {entry_point.dist.version}"
+
+
+class _Registries:
+    """What one distribution registers, or all of them together."""
+
+    def __init__(self, distribution: str) -> None:
+        self.policies = PolicyRegistry(distribution)
+        self.executors = ExecutorRegistry(distribution)
+        self.metrics = MetricRegistry(distribution)
+
+    def call_hooks(self, plugin: object) -> None:
+        """Call one plugin's hooks; a manager of its own keeps its errors apart."""
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        manager.register(plugin)
+        manager.check_pending()
+        manager.hook.otcache_register_policies(registry=self.policies)
+        manager.hook.otcache_register_executors(registry=self.executors)
+        manager.hook.otcache_register_metrics(registry=self.metrics)
+
+    def take_over(self, other: _Registries) -> None:
+        """Add all of the others; raise PluginError at a name that is taken."""
+        self.policies.take_over(other.policies)
+        self.executors.take_over(other.executors)
+        self.metrics.take_over(other.metrics)
+
+    def names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the policies, the executors and the metrics."""
+        return tuple(self.policies), tuple(self.executors), tuple(self.metrics)

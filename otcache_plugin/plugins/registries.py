@@ -1,0 +1,199 @@
+"""What plugins register: policies, executors and metrics, by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from otcache_plugin.errors import PluginError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from otcache_policies import Policy
+    from otcache_registry import StoredPolicy
+
+    from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.runs.plan import Plan
+    from otcache_plugin.runs.report import RunReport
+
+
+class Activation(Protocol):
+    """An executor at work on one pipeline."""
+
+    def remove(self) -> None:
+        """Give the pipeline back as it was."""
+        ...
+
+    def report(self) -> RunReport:
+        """Return the current or last run."""
+        ...
+
+
+class Executor(Protocol):
+    """Makes a schedule happen inside a pipeline."""
+
+    def apply(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> Activation:
+        """Hook one pipeline; raise PipelineError or ArgumentError when it cannot."""
+        ...
+
+
+@dataclass(frozen=True)
+class UncalibratedPolicy:
+    """A policy that needs nothing but the number of steps.
+
+    Attributes:
+        make: from the number of inference steps of a run to its policy.
+        description: one line for `otcache plugins`.
+    """
+
+    make: Callable[[int], Policy]
+    description: str
+
+
+@dataclass(frozen=True)
+class CalibratedPolicy:
+    """A policy that is read from a policy document.
+
+    Attributes:
+        make: from the document and its edge table to the policy.
+        description: one line for `otcache plugins`.
+    """
+
+    make: Callable[[StoredPolicy], Policy]
+    description: str
+
+
+@dataclass(frozen=True)
+class RegisteredExecutor:
+    """An executor, made when it is first asked for.
+
+    Attributes:
+        make: gives the executor; imports torch only when called.
+        description: one line for `otcache plugins`.
+    """
+
+    make: Callable[[], Executor]
+    description: str
+
+
+@dataclass(frozen=True)
+class RegisteredMetric:
+    """A metric, made when it is asked for.
+
+    Attributes:
+        make: gives the metric; imports torch only when called.
+        description: one line for `otcache plugins`.
+    """
+
+    make: Callable[[], Metric]
+    description: str
+
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Generic[Entry]):
+    """Entries by name; a name is taken once.
+
+    Args:
+        kind: what the entries are, for messages.
+        distribution: what registers them.
+    """
+
+    def __init__(self, kind: str, distribution: str) -> None:
+        self.kind = kind
+        self.distribution = distribution
+        self._entries: dict[str, tuple[Entry, str]] = {}
+
+    def _add(self, name: str, entry: Entry) -> None:
+        problem = self._problem_with(name)
+        if problem:
+            raise PluginError(
+                f"{self.distribution} registers the {self.kind} {name!r}: {problem}. Rename it."
+            )
+        self._insert(name, entry, self.distribution)
+
+    def _problem_with(self, name: str) -> str:
+        """Why the name cannot be taken, empty when it can."""
+        if name.isidentifier():
+            return ""
+        return "a name is an identifier, so that it cannot be mistaken for a path"
+
+    def take_over(self, other: Self) -> None:
+        """Add all of another registry; raise PluginError at a name that is taken."""
+        for name, (entry, distribution) in other._entries.items():
+            self._insert(name, entry, distribution)
+
+    def _insert(self, name: str, entry: Entry, distribution: str) -> None:
+        if name in self._entries:
+            raise PluginError(
+                f"{self.kind} {name!r} is registered by both {self._entries[name][1]} and "
+                f"{distribution}. Uninstall one, or leave one out of OTCACHE_PLUGINS."
+            )
+        self._entries[name] = (entry, distribution)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def distribution_of(self, name: str) -> str:
+        """Return the distribution that registered the name."""
+        return self._entries[name][1]
+
+    def get(self, name: str) -> Entry:
+        """Return the entry of that name; raise UnknownNameError listing those there are."""
+        if name not in self._entries:
+            raise UnknownNameError(
+                self.kind, name, f"no such {self.kind}", f"Use one of {', '.join(self)}"
+            )
+        return self._entries[name][0]
+
+
+class PolicyRegistry(Registry["UncalibratedPolicy | CalibratedPolicy"]):
+    """The policies that `policy=` knows by name."""
+
+    def __init__(self, distribution: str) -> None:
+        super().__init__("policy", distribution)
+
+    def register_uncalibrated(
+        self, name: str, make: Callable[[int], Policy], description: str
+    ) -> None:
+        """Register a policy made from the number of inference steps of a run."""
+        self._add(name, UncalibratedPolicy(make, description))
+
+    def register_calibrated(
+        self, name: str, make: Callable[[StoredPolicy], Policy], description: str
+    ) -> None:
+        """Register a policy made from a policy document."""
+        self._add(name, CalibratedPolicy(make, description))
+
+
+class ExecutorRegistry(Registry[RegisteredExecutor]):
+    """The executors that `executor=` knows by name."""
+
+    def __init__(self, distribution: str) -> None:
+        super().__init__("executor", distribution)
+
+    def register(self, name: str, make: Callable[[], Executor], description: str) -> None:
+        """Register an executor; `make` is called when it is first used."""
+        self._add(name, RegisteredExecutor(make, description))
+
+
+class MetricRegistry(Registry[RegisteredMetric]):
+    """The metrics that a calibration and `--metric` know by name."""
+
+    def __init__(self, distribution: str) -> None:
+        super().__init__("metric", distribution)
+
+    def register(self, name: str, make: Callable[[], Metric], description: str) -> None:
+        """Register a metric; `make` is called when it is asked for by this name."""
+        self._add(name, RegisteredMetric(make, description))
+
+    def _problem_with(self, name: str) -> str:
+        if re.fullmatch("[a-z][a-z0-9-]*", name):
+            return ""
+        return "a metric's name is a small letter, then small letters, digits and hyphens"

@@ -1,0 +1,191 @@
+"""What `enable_cache` was asked for, resolved to a schedule at every run.
+
+The number of steps and the sigmas are known only when a run begins, so nothing before that
+produces a schedule: a plan holds the request and answers with one when it is shown the sigmas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from otcache_policies import (
+    BudgetError,
+    Schedule,
+    ScheduleError,
+    budget_for_speedup,
+    transfer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from otcache_policies import Policy
+
+DEFAULT_RATIO = 15 / 50
+"""Share of computed steps when neither budget nor speed-up is asked for and no document says."""
+
+SAME_SIGMAS = 1e-4
+"""Largest difference of two noise schedules that count as the same one."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A schedule for one run, and whether it was carried over from another noise schedule."""
+
+    schedule: Schedule
+    transferred: bool = False
+
+
+@dataclass(frozen=True)
+class DocumentOrigin:
+    """Where a calibrated policy came from, for reports, and notes on how it was found."""
+
+    source: str
+    model: str
+    revision: str | None
+    notes: tuple[str, ...] = ()
+
+
+class Plan(Protocol):
+    """A request that can be resolved once the sigmas of a run are known."""
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name."""
+        ...
+
+    @property
+    def origin(self) -> DocumentOrigin | None:
+        """The policy document it rests on, if any."""
+        ...
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """Return the schedule of a run with these `(T + 1,)` sigmas.
+
+        Raises:
+            ScheduleError, BudgetError: there is none.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """An explicit schedule: it fits the run's number of steps, or the run is refused."""
+
+    schedule: Schedule
+    policy_name: str = "schedule"
+    origin: None = None
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """See `Plan.resolve`."""
+        steps = len(sigmas) - 1
+        if steps != self.schedule.num_inference_steps:
+            raise ScheduleError(
+                "num_inference_steps",
+                steps,
+                f"the schedule is for {self.schedule.num_inference_steps} steps",
+                f"Call the pipeline with num_inference_steps={self.schedule.num_inference_steps}, "
+                f"or pass a policy by name, which adapts to the run",
+            )
+        return Resolution(self.schedule)
+
+
+@dataclass(frozen=True)
+class Request:
+    """How many steps to compute: a budget, a speed-up, or neither for the default."""
+
+    budget: int | None = None
+    speedup: float | None = None
+
+    def budget_for(self, num_inference_steps: int, default_ratio: float) -> int:
+        """Return the budget of a run; a speed-up and the default scale with the number of steps."""
+        if self.budget is not None:
+            return self.budget
+        if self.speedup is not None:
+            return budget_for_speedup(self.speedup, num_inference_steps)
+        return min(max(round(default_ratio * num_inference_steps), 2), num_inference_steps)
+
+
+@dataclass(frozen=True)
+class UncalibratedPlan:
+    """A policy that exists for any number of steps, made anew for each run."""
+
+    policy_name: str
+    make_policy: Callable[[int], Policy]
+    request: Request
+    default_ratio: float
+    origin: None = None
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """See `Plan.resolve`."""
+        steps = len(sigmas) - 1
+        policy = self.make_policy(steps)
+        return Resolution(_schedule(policy, self.request.budget_for(steps, self.default_ratio)))
+
+
+@dataclass(frozen=True)
+class CalibratedPlan:
+    """A policy calibrated on one noise schedule, carried over when the run has another.
+
+    Without sigmas, as where others published no more than schedules, those of a run count as the
+    calibrated ones, read at the calibrated number of steps.
+    """
+
+    policy: Policy
+    sigmas: NDArray[np.float64] | None
+    default_budget: int
+    request: Request
+    origin: DocumentOrigin
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name."""
+        return self.policy.name
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+        """See `Plan.resolve`.
+
+        On other steps or sigmas than the calibrated ones the schedule of the same share of
+        computed steps is carried over (`otcache_policies.transfer`).
+        """
+        steps, calibrated_steps = len(sigmas) - 1, self.policy.num_inference_steps
+        budget = self.request.budget_for(steps, self.default_budget / calibrated_steps)
+        calibrated = self.sigmas
+        if calibrated is None:
+            positions = np.linspace(0, steps, calibrated_steps + 1)
+            calibrated = np.interp(positions, np.arange(steps + 1), sigmas)
+        if steps == calibrated_steps and np.allclose(sigmas, calibrated, rtol=0, atol=SAME_SIGMAS):
+            return Resolution(_schedule(self.policy, budget))
+        if budget == steps:
+            return Resolution(Schedule.full(steps))
+        if not 2 <= budget < steps:
+            raise BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
+        schedule = self.policy.schedule(self._calibrated_budget(budget, steps))
+        return Resolution(transfer(schedule, calibrated, sigmas, budget), transferred=True)
+
+    def _calibrated_budget(self, budget: int, steps: int) -> int:
+        """Return the served budget that computes the same share of the calibrated steps.
+
+        A step of the run is worth several or a part of the calibrated ones, so what lies outside
+        the range by less than one step of the run counts as its end.
+        """
+        step = self.policy.num_inference_steps / steps
+        served = self.policy.budgets.clamp(round(budget * step))
+        if abs(served - budget * step) > step:
+            raise BudgetError(
+                "budget",
+                budget,
+                f"of {steps} steps, outside the range of policy {self.policy.name!r}, which was "
+                f"calibrated at {self.policy.num_inference_steps} steps",
+                f"Use the share of the steps that {self.policy.budgets} of "
+                f"{self.policy.num_inference_steps} are",
+            )
+        return served
+
+
+def _schedule(policy: Policy, budget: int) -> Schedule:
+    policy.budgets.require(budget, policy.name)
+    return policy.schedule(budget)

@@ -1,0 +1,87 @@
+"""What a run was planned to do and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otcache_plugin.runs.plan import Plan
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The last run of an accelerated pipeline.
+
+    Attributes:
+        policy: name of the policy, or `"schedule"` for an explicit one.
+        executor: name of the executor.
+        document: where the policy document came from, None for policies without one.
+        model: the model that the document was calibrated on, None without a document.
+        revision: its revision, None without a document or where it holds for any.
+        notes: what to know of how the document was found.
+        num_inference_steps: denoising steps of the run, 0 before the first one.
+        planned_steps: the steps that the schedule computes.
+        look_backs: one per segment of the schedule.
+        computed_steps: the steps in which the transformer was really called.
+        finished_steps: denoising steps taken, fewer than `num_inference_steps` when interrupted.
+        transformer_calls: calls of the transformer that ran, wholly or (executor "blocks") in
+            part; every guidance branch counts.
+        transferred: whether the schedule was carried over to other steps or sigmas than those
+            it was calibrated on.
+    """
+
+    policy: str
+    executor: str
+    document: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+    num_inference_steps: int = 0
+    planned_steps: tuple[int, ...] = ()
+    look_backs: tuple[int, ...] = ()
+    computed_steps: tuple[int, ...] = ()
+    finished_steps: int = 0
+    transformer_calls: int = 0
+    transferred: bool = False
+
+    @property
+    def as_planned(self) -> bool:
+        """Whether a run finished and computed exactly the planned steps."""
+        return bool(self.planned_steps) and (
+            self.computed_steps == self.planned_steps
+            and self.finished_steps == self.num_inference_steps
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields and `as_planned`, for JSON."""
+        return {**asdict(self), "as_planned": self.as_planned}
+
+    def __str__(self) -> str:
+        origin = f" from {self.document}" if self.document else ""
+        if not self.num_inference_steps:
+            first = f"policy {self.policy}{origin}, executor {self.executor}: no run yet"
+            return "\n".join([first, *self.notes])
+        steps = " ".join(map(str, self.computed_steps))
+        lines = [
+            f"policy {self.policy}{origin}, executor {self.executor}",
+            f"computed {len(self.computed_steps)} of {self.num_inference_steps} steps "
+            f"({self.transformer_calls} transformer calls): {steps}",
+        ]
+        if self.transferred:
+            lines.append("schedule carried over from the steps and sigmas it was calibrated on")
+        if not self.as_planned:
+            planned = " ".join(map(str, self.planned_steps))
+            done = f"NOT AS PLANNED: finished {self.finished_steps} steps"
+            lines.append(f"{done}; planned to compute {planned}")
+        return "\n".join([*lines, *self.notes])
+
+
+def planned_report(plan: Plan, executor: str) -> RunReport:
+    """Return the report of a plan before any run."""
+    if plan.origin is None:
+        return RunReport(plan.policy_name, executor)
+    origin = plan.origin
+    return RunReport(
+        plan.policy_name, executor, origin.source, origin.model, origin.revision, origin.notes
+    )

@@ -1,0 +1,1 @@
+"""Policy documents: their schema, their folders, their names, and those that are bundled."""

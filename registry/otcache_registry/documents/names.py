@@ -1,0 +1,134 @@
+"""Names on the Hub: of repositories, and of the folders in which their documents lie.
+
+A policy repository holds documents for many revisions and sampling set-ups of models:
+
+    README.md                                       the repository's card
+    <model revision>/<sampling key>/policy.json     a document, beside its table, card and figures
+
+Both parts of a folder's name are made from the document alone, so a document can lie in one place
+only. Whatever a revision contains, the names are plain: letters, digits, ".", "_" and "-".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from otcache_registry.documents.document import PolicyDocument, Sampling
+from otcache_registry.documents.folder import CARD_FILE, DOCUMENT_FILE, EDGES_FILE, FIGURES_FOLDER
+
+__all__ = [
+    "ANY_REVISION",
+    "FilePlace",
+    "default_name",
+    "document_folder",
+    "is_hub_id",
+    "parse_path",
+    "revision_segment",
+    "sampling_key",
+]
+
+ANY_REVISION: Final = "any"
+"""Stands for the revision of published documents, which name none."""
+
+LONGEST_SEGMENT = 80
+
+SIGMA_UNIT = 1e-6
+"""Sigmas that agree to this are the same set-up."""
+
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+_SAMPLING_KEY = r"[0-9]+-steps(?:-[0-9]+x[0-9]+)?-[0-9a-f]{8}"
+_FIGURE = rf"{FIGURES_FOLDER}/[A-Za-z0-9][A-Za-z0-9._-]{{0,95}}\.png"
+_FILES = "|".join(re.escape(name) for name in (DOCUMENT_FILE, EDGES_FILE, CARD_FILE))
+_PATH = re.compile(rf"(?P<folder>{_SEGMENT}/{_SAMPLING_KEY})/(?P<name>{_FILES}|{_FIGURE})")
+# Names that begin with "." are hidden ones, "-" looks like an option, and "any" is taken.
+_UNSAFE = re.compile(rf"[^A-Za-z0-9.-]|\A[.-]|\A{ANY_REVISION[0]}(?={ANY_REVISION[1:]}\Z)")
+
+
+@dataclass(frozen=True)
+class FilePlace:
+    """Where in a policy repository a file of a document lies.
+
+    Attributes:
+        folder: The document's folder, such as "<model revision>/<sampling key>".
+        name: Path inside it, such as "figures/gaps.png".
+    """
+
+    folder: str
+    name: str
+
+
+def default_name(model: str) -> str:
+    """Return the name of a policy repository for a model, such as "otcache-Qwen-Image"."""
+    name = model.rpartition("/")[2]
+    if not is_hub_id(f"user/{name}"):
+        name = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-") or "model"
+    return f"otcache-{name[:LONGEST_SEGMENT].rstrip('-.')}"
+
+
+def document_folder(document: PolicyDocument) -> str:
+    """Return the one folder of a policy repository that a document may lie in."""
+    return f"{revision_segment(document.model.revision)}/{sampling_key(document.sampling)}"
+
+
+def parse_path(path: str) -> FilePlace | None:
+    """Return the place of a document's file, None for whatever else a repository holds."""
+    match = _PATH.fullmatch(path)
+    return None if match is None else FilePlace(match["folder"], match["name"])
+
+
+def revision_segment(revision: str | None) -> str:
+    """Return a folder's name for a model revision: different ones for different revisions.
+
+    Commits stay as they are. Every other byte than a letter, a digit, "." or "-" becomes "_" and
+    two hexadecimal digits. Of what gets too long, a digest stands for the end.
+    """
+    if revision is None:
+        return ANY_REVISION
+    segment = _UNSAFE.sub(_quoted, revision)
+    if len(segment) <= LONGEST_SEGMENT:
+        return segment
+    digest = hashlib.sha256(revision.encode()).hexdigest()[:16]
+    # No quoted byte begins with "__", so no shorter revision can look like this.
+    return f"{segment[: LONGEST_SEGMENT - 18]}__{digest}"
+
+
+def sampling_key(sampling: Sampling) -> str:
+    """Return a folder's name for a sampling set-up, such as "50-steps-1328x1328-1a2b3c4d".
+
+    Readable are the steps and, where the set-up names them, width and height. The digest is the
+    first eight digits of a SHA-256 of the whole set-up.
+    """
+    parts = [f"{sampling.num_inference_steps}-steps"]
+    if sampling.width is not None and sampling.height is not None:
+        parts.append(f"{sampling.width}x{sampling.height}")
+    facts = {
+        "pipeline": sampling.pipeline,
+        "scheduler": sampling.scheduler,
+        "steps": sampling.num_inference_steps,
+        "sigmas": sampling.sigmas and [round(sigma / SIGMA_UNIT) for sigma in sampling.sigmas],
+        "height": sampling.height,
+        "width": sampling.width,
+        "guidance": sampling.guidance,
+    }
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "-".join([*parts, hashlib.sha256(canonical.encode()).hexdigest()[:8]])
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether a name can be that of a repository on the Hub, "user/name"."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def _quoted(match: re.Match[str]) -> str:
+    return "".join(f"_{byte:02x}" for byte in match[0].encode())

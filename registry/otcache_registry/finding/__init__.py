@@ -1,0 +1,1 @@
+"""Which document a reference or a model revision stands for."""

@@ -1,0 +1,308 @@
+"""The document for a model revision: from the store, the package or the Hub, in that order.
+
+One for exactly this revision is looked for everywhere before one that others published for any
+revision. A document of another revision is never taken silently. Only what is looked for is ever
+sent, and a Hub that gives no answer makes no document unusable that is at hand.
+"""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import product
+
+from otcache_registry.documents.bundled import bundled_policies
+from otcache_registry.documents.document import PolicyDocument
+from otcache_registry.documents.folder import StoredPolicy
+from otcache_registry.errors import DocumentError, DocumentNotFoundError
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.environment import offline_variable
+from otcache_registry.hub.errors import HubError
+from otcache_registry.hub.fetching import HubDocument, Listing, fetch, pull, search
+from otcache_registry.hub.index_card import calibrated_at
+from otcache_registry.store.lock_record import LockRecord
+from otcache_registry.store.store import DamagedError, PolicyStore, StoreError
+
+__all__ = ["OtherRevisionWarning", "Resolved", "resolve"]
+
+Accept = Callable[[str | None], bool]
+"""Says of a document's revision whether it is looked for."""
+
+Source = Callable[[Accept], "list[_Candidate]"]
+"""Returns the documents of one place whose revisions are looked for."""
+
+_NOTHING = Listing((), ())
+
+
+class OtherRevisionWarning(UserWarning):
+    """A policy is used that was calibrated on another revision of the model."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The document that was found.
+
+    Attributes:
+        policy: The document with its edge table.
+        notes: What users should know about how it was found, a sentence each.
+    """
+
+    policy: StoredPolicy
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A document that may be used.
+
+    Attributes:
+        document: The document.
+        source: Its origin as shown to users.
+        load: Reads it with its edge table; one on the Hub is fetched into the store first.
+    """
+
+    document: PolicyDocument
+    source: str
+    load: Callable[[], StoredPolicy]
+
+    @property
+    def pipeline(self) -> str:
+        """Class name of the pipeline that it was calibrated with."""
+        return self.document.sampling.pipeline
+
+    def __str__(self) -> str:
+        revision = self.document.model.revision or "any"
+        return f"{self.source} (revision {revision}, {self.document.num_inference_steps} steps)"
+
+
+def resolve(
+    model: str,
+    revision: str | None,
+    *,
+    store: PolicyStore,
+    client_factory: Callable[[], HubClient],
+    namespaces: Sequence[str],
+    offline: bool,
+    pipeline: str | None = None,
+    allow_other_revision: bool = False,
+) -> Resolved:
+    """Return the document for a model revision.
+
+    One for the same pipeline class is looked for everywhere before one for another. Of several in
+    one place, the one that was calibrated last is taken. What is found on the Hub is kept in the
+    store.
+
+    Args:
+        model: Id of the model.
+        revision: Revision of its weights, None where it is unknown. Then only a bundled document
+            for any revision will do, and nothing else is looked at.
+        store: The local store.
+        client_factory: Makes the client if the Hub has to be asked.
+        namespaces: Users and organisations on the Hub whose documents may be used, in this order.
+        offline: Leave the Hub alone.
+        pipeline: Class name of the pipeline.
+        allow_other_revision: Where there is none, take the newest of another revision, with an
+            `OtherRevisionWarning`.
+
+    Raises:
+        DocumentNotFoundError: There is none, or none is known without the Hub's answer. The error
+            lists those of other revisions.
+        DocumentError: A bundled document is damaged.
+        StoreError: What was found on the Hub cannot be kept.
+    """
+    places = _Places(model, store, client_factory, offline)
+    if revision is None:
+        found = places.first([places.bundled], (_is_any,), pipeline)
+        if found is None:
+            problem = f"it is unknown which one it is, and no policy of {model} for any is bundled"
+            remedy = "Say which revision it is, or calibrate a policy and give its folder"
+            raise DocumentNotFoundError("revision", None, problem, remedy)
+        return found
+    sources: list[Source] = [places.stored, places.bundled]
+    sources += [partial(places.on_hub, namespace) for namespace in namespaces]
+    found = places.first(sources, (lambda found: found == revision, _is_any), pipeline)
+    if found is not None:
+        return found
+    known = (revision, None)
+    others = [each for source in sources for each in source(lambda found: found not in known)]
+    other = places.newest(others) if allow_other_revision else None
+    if other is None:
+        raise places.not_found(revision, others)
+    document = other.policy.document
+    warnings.warn(
+        f"The policy for {model} from {other.policy.source} was calibrated on revision "
+        f"{document.model.revision}, not on {revision}: its figures need not hold.",
+        OtherRevisionWarning,
+        stacklevel=2,
+    )
+    return other
+
+
+@dataclass
+class _Places:
+    """Where documents of a model may be, and what was noticed while looking there.
+
+    Attributes:
+        notes: For users, a sentence each.
+        trouble: Why the Hub is not asked, or not any more; None as long as it answers.
+    """
+
+    model: str
+    store: PolicyStore
+    client_factory: Callable[[], HubClient]
+    offline: bool
+    notes: list[str] = field(default_factory=list)
+    trouble: str | None = None
+    _policies: dict[str, StoredPolicy | None] = field(default_factory=dict)
+    _listings: dict[str, Listing] = field(default_factory=dict)
+
+    def stored(self, accept: Accept) -> list[_Candidate]:
+        """Return the store's documents, the one pulled last first; damaged ones are repaired."""
+        try:
+            records = [each for each in self.store.find(self.model) if accept(each.revision)]
+            policies = [self._opened(record) for record in records]
+        except StoreError as error:
+            self._note(f"The local store was left out: {error}")
+            return []
+        return [
+            _Candidate(policy.document, policy.source, partial(_same, policy))
+            for policy in policies
+            if policy is not None
+        ]
+
+    def bundled(self, accept: Accept) -> list[_Candidate]:
+        """Return the documents that ship with the package."""
+        return [
+            _Candidate(entry.document, f"bundled:{entry.name}", entry.load)
+            for entry in bundled_policies()
+            if entry.document.model.id == self.model and accept(entry.document.model.revision)
+        ]
+
+    def on_hub(self, namespace: str, accept: Accept) -> list[_Candidate]:
+        """Return the documents of a user or an organisation, none while the Hub does not answer."""
+        return [
+            _Candidate(each.document, each.source, partial(self._fetched, each))
+            for each in self._listing(namespace).documents
+            if accept(each.revision)
+        ]
+
+    def first(
+        self, sources: Iterable[Source], accepts: Iterable[Accept], pipeline: str | None
+    ) -> Resolved | None:
+        """Return the document to use: revisions count most, then the pipeline, then the source."""
+        # Without a pipeline's name, none is preferred.
+        for accept, wanted in product(accepts, dict.fromkeys((pipeline, None))):
+            for source in sources:
+                found = self.newest(
+                    each for each in source(accept) if wanted in (None, each.pipeline)
+                )
+                if found is not None:
+                    return found
+        return None
+
+    def newest(self, candidates: Iterable[_Candidate]) -> Resolved | None:
+        """Return the document that was calibrated last, of those that can be had."""
+
+        def moment(candidate: _Candidate) -> datetime:
+            return calibrated_at(candidate.document)
+
+        # Sorting is stable, backwards too: equals stay in the order in which they were found.
+        for candidate in sorted(candidates, key=moment, reverse=True):
+            try:
+                return Resolved(candidate.load(), tuple(self.notes))
+            except (DocumentError, HubError) as error:
+                self._note(f"{candidate} was left out: {error}")
+        return None
+
+    def not_found(self, revision: str, others: Sequence[_Candidate]) -> DocumentNotFoundError:
+        """Return the error that says where was looked, and what there is for other revisions."""
+        problem = f"no policy for revision {revision} in the store, the package or on the Hub"
+        if self.trouble is not None:
+            problem = f"no policy for revision {revision} in the store or the package"
+        problem = ". ".join([problem, *self.notes]).rstrip(".")
+        command = f"otcache calibrate {shlex.quote(self.model)} --revision {shlex.quote(revision)}"
+        remedy = f"Calibrate one: {command} --output ./my-policy, then pass policy='./my-policy'"
+        if others:
+            listed = "; ".join(map(str, others))
+            remedy = (
+                f"For other revisions there are: {listed}. Pass allow_other_revision=True to use "
+                f"the newest of them. {remedy}"
+            )
+        return DocumentNotFoundError("model", self.model, problem, remedy)
+
+    def _opened(self, record: LockRecord) -> StoredPolicy | None:
+        """Return a document of the store, None where it cannot be used; looked at only once."""
+        if record.file_name not in self._policies:
+            self._policies[record.file_name] = self._checked(record)
+        return self._policies[record.file_name]
+
+    def _checked(self, record: LockRecord) -> StoredPolicy | None:
+        try:
+            return self.store.open(record)
+        except DamagedError as error:
+            return self._repaired(record, error)
+        except DocumentError as error:
+            self._note(f"{record.source} was left out: {error}")
+            return None
+
+    def _repaired(self, record: LockRecord, damage: DamagedError) -> StoredPolicy | None:
+        """Fetch a damaged document again, at the same commit."""
+        if self.offline:
+            self._note(f"{record.source} was left out: {damage} {_offline_reason()}.")
+            return None
+        try:
+            client = self.client_factory()
+            (again,) = pull(client, self.store, record.repository, record.commit, record.folder)
+            policy = self.store.open(again)
+        except (HubError, DocumentError, DocumentNotFoundError) as error:
+            self._note(f"{record.source} is damaged and cannot be fetched again: {error}")
+            return None
+        self._note(f"{record.source} was damaged in the store, and has been fetched again.")
+        return policy
+
+    def _listing(self, namespace: str) -> Listing:
+        if namespace not in self._listings:
+            self._listings[namespace] = self._searched(namespace)
+        return self._listings[namespace]
+
+    def _searched(self, namespace: str) -> Listing:
+        if self.offline:
+            self._give_up(_offline_reason())
+        if self.trouble is not None:
+            return _NOTHING
+        try:
+            listing = search(self.client_factory(), self.model, (namespace,))
+        except HubError as error:
+            self._give_up(f"The Hub could not be searched: {error}".rstrip("."))
+            return _NOTHING
+        for refusal in listing.refused:
+            self._note(f"{refusal.source} was left out: {refusal.error}")
+        return listing
+
+    def _fetched(self, document: HubDocument) -> StoredPolicy:
+        return self.store.open(fetch(self.client_factory(), self.store, document))
+
+    def _give_up(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._note(f"{trouble}. It may have a policy that fits better.")
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+def _same(policy: StoredPolicy) -> StoredPolicy:
+    return policy
+
+
+def _is_any(revision: str | None) -> bool:
+    return revision is None
+
+
+def _offline_reason() -> str:
+    variable = offline_variable()
+    return "The Hub was not asked, being offline" + (f" ({variable} is set)" if variable else "")
