@@ -213,7 +213,7 @@ class _Calibration:
     def _search_budget(
         self, name: str, warm_start: Schedule, graph: MeanCachePolicy
     ) -> tuple[Schedule, tuple[float, ...]]:
-        """Return the best schedule of the warm start's budget, and the best loss after every trial."""
+        """Return the best schedule of the start's budget, and the best loss after every trial."""
 
         def look_backs(steps: tuple[int, ...]) -> tuple[int, ...]:
             return graph.edges.look_backs(steps, graph.settings)

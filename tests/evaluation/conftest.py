@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-
-# Tiny pipelines are the plugin tests' helper, which pytest finds only where it collects tests.
-sys.path.append(str(Path(__file__).parents[1] / "plugin"))
 
 from otcache_plugin.models.exact_flow import (
     ExactFlowPipeline,

@@ -30,7 +30,7 @@ PEERS = ("uniform", "meancache", "otcache")
 def peers(
     otcache: OTCachePolicy, meancache: MeanCachePolicy
 ) -> dict[str, Callable[[int], Schedule]]:
-    """Return each policy's schedule of a budget, weakest peer first; otcache is compared to them."""
+    """Return each policy's schedule of a budget, weakest first; otcache is compared to them."""
     edges, settings = meancache.edges, meancache.settings
     evenly = UniformPolicy(meancache.num_inference_steps)
 

@@ -64,7 +64,7 @@ class Trajectory:
         return max(len(self.sigmas) - 1, 0)
 
     def x(self, step: int) -> torch.Tensor:
-        """Return the latents before a step, of step T: at the end. On the CPU, in their own dtype."""
+        """Return the latents before a step, of T at the end, on the CPU, in their own dtype."""
         return self._read("x", step)
 
     def v(self, step: int) -> torch.Tensor:

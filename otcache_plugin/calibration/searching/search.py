@@ -96,7 +96,7 @@ class ScheduleSearch:
         return ScheduleSearch(self.warm_start, (*self.complete, trial), losses)
 
     def best(self, count: int) -> list[Trial]:
-        """Return the best candidates of distinct steps, best first, none below the warm start."""
+        """Return the best candidates of distinct steps, best first, none worse than the start."""
         found: dict[tuple[int, ...], Trial] = {}
         for trial in sorted((self.warm_start, *self.complete), key=lambda trial: trial.loss):
             found.setdefault(trial.schedule.computed_steps, trial)

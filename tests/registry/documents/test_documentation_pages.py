@@ -27,7 +27,7 @@ from otcache_registry import (
     strict_json,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "policy-documents.md").read_text(encoding="utf-8")
 HOLDERS_OF_ROWS = ("calibration", "evidence")
 """Fields that the page describes as a whole."""

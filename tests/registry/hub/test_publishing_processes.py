@@ -29,7 +29,7 @@ from otcache_registry.hub.fetching import list_documents, pull
 from otcache_registry.hub.publishing import push
 from otcache_registry.store.store import PolicyStore
 
-KILL_REGISTRY = Path(__file__).parents[2] / "tools" / "kill_registry.py"
+KILL_REGISTRY = Path(__file__).parents[3] / "tools" / "kill_registry.py"
 PULL = """
 import sys
 from otcache_registry.hub.fetching import pull

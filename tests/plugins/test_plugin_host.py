@@ -34,8 +34,8 @@ from otcache_plugin.errors import PluginError, UnknownNameError
 from otcache_plugin.evaluation import metrics
 from otcache_plugin.evaluation.metrics import Metric
 from otcache_plugin.evaluation.outputs import Outputs
-from otcache_plugin.plugins import host as host_module
 from otcache_plugin.plugins import hookspecs
+from otcache_plugin.plugins import host as host_module
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, load_plugins, plugin_host
 from otcache_plugin.plugins.registries import (
     CalibratedPolicy,

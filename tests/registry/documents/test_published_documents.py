@@ -12,7 +12,7 @@ import pytest
 from otcache_registry import find_bundled
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "tests" / "data" / "meancache-published.json").read_text())
 FOLDERS = {
     "Qwen/Qwen-Image": "qwen-image",

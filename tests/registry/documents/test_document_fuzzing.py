@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from otcache_registry import DocumentError
 
-TOOL = Path(__file__).parents[2] / "tools" / "fuzz_documents.py"
+TOOL = Path(__file__).parents[3] / "tools" / "fuzz_documents.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Fixtures of the plugin tests: published schedules, pipelines that are never left accelerated."""
+"""Fixtures of tests with pipelines: published schedules, and none that is left accelerated."""
 
 from __future__ import annotations
 
