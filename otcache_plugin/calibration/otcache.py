@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from otcache_policies import OTCachePolicy, Schedule
-from otcache_registry import (
-    POLICY_SCHEMA,
-    Calibration,
-    GraphSettings,
-    ModelReference,
-    PolicyDocument,
-    Sampling,
-    ScheduleRecord,
-    edges_digest,
-)
 
 from otcache_plugin.calibration import stages
+from otcache_plugin.calibration.document import Found, document_of
 from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_rows, evidence_schedules
 from otcache_plugin.calibration.measuring.recording import EdgeAccumulator
 from otcache_plugin.calibration.measuring.units import Batch, Evaluate, Record, Reference
@@ -40,7 +31,6 @@ from otcache_plugin.calibration.searching.tuning import (
     tune_rho,
 )
 from otcache_plugin.plugins.host import plugin_host
-from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +38,7 @@ if TYPE_CHECKING:
     from otcache_policies import EdgeTable, MeanCachePolicy
     from otcache_registry import EvidenceRow
 
+    from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.measuring.measurements import Measurements
     from otcache_plugin.calibration.measuring.worker import ModelFacts
     from otcache_plugin.calibration.settings import CalibrationSettings
@@ -56,14 +47,6 @@ if TYPE_CHECKING:
 
 FIRST_SHARE = 4
 """Hopeless candidates are found out on one pair in so many."""
-
-
-@dataclass(frozen=True)
-class CalibrationResult:
-    """What a calibration gives: the document and the edge table it rests on."""
-
-    document: PolicyDocument
-    edges: EdgeTable
 
 
 def manifest_of(facts: ModelFacts, settings: CalibrationSettings) -> dict[str, Any]:
@@ -88,61 +71,14 @@ def calibrate(
         UnfinishedError: other shards have not measured their part.
         WorkspaceError: the working folder cannot be written, or is damaged.
     """
-    settings, workspace = measurements.settings, measurements.workspace
-    calibration = _Calibration(settings, measurements, TrialJournal(workspace.journal), progress)
+    journal = TrialJournal(measurements.workspace.journal)
+    calibration = _Calibration(measurements.settings, measurements, journal, progress)
     edges = calibration.record()
     graph = calibration.tune(edges)
     policy, history = calibration.search(graph)
     evidence, size = calibration.gather_evidence(policy, graph)
-    document = PolicyDocument(
-        schema=POLICY_SCHEMA,
-        name=policy.name,
-        model=ModelReference(id=facts.model, revision=facts.revision),
-        sampling=Sampling(
-            pipeline=facts.pipeline,
-            scheduler=facts.scheduler,
-            num_inference_steps=settings.num_inference_steps,
-            sigmas=tuple(edges.sigmas.tolist()),
-            height=size[0],
-            width=size[1],
-            guidance=facts.guidance,
-        ),
-        default_budget=_default_budget(settings),
-        anchor=ScheduleRecord.of(policy.anchor),
-        waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
-        reference=ScheduleRecord.of(policy.reference),
-        rho=policy.rho,
-        graph=GraphSettings.of(graph.settings),
-        calibration=Calibration(
-            pairs=settings.pairs,
-            seed=settings.seed,
-            prompts_digest=facts.prompts_digest,
-            held_out_digest=facts.held_out_digest,
-            metric=settings.metric,
-            reference_budget=settings.budget_reference,
-            anchor_budget=settings.budget_anchor,
-            search=settings.search.kind,
-            trials=settings.search.trials,
-            batch_size=settings.batch_size,
-            history=history,
-            evaluations=measurements.evaluations,
-            transformer_calls=measurements.transformer_calls,
-            seconds=round(measurements.seconds, 1),
-            libraries=facts.libraries,
-            device=facts.device,
-            created=workspace.created,
-        ),
-        evidence=evidence,
-        edges_sha256=edges_digest(edges),
-    )
-    return CalibrationResult(document, edges)
-
-
-def _default_budget(settings: CalibrationSettings) -> int:
-    if settings.default_budget is not None:
-        return settings.default_budget
-    scaled = Request().budget_for(settings.num_inference_steps, DEFAULT_RATIO)
-    return max(scaled, settings.budget_anchor)
+    found = Found(policy, graph, history, evidence, size)
+    return document_of(facts, measurements, found)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import NoPool
@@ -15,7 +16,7 @@ from otcache_plugin.calibration.measuring.workspace import (
     read_manifest,
     require_same,
 )
-from otcache_plugin.calibration.otcache import CalibrationResult, calibrate
+from otcache_plugin.calibration.otcache import calibrate
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, si
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from otcache_plugin.calibration.otcache import CalibrationResult
+    from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.settings import SearchKind
     from otcache_plugin.models.source import ModelSource
 

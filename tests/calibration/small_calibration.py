@@ -13,11 +13,12 @@ from driven_search import studies_of
 from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy, Schedule
 from otcache_registry import PolicyDocument, StoredPolicy
 
+from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.trimmed_loss import pooled
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.otcache import CalibrationResult, calibrate, manifest_of
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.exact_flow import ExactFlowTransformer

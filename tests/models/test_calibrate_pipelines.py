@@ -14,10 +14,11 @@ from tiny_pipelines import make_flux_img2img, unipc_scheduler
 from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_text
 
 import otcache_plugin
+from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.otcache import CalibrationResult, calibrate, manifest_of
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.origin import ModelOrigin
