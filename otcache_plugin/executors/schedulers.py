@@ -55,14 +55,14 @@ REASONS = {
 """What stands against flow-matching schedulers of diffusers, by the name of the class."""
 
 
-class Estimate(Enum):
+class Substitute(Enum):
     """What can stand in for the velocity of a cached step."""
 
     AVERAGE_VELOCITY = "extrapolated from the average velocity, with any look-back"
     PLAIN_REUSE = "the last velocity once more, which is look-back 1"
 
 
-def supported_estimate(scheduler: Any) -> Estimate:
+def supported_substitute(scheduler: Any) -> Substitute:
     """Return what can stand in on a cached step with this scheduler.
 
     Raises:
@@ -77,21 +77,21 @@ def supported_estimate(scheduler: Any) -> Estimate:
                 ADDS_NOISE,
                 f"Set stochastic_sampling=False, or use {BLOCKS}",
             )
-        return Estimate.AVERAGE_VELOCITY
+        return Substitute.AVERAGE_VELOCITY
     for solver, overriding in NOT_THE_FLOWS_NOISE_LEVELS.items():
         if _steps_like(scheduler, solver):
             _require_plain_flow_solver(scheduler, overriding)
-            return Estimate.PLAIN_REUSE
+            return Substitute.PLAIN_REUSE
     raise _refusal(scheduler, _reason(scheduler))
 
 
 def require_look_backs(scheduler: Any, schedule: Schedule) -> None:
-    """Checks that the scheduler can do what a schedule asks for.
+    """Check that the scheduler can do what a schedule asks for.
 
     Raises:
         PipelineError: a cached step looks further back than the scheduler allows.
     """
-    if supported_estimate(scheduler) is Estimate.AVERAGE_VELOCITY:
+    if supported_substitute(scheduler) is Substitute.AVERAGE_VELOCITY:
         return
     largest = max((s.look_back for s in schedule.segments if s.gap > 1), default=1)
     if largest > 1:

@@ -24,9 +24,9 @@ from otcache_plugin.errors import ArgumentError, ExecutionError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
 from otcache_plugin.executors.schedulers import (
-    Estimate,
+    Substitute,
     require_look_backs,
-    supported_estimate,
+    supported_substitute,
 )
 from otcache_plugin.pipelines.parts import (
     find_denoisers,
@@ -77,14 +77,14 @@ class VelocityExecutor:
         """
         refuse_block_cache_arguments(cache_dit_arguments)
         scheduler = find_scheduler(pipe)
-        estimate = supported_estimate(scheduler)
+        substitute = supported_substitute(scheduler)
         if isinstance(plan, SchedulePlan):
             require_look_backs(scheduler, plan.schedule)
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
             cache_dit_originals.original("enable_cache")(pipe, **others)
-        return VelocityActivation(plan, find_denoisers(pipe), scheduler, estimate, pipe)
+        return VelocityActivation(plan, find_denoisers(pipe), scheduler, substitute, pipe)
 
 
 def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None:
@@ -157,14 +157,14 @@ class VelocityActivation:
         plan: Plan,
         denoisers: tuple[torch.nn.Module, ...],
         scheduler: Any,
-        estimate: Estimate,
+        substitute: Substitute,
         pipe: DiffusionPipeline,
     ) -> None:
         self.plan = plan
         self._pipe = pipe
         self._denoisers = denoisers
         self._scheduler = scheduler
-        self._estimate = estimate
+        self._substitute = substitute
         self._run: _Run | None = None
         self._run_pending = False
         for denoiser in denoisers:
@@ -262,7 +262,7 @@ class VelocityActivation:
 
     def _velocity(self, run: _Run, model_output: torch.Tensor) -> torch.Tensor:
         if not run.schedule.is_computed(run.step):
-            if self._estimate is Estimate.PLAIN_REUSE:
+            if self._substitute is Substitute.PLAIN_REUSE:
                 return run.log[-1].velocity
             look_back = run.schedule.look_back_at(run.step)
             sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]

@@ -15,6 +15,7 @@ from otcache_policies import (
     Schedule,
     ScheduleError,
     budget_for_speedup,
+    same_sigmas,
     transfer,
 )
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RATIO = 15 / 50
 """Share of computed steps when neither budget nor speed-up is asked for and no document says."""
-
-SAME_SIGMAS = 1e-4
-"""Largest difference of two noise schedules that count as the same one."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ class CalibratedPlan:
         if calibrated is None:
             positions = np.linspace(0, steps, calibrated_steps + 1)
             calibrated = np.interp(positions, np.arange(steps + 1), sigmas)
-        if steps == calibrated_steps and np.allclose(sigmas, calibrated, rtol=0, atol=SAME_SIGMAS):
+        if same_sigmas(sigmas, calibrated):
             return Resolution(_schedule(self.policy, budget))
         if budget == steps:
             return Resolution(Schedule.full(steps))

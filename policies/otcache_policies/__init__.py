@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from otcache_policies.policy import Budgets, Policy, budget_for_speedup
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
+    from otcache_policies.sigmas import same_sigmas
     from otcache_policies.transport import (
         geodesic_weights,
         lift,
@@ -58,6 +59,7 @@ __all__ = [
     "predict",
     "project_sum",
     "realise",
+    "same_sigmas",
     "transfer",
     "wasserstein_barycentre",
 ]
@@ -70,6 +72,7 @@ _MODULES = {
     "policy": ("Budgets", "Policy", "budget_for_speedup"),
     "schedule": ("Schedule", "Segment"),
     "shortest_path": ("budgeted_shortest_path",),
+    "sigmas": ("same_sigmas",),
     "transport": (
         "geodesic_weights",
         "lift",

@@ -1,4 +1,4 @@
-"""Checks that several modules share: plain integers, positive numbers and noise schedules."""
+"""Checks that several modules share: plain integers, positive numbers and arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from otcache_policies.errors import FieldError
 
-__all__ = ["as_array", "as_int", "as_positive", "as_sigmas"]
+__all__ = ["as_array", "as_int", "as_positive"]
 
 
 def as_int(field: str, value: object, error: type[FieldError], remedy: str) -> int:
@@ -37,22 +37,3 @@ def as_array(
             return np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise error(field, value, "not an array of numbers", remedy) from None
-
-
-def as_sigmas(
-    field: str, value: ArrayLike, num_inference_steps: int | None, error: type[FieldError]
-) -> NDArray[np.float64]:
-    """Return a noise schedule as a float64 copy of shape (T+1,), strictly decreasing and finite.
-
-    Without `num_inference_steps` any length of at least two will do.
-    """
-    remedy = "Pass the scheduler's sigmas as the pipeline set them, one more than there are steps"
-    sigmas = as_array(field, value, error, remedy)
-    if sigmas.ndim != 1 or sigmas.size < 2:
-        raise error(field, value, f"shape {sigmas.shape} is not that of a noise schedule", remedy)
-    if num_inference_steps is not None and sigmas.size != num_inference_steps + 1:
-        expected = f"{num_inference_steps + 1} for {num_inference_steps} steps"
-        raise error(field, value, f"{sigmas.size} entries, not {expected}", remedy)
-    if not np.isfinite(sigmas).all() or not (np.diff(sigmas) < 0).all():
-        raise error(field, value, "not finite and strictly decreasing", remedy)
-    return sigmas

@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from otcache_policies._validation import as_array, as_int, as_positive, as_sigmas
+from otcache_policies._validation import as_array, as_int, as_positive
 from otcache_policies.errors import EdgeTableError
 from otcache_policies.schedule import Schedule
+from otcache_policies.sigmas import as_sigmas
 
 __all__ = ["EdgeSettings", "EdgeTable"]
 

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from otcache_policies._validation import as_array, as_int, as_positive, as_sigmas
+from otcache_policies._validation import as_array, as_int, as_positive
 from otcache_policies.errors import BudgetError, FieldError, ScheduleError
 from otcache_policies.schedule import Schedule
+from otcache_policies.sigmas import as_sigmas, same_sigmas
 
 __all__ = [
     "geodesic_weights",
@@ -220,8 +221,8 @@ def transfer(
     the same sigma on the target grid is found, both by linear interpolation and clipped to the
     grid, and the curve is stretched to run from the first step to the last before it is realised.
     A segment takes the look-back of the old segment that its midpoint falls in, by sigma; without
-    cached steps it gets 1. Where sigmas (to 1e-6) and budget are the same already, the very
-    schedule comes back.
+    cached steps it gets 1. Where sigmas (`same_sigmas`) and budget are the same already, the
+    very schedule comes back.
 
     Args:
         schedule: The calibrated schedule, of T steps.
@@ -237,8 +238,7 @@ def transfer(
     target = as_sigmas("target_sigmas", target_sigmas, None, ScheduleError)
     total = len(target) - 1
     budget = as_int("budget", budget, BudgetError, f"Use budget=2 … {total}")
-    unchanged = source.shape == target.shape and np.allclose(source, target, rtol=0, atol=1e-6)
-    if unchanged and budget == schedule.budget:
+    if same_sigmas(source, target) and budget == schedule.budget:
         return schedule
     last = schedule.num_inference_steps - 1
     curve = _same_sigma(lift(schedule) * last, source, target)

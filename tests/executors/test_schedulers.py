@@ -44,7 +44,7 @@ import otcache_plugin
 from otcache_plugin.calibration.errors import RecordingError
 from otcache_plugin.calibration.measuring.recording import Trajectory, edge_errors, record
 from otcache_plugin.errors import PipelineError
-from otcache_plugin.executors.schedulers import Estimate, copy_scheduler, supported_estimate
+from otcache_plugin.executors.schedulers import Substitute, copy_scheduler, supported_substitute
 
 # diffusers reads tensors with numpy in a way that numpy 2 objects to.
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -78,11 +78,11 @@ def multistep(request: pytest.FixtureRequest) -> Any:
 def test_euler_steps_of_a_velocity() -> None:
     for config in ({}, {"use_dynamic_shifting": True}, {"use_karras_sigmas": True}):
         scheduler = FlowMatchEulerDiscreteScheduler(**config)
-        assert supported_estimate(scheduler) is Estimate.AVERAGE_VELOCITY
+        assert supported_substitute(scheduler) is Substitute.AVERAGE_VELOCITY
 
 
 def test_multistep_solvers_of_a_velocity(multistep: Any) -> None:
-    assert supported_estimate(multistep) is Estimate.PLAIN_REUSE
+    assert supported_substitute(multistep) is Substitute.PLAIN_REUSE
 
 
 ARGUMENTS = {
@@ -110,7 +110,7 @@ def test_every_other_scheduler_is_refused_as_it_comes(name: str) -> None:
     except ImportError as error:
         pytest.skip(str(error))
     with pytest.raises(PipelineError) as caught:
-        supported_estimate(scheduler)
+        supported_substitute(scheduler)
     assert (caught.value.field, caught.value.value) == ("scheduler", name)
     # Whatever is recommended instead has to be possible.
     assert ("executor='blocks'" in caught.value.remedy) == hasattr(scheduler, "sigmas")
@@ -132,9 +132,9 @@ class OwnTimesteps(FlowMatchEulerDiscreteScheduler):
 
 
 def test_a_subclass_is_known_by_its_step() -> None:
-    assert supported_estimate(OwnTimesteps()) is Estimate.AVERAGE_VELOCITY
+    assert supported_substitute(OwnTimesteps()) is Substitute.AVERAGE_VELOCITY
     with pytest.raises(PipelineError, match="'OwnStep': it overrides step"):
-        supported_estimate(OwnStep())
+        supported_substitute(OwnStep())
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_refusals_say_what_is_the_matter(
     scheduler: Any, field: str, problem: str, remedy: str
 ) -> None:
     with pytest.raises(PipelineError) as caught:
-        supported_estimate(scheduler())
+        supported_substitute(scheduler())
     assert caught.value.field == field
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy

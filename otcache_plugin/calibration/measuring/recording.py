@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from otcache_policies import EdgeTable
+from otcache_policies import EdgeTable, same_sigmas
 from safetensors.torch import load_file, save_file
 
 from otcache_plugin.calibration.errors import RecordingError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
-from otcache_plugin.executors.schedulers import Estimate, copy_scheduler, supported_estimate
+from otcache_plugin.executors.schedulers import Substitute, copy_scheduler, supported_substitute
 from otcache_plugin.pipelines.method_hook import MethodHook
 from otcache_plugin.pipelines.parts import find_scheduler, refuse_token_noise_levels
 
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MAX_LOOK_BACK = 6
-
-SAME_SIGMAS = 1e-6
-"""Largest difference of two runs' noise schedules that is put down to rounding."""
 
 
 @dataclass
@@ -91,7 +88,7 @@ def max_look_back(pipe: DiffusionPipeline) -> int:
     Raises:
         PipelineError: the scheduler is none that anything can stand in for.
     """
-    reuse = supported_estimate(find_scheduler(pipe)) is Estimate.PLAIN_REUSE
+    reuse = supported_substitute(find_scheduler(pipe)) is Substitute.PLAIN_REUSE
     return 1 if reuse else MAX_LOOK_BACK
 
 
@@ -111,7 +108,7 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
             they are not finite, or when there is a second one.
     """
     scheduler = find_scheduler(pipe)
-    supported_estimate(scheduler)
+    supported_substitute(scheduler)
     folder.mkdir(parents=True, exist_ok=True)
     trajectory = Trajectory(folder)
 
@@ -197,7 +194,7 @@ def edge_errors(trajectory: Trajectory, max_look_back: int = MAX_LOOK_BACK) -> N
         problem = f"taken of the run's {steps}" if steps else "taken: nothing was recorded"
         remedy = "Record one whole pipeline call"
         raise RecordingError("steps", len(trajectory.timesteps), problem, remedy)
-    reuse = supported_estimate(trajectory.scheduler) is Estimate.PLAIN_REUSE
+    reuse = supported_substitute(trajectory.scheduler) is Substitute.PLAIN_REUSE
     look_backs = 1 if reuse else max_look_back
     pairs = trajectory.x(0).shape[0]
     errors = np.full((pairs, steps, steps, look_backs), np.inf, dtype=np.float32)
@@ -308,7 +305,7 @@ class EdgeAccumulator:
         if self._sigmas is None:
             self._sigmas = levels
             self._mean, self._squares = np.zeros(errors.shape[1:]), np.zeros(errors.shape[1:])
-        if levels.shape != self._sigmas.shape or np.abs(levels - self._sigmas).max() > SAME_SIGMAS:
+        if not same_sigmas(levels, self._sigmas):
             raise RecordingError(
                 "sigmas",
                 levels.tolist(),

@@ -23,6 +23,7 @@ from otcache_policies import (
     EdgeTableError,
     MeanCachePolicy,
     OTCachePolicy,
+    same_sigmas,
 )
 from otcache_registry.documents.document import PolicyDocument
 from otcache_registry.documents.strict_json import MAX_DOCUMENT_BYTES
@@ -49,9 +50,6 @@ FIGURES_FOLDER: Final = "figures"
 
 MAX_EDGES_BYTES = 256 * 2**20
 """Largest edge table that is read: 50 steps need 120 KiB, 1,000 need 46 MiB."""
-
-SAME_SIGMAS = 1e-6
-"""Largest difference between the document's sigmas and those beside the edge table."""
 
 _DTYPES = {"sigmas": np.dtype(np.float64), "velocity_errors": np.dtype(np.float32)}
 _SPREAD_DTYPES = {**_DTYPES, "spread": np.dtype(np.float32)}
@@ -266,7 +264,7 @@ def _check_edges(document: PolicyDocument, edges: EdgeTable) -> None:
         shape, remedy = edges.velocity_errors.shape, f"Use a table of shape ({total}, {total}, K)"
         problem = f"not of the document's {total} steps"
         raise DocumentError("edges.velocity_errors", shape, problem, remedy)
-    if sigmas is None or not np.allclose(edges.sigmas, sigmas, rtol=0, atol=SAME_SIGMAS):
+    if sigmas is None or not same_sigmas(edges.sigmas, sigmas):
         problem, remedy = "not the document's sampling.sigmas", "Use those that it was measured on"
         raise DocumentError("edges.sigmas", edges.sigmas.tolist(), problem, remedy)
     look_back = None if graph is None else graph.look_back

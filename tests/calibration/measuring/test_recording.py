@@ -25,7 +25,7 @@ from otcache_plugin.calibration.measuring.recording import (
     record,
 )
 from otcache_plugin.errors import PipelineError
-from otcache_plugin.executors.schedulers import Estimate
+from otcache_plugin.executors.schedulers import Substitute
 from otcache_plugin.models.exact_flow import ExactFlowPipeline
 
 STEPS = 10
@@ -363,7 +363,7 @@ def test_plain_reuse_by_the_scheduler_is_look_back_one(
 ) -> None:
     trajectory = recorded(pipe)
     estimated = edge_errors(trajectory)[..., :1]
-    monkeypatch.setattr(recording, "supported_estimate", lambda scheduler: Estimate.PLAIN_REUSE)
+    monkeypatch.setattr(recording, "supported_substitute", lambda scheduler: Substitute.PLAIN_REUSE)
     reused = edge_errors(trajectory)
     assert reused.shape == (2, STEPS, STEPS, 1)
     assert np.nanmax(np.where(np.isfinite(estimated), estimated, 0)) > 0.1
@@ -418,7 +418,7 @@ def test_edges_need_no_more_than_one_log(
 
     monkeypatch.setattr(trajectory, "_read", watched_read)
     if reuse:
-        monkeypatch.setattr(recording, "supported_estimate", lambda _: Estimate.PLAIN_REUSE)
+        monkeypatch.setattr(recording, "supported_substitute", lambda _: Substitute.PLAIN_REUSE)
     with watch:
         edge_errors(trajectory, look_back)
     log = 2 if reuse else 2 * look_back + 1
