@@ -36,19 +36,14 @@ from rich.table import Table
 
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.units import LossRequest
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.calibration.otcache import FIRST_SHARE, calibrate, manifest_of
+from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, begin
+from otcache_plugin.calibration.searching.climbs import climb, look_back_coordinates
 from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import (
-    LossRequest,
-    Panel,
-    ScheduleSearch,
-    begin,
-    climb,
-    look_back_coordinates,
-    search_round,
-    search_schedule,
-)
+from otcache_plugin.calibration.searching.rounds import search_round
+from otcache_plugin.calibration.searching.search import search_schedule
 from otcache_plugin.calibration.searching.tuning import graph_candidates
 from otcache_plugin.calibration.settings import EVERY_GAP, CalibrationSettings, SearchSettings
 from otcache_plugin.cli.output import StageProgress

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from otcache_policies import EdgeTable, MeanCachePolicy, OTCachePolicy
     from otcache_registry import EvidenceRow
 
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.measurements import Measurements
-    from otcache_plugin.calibration.measuring.worker import ModelFacts
     from otcache_plugin.calibration.settings import CalibrationSettings
 
 

@@ -16,11 +16,11 @@ from otcache_policies import OTCachePolicy, Schedule
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.document import Found, document_of
 from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_rows, evidence_schedules
-from otcache_plugin.calibration.measuring.recording import EdgeAccumulator
+from otcache_plugin.calibration.measuring.edges import EdgeAccumulator
 from otcache_plugin.calibration.measuring.units import Batch, Evaluate, Record, Reference
-from otcache_plugin.calibration.measuring.worker import evidence_metrics
+from otcache_plugin.calibration.searching.candidates import Panel
 from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import Panel, search_schedule
+from otcache_plugin.calibration.searching.search import search_schedule
 from otcache_plugin.calibration.searching.tuning import (
     RHOS,
     best_of,
@@ -30,6 +30,7 @@ from otcache_plugin.calibration.searching.tuning import (
     tune_graph,
     tune_rho,
 )
+from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from otcache_registry import EvidenceRow
 
     from otcache_plugin.calibration.document import CalibrationResult
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.measurements import Measurements
-    from otcache_plugin.calibration.measuring.worker import ModelFacts
     from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.evaluation.metrics import Metric

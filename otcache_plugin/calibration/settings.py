@@ -21,6 +21,9 @@ MOST_WAYPOINTS = 100
 SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
 """Of the way from the anchor's budget to the reference's, where schedules are searched."""
 
+EVIDENCE_METRICS = ("psnr", "ssim")
+"""Measured on held-out pairs besides the metric that everything is tuned on."""
+
 SearchKind = Literal["joint", "per-pair"]
 
 
@@ -166,3 +169,8 @@ def require_at_least(smallest: int, field: str, value: int) -> None:
     """Raise ArgumentError when a setting is below its smallest value."""
     if value < smallest:
         raise ArgumentError(field, value, f"below {smallest}", f"Use {smallest} or more")
+
+
+def evidence_metrics(metric: str) -> tuple[str, ...]:
+    """Return names of the metrics of the evidence, the tuned one first."""
+    return tuple(dict.fromkeys([metric, *EVIDENCE_METRICS]))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.measuring.facts import ModelFacts
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import NoPool
-from otcache_plugin.calibration.measuring.worker import ModelFacts
 from otcache_plugin.calibration.measuring.workspace import (
     MANIFEST_FILE,
     Workspace,

@@ -238,7 +238,7 @@ def _write(output: Path, result: CalibrationResult, work: str, json: bool) -> No
 
 def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bool) -> None:
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
-    from otcache_plugin.calibration.measuring.recording import max_look_back
+    from otcache_plugin.calibration.measuring.edges import max_look_back
     from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.cli.dry_run import estimate_data, print_estimate
 

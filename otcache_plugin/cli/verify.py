@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from otcache_registry.store.lock_record import LockRecord
 
     from otcache_plugin.calibration.evidence.replay import Replay
-    from otcache_plugin.calibration.measuring.worker import ModelFacts
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.models.setups import ModelSetup
     from otcache_plugin.models.source import ModelSource
 
@@ -194,7 +194,7 @@ def _call_arguments(document: PolicyDocument, call: str) -> str:
 
 def _replay(stored: StoredPolicy, source: ModelSource, pairs: int, quiet: bool) -> Replay:
     from otcache_plugin.calibration.evidence.replay import replay
-    from otcache_plugin.calibration.measuring.worker import facts_of
+    from otcache_plugin.calibration.measuring.facts import facts_of
 
     silence_loading()
     setup = source.load()

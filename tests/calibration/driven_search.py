@@ -15,7 +15,7 @@ from otcache_policies import Schedule, UniformPolicy
 
 from otcache_plugin.calibration.measuring.trimmed_loss import TRIMMED
 from otcache_plugin.calibration.measuring.units import Batch, LossRequest, batches_of
-from otcache_plugin.calibration.searching.search import Panel
+from otcache_plugin.calibration.searching.candidates import Panel
 
 STEPS, BUDGET = 30, 7
 WARM_START = UniformPolicy(STEPS).schedule(BUDGET)

@@ -16,10 +16,12 @@ from small_calibration import SETTINGS, Calibrated, Stages, calibrate_flow
 
 import otcache_plugin
 from otcache_plugin.calibration.evidence.rows import evidence_schedules
+from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, edge_errors
+from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool, NoPool
-from otcache_plugin.calibration.measuring.recording import EdgeAccumulator, edge_errors, record
-from otcache_plugin.calibration.measuring.worker import count_transformer_calls, facts_of
+from otcache_plugin.calibration.measuring.trajectories import record
+from otcache_plugin.calibration.measuring.worker import count_transformer_calls
 from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings

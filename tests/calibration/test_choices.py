@@ -11,7 +11,7 @@ import pytest
 from small_calibration import SETTINGS, Calibrated, calibrate_flow
 
 from otcache_plugin.calibration.measuring.units import Evaluate, batches_of, unit_key
-from otcache_plugin.calibration.searching.search import all_coordinates
+from otcache_plugin.calibration.searching.climbs import all_coordinates
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.setups import ModelSetup

@@ -22,7 +22,7 @@ from otcache_plugin.calibration.cost import (
     stage_costs,
 )
 from otcache_plugin.calibration.evidence.rows import evidence_schedules
-from otcache_plugin.calibration.measuring.recording import MAX_LOOK_BACK
+from otcache_plugin.calibration.measuring.edges import MAX_LOOK_BACK
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Reference, Unit
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings

@@ -42,7 +42,8 @@ from tiny_pipelines import (
 
 import otcache_plugin
 from otcache_plugin.calibration.errors import RecordingError
-from otcache_plugin.calibration.measuring.recording import Trajectory, edge_errors, record
+from otcache_plugin.calibration.measuring.edges import edge_errors
+from otcache_plugin.calibration.measuring.trajectories import Trajectory, record
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.executors.schedulers import Substitute, copy_scheduler, supported_substitute
 

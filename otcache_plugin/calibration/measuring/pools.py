@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.units import Batch, Measured, Unit
-    from otcache_plugin.calibration.measuring.worker import ModelFacts
     from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.models.setups import ModelSetup
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.units import Batch, Measured, Unit
-    from otcache_plugin.calibration.measuring.worker import ModelFacts, Worker
+    from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.models.setups import ModelSetup
 

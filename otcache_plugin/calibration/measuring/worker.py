@@ -7,8 +7,6 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +16,10 @@ from diffusers.hooks import HookRegistry, ModelHook
 from safetensors import SafetensorError
 
 from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.measuring.edges import edge_errors
+from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
-from otcache_plugin.calibration.measuring.recording import edge_errors, record
+from otcache_plugin.calibration.measuring.trajectories import record
 from otcache_plugin.calibration.measuring.units import (
     Batch,
     Evaluate,
@@ -29,6 +29,7 @@ from otcache_plugin.calibration.measuring.units import (
     Unit,
     batches_of,
 )
+from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.pipelines.parts import find_denoisers
@@ -45,60 +46,7 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
 
-LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
 COUNTER_HOOK = "otcache_call_counter"
-EVIDENCE_METRICS = ("psnr", "ssim")
-"""Measured on held-out pairs besides the metric that everything is tuned on."""
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a document says about the model, and what its results depend on.
-
-    Attributes:
-        model: id that documents are keyed by.
-        revision: likewise.
-        pipeline: class name.
-        scheduler: class name.
-        guidance: the call's guidance arguments.
-        call_arguments: all arguments of every call, as text.
-        device: what it runs on.
-        prompts_digest: SHA-256 of the calibration prompts.
-        held_out_digest: SHA-256 of the evaluation prompts.
-        libraries: version by name.
-    """
-
-    model: str
-    revision: str
-    pipeline: str
-    scheduler: str
-    guidance: dict[str, float]
-    call_arguments: dict[str, str]
-    device: str
-    prompts_digest: str
-    held_out_digest: str
-    libraries: dict[str, str]
-
-
-def facts_of(setup: ModelSetup) -> ModelFacts:
-    """Return what there is to say about a set-up."""
-    return ModelFacts(
-        model=setup.origin.model,
-        revision=setup.origin.revision,
-        pipeline=type(setup.pipe).__name__,
-        scheduler=type(setup.pipe.scheduler).__name__,
-        guidance=dict(setup.guidance),
-        call_arguments={name: repr(value) for name, value in setup.call_arguments.items()},
-        device=setup.pipe.device.type,
-        prompts_digest=setup.prompts_digest,
-        held_out_digest=setup.held_out_digest,
-        libraries={name: version(name) for name in LIBRARIES},
-    )
-
-
-def evidence_metrics(metric: str) -> tuple[str, ...]:
-    """Return names of the metrics of the evidence, the tuned one first."""
-    return tuple(dict.fromkeys([metric, *EVIDENCE_METRICS]))
 
 
 class Worker:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from otcache_policies import EdgeTable, Policy
 
-    from otcache_plugin.calibration.searching.search import ScheduleSearch
+    from otcache_plugin.calibration.searching.candidates import ScheduleSearch
 
     Losses = Callable[[Sequence[Schedule]], list[float]]
     """Mean losses of schedules, measured side by side."""

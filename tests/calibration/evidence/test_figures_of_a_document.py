@@ -31,10 +31,12 @@ from otcache_plugin.calibration.evidence.figures import (
     comparisons,
     differences_figure,
     draw_figures,
-    gaps_figure,
     quality_figure,
-    schedules_figure,
     search_figure,
+)
+from otcache_plugin.calibration.evidence.schedule_figures import (
+    gaps_figure,
+    schedules_figure,
     shown_schedules,
 )
 

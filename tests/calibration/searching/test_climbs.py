@@ -26,16 +26,13 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import (
-    Panel,
-    ScheduleSearch,
-    Trial,
+from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, Trial, begin
+from otcache_plugin.calibration.searching.climbs import (
     all_coordinates,
-    begin,
     climb,
     look_back_coordinates,
 )
+from otcache_plugin.calibration.searching.journal import TrialJournal
 
 BASE = Schedule([0, 2, 5, 8, 11], 12)
 LOOK_BACKS = list(product((1, 2, 3), repeat=4))

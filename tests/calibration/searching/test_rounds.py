@@ -28,15 +28,9 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 from otcache_policies import Schedule
 
+from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, Trial, begin
 from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import (
-    Panel,
-    ScheduleSearch,
-    Trial,
-    _Round,
-    begin,
-    search_round,
-)
+from otcache_plugin.calibration.searching.rounds import _Round, search_round
 from otcache_plugin.calibration.settings import EVERY_GAP, SearchSettings
 
 FAR = (0, 1, 3, 6, 12, 20, 29)

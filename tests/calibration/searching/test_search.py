@@ -30,17 +30,16 @@ from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
 
 from otcache_plugin.calibration.measuring.units import batches_of
-from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import (
+from otcache_plugin.calibration.searching.candidates import (
     Panel,
     ScheduleSearch,
     Trial,
-    all_coordinates,
     begin,
-    climb,
     losses_on,
-    search_schedule,
 )
+from otcache_plugin.calibration.searching.climbs import all_coordinates, climb
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.search import search_schedule
 from otcache_plugin.calibration.settings import EVERY_GAP, SearchSettings
 
 

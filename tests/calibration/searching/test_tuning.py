@@ -17,7 +17,7 @@ from otcache_policies import (
     wasserstein_barycentre,
 )
 
-from otcache_plugin.calibration.searching.search import ScheduleSearch, Trial
+from otcache_plugin.calibration.searching.candidates import ScheduleSearch, Trial
 from otcache_plugin.calibration.searching.tuning import (
     best_of,
     edge_settings,

@@ -1,0 +1,118 @@
+"""Figures of schedules: where the computed steps of a document's budgets lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from otcache_policies import lift
+from otcache_registry import StoredPolicy
+
+from otcache_plugin.calibration.evidence.figure_style import WIDTH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_policies import EdgeTable, Schedule
+    from otcache_registry import PolicyDocument
+
+MOST_BETWEEN = 5
+"""Schedules between anchor and reference that are shown: the waypoints, and of the predicted ones
+as many as there is room for, evenly chosen."""
+
+CURVE_RESOLUTION = 201
+
+
+@dataclass(frozen=True)
+class ShownSchedule:
+    """A schedule as figures show it.
+
+    Attributes:
+        role: "anchor", "waypoint", "predicted" or "reference".
+        schedule: the schedule.
+        colour: its colour, darker for smaller budgets.
+    """
+
+    role: str
+    schedule: Schedule
+    colour: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """For legends and titles."""
+        return f"{self.role}, {self.schedule.budget} steps"
+
+
+def shown_schedules(document: PolicyDocument, edges: EdgeTable) -> list[ShownSchedule]:
+    """Return the anchor, the waypoints, some of the evidence's predictions between, the reference.
+
+    By budget, the smallest first.
+    """
+    policy = StoredPolicy(document, edges, "").otcache_policy()
+    anchor, reference = policy.anchor.budget, policy.reference.budget
+    waypoints = {schedule.budget for schedule in policy.waypoints}
+    predicted = sorted(
+        {row.budget for row in document.evidence if anchor < row.budget < reference} - waypoints
+    )
+    room = max(MOST_BETWEEN - len(waypoints), 0)
+    if len(predicted) > room:
+        chosen = np.linspace(0, len(predicted) - 1, room).round().astype(int)
+        predicted = [predicted[index] for index in chosen]
+    budgets = sorted({anchor, *waypoints, *predicted, reference})
+    # The map's yellow end is too light for lines on white.
+    colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets)))
+    roles = {anchor: "anchor", **dict.fromkeys(waypoints, "waypoint"), reference: "reference"}
+    return [
+        ShownSchedule(roles.get(budget, "predicted"), policy.schedule(budget), tuple(colour))
+        for budget, colour in zip(budgets, colours.tolist(), strict=True)
+    ]
+
+
+def schedules_figure(schedules: Sequence[ShownSchedule]) -> Figure:
+    """Return the warping curves: where in the run each share of the computed steps is used up."""
+    total = schedules[0].schedule.num_inference_steps
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], "--", color="#777777", linewidth=1.2, label="uniform")
+    progress = np.linspace(0.0, 1.0, CURVE_RESOLUTION)
+    for shown in schedules:
+        colour, steps = shown.colour, np.array(shown.schedule.computed_steps)
+        axes.plot(progress, lift(shown.schedule, CURVE_RESOLUTION), color=colour)
+        dots = np.linspace(0.0, 1.0, len(steps)), steps / (total - 1)
+        axes.plot(*dots, "o", color=colour, markersize=4, label=shown.label)
+    axes.set(
+        title=f"Where the computed steps of {total} lie: flat is dense",
+        xlabel="progress i / (B - 1) through the B computed steps",
+        ylabel=f"computed step / {total - 1}",
+    )
+    axes.margins(0.02)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def gaps_figure(schedules: Sequence[ShownSchedule]) -> Figure:
+    """Return every segment as a bar: as wide as it is in the run, as high as its gap."""
+    figure = Figure(figsize=(WIDTH, 1.0 + 1.0 * len(schedules)), layout="constrained")
+    panels = figure.subplots(len(schedules), sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, shown in zip(panels, schedules, strict=True):
+        starts, gaps = shown.schedule.computed_steps[:-1], shown.schedule.gaps
+        axes.bar(
+            starts,
+            gaps,
+            width=gaps,
+            align="edge",
+            color=shown.colour,
+            edgecolor="white",
+            linewidth=1.0,
+        )
+        axes.set_title(shown.label)
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.margins(x=0.01)
+    panels[-1].set_xlabel("inference step")
+    figure.supylabel("gap (steps)", fontsize="medium")
+    figure.suptitle("Gaps between computed steps over the run")
+    return figure

@@ -1,0 +1,58 @@
+"""What is to be known of a model: what its document says, and what its results depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otcache_plugin.models.setups import ModelSetup
+
+LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
+"""Whose versions results depend on."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a document says about the model, and what its results depend on.
+
+    Attributes:
+        model: id that documents are keyed by.
+        revision: likewise.
+        pipeline: class name.
+        scheduler: class name.
+        guidance: the call's guidance arguments.
+        call_arguments: all arguments of every call, as text.
+        device: what it runs on.
+        prompts_digest: SHA-256 of the calibration prompts.
+        held_out_digest: SHA-256 of the evaluation prompts.
+        libraries: version by name.
+    """
+
+    model: str
+    revision: str
+    pipeline: str
+    scheduler: str
+    guidance: dict[str, float]
+    call_arguments: dict[str, str]
+    device: str
+    prompts_digest: str
+    held_out_digest: str
+    libraries: dict[str, str]
+
+
+def facts_of(setup: ModelSetup) -> ModelFacts:
+    """Return what there is to say about a set-up."""
+    return ModelFacts(
+        model=setup.origin.model,
+        revision=setup.origin.revision,
+        pipeline=type(setup.pipe).__name__,
+        scheduler=type(setup.pipe.scheduler).__name__,
+        guidance=dict(setup.guidance),
+        call_arguments={name: repr(value) for name, value in setup.call_arguments.items()},
+        device=setup.pipe.device.type,
+        prompts_digest=setup.prompts_digest,
+        held_out_digest=setup.held_out_digest,
+        libraries={name: version(name) for name in LIBRARIES},
+    )

@@ -1,0 +1,174 @@
+"""A round of CMA-ES around the best schedule so far: its gaps moved, P_sum makes steps of them.
+
+Optuna's CMA-ES moves the gaps of a schedule (OTCache, arXiv 2606.31026, Sec. 3.3, Eq. 6 and 7) and
+P_sum turns them back into a schedule. Candidates inherit the look-backs of the best schedule: what
+is best under the table's look-backs is not the best.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import WilcoxonPruner
+from optuna.samplers import CmaEsSampler
+from optuna.trial import create_trial
+from otcache_policies import Schedule, project_sum
+from otcache_policies.transport import inherited_look_backs
+from scipy.interpolate import PchipInterpolator
+
+from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.searching.candidates import Trial, losses_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from numpy.typing import NDArray
+    from optuna.distributions import BaseDistribution
+
+    from otcache_plugin.calibration.measuring.units import Losses, LossRequest
+    from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch
+    from otcache_plugin.calibration.searching.journal import JournalStudy
+    from otcache_plugin.calibration.settings import SearchSettings
+
+SMALLEST_GAP = 0.1
+"""Where a part is held before rounding, so that no order of steps is ever reversed."""
+
+
+def search_round(
+    search: ScheduleSearch,
+    parts: int,
+    half_width: float,
+    panel: Panel,
+    settings: SearchSettings,
+    trials: int,
+    seed: int,
+    kept: JournalStudy,
+    on_trial: Callable[[], None] = lambda: None,
+) -> Generator[list[LossRequest], Losses, ScheduleSearch]:
+    """One round of CMA-ES around the best schedule so far, generation by generation."""
+    centre = search.best(1)[0].schedule
+    values, baseline = yield from losses_on([centre, search.warm_start.schedule], panel.batches)
+    around = _Round(centre, parts, half_width)
+    space = around.space
+    study = _study(len(space), values - baseline, seed, settings)
+    kept.keep(study.get_trials(deepcopy=False)[0])
+    stale = 0
+    while trials > 0 and stale < settings.patience:
+        generation = [study.ask(space) for _ in range(min(_population(len(space)), trials))]
+        trials -= len(generation)
+        candidates = [
+            around.schedule(np.array([trial.params[gap] for gap in space])) for trial in generation
+        ]
+        judged = yield from _judge(generation, candidates, panel, baseline)
+        for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
+            trial.set_user_attr("computed_steps", schedule.computed_steps)
+            study.tell(trial, pooled(losses - baseline[: len(losses)]))
+            kept.keep(study.get_trials(deepcopy=False)[trial.number])
+            complete = len(losses) == len(baseline)
+            found = search.with_trial(Trial(schedule, pooled(losses)) if complete else None)
+            stale = 0 if found.best_losses[-1] < search.best_losses[-1] else stale + 1
+            search = found
+            on_trial()
+    return search
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What the candidates of one round are made from."""
+
+    centre: Schedule
+    parts: int
+    half_width: float
+
+    @property
+    def space(self) -> dict[str, BaseDistribution]:
+        """An offset per part of the centre's curve, or per gap where that is fewer."""
+        return _space(min(self.parts, len(self.centre.gaps)))
+
+    def schedule(self, offsets: NDArray[np.float64]) -> Schedule:
+        """Return the candidate of some offsets in [-1, 1], with the centre's look-backs.
+
+        The parts are stretched or squeezed, and the steps go with them. With a part per gap the
+        offsets are those of the gaps.
+        """
+        steps, total = self.centre.computed_steps, self.centre.num_inference_steps
+        ends = np.linspace(0, len(steps) - 1, len(offsets) + 1)
+        ends = np.interp(ends, np.arange(len(steps)), steps)
+        parts = np.maximum(np.diff(ends) + self.half_width * offsets, SMALLEST_GAP)
+        moved = np.concatenate([[0.0], np.cumsum(parts) / parts.sum()]) * (total - 1)
+        new = project_sum(PchipInterpolator(ends, moved)(steps))
+        midpoints = [(start + end) / 2 for start, end in pairwise(new)]
+        return Schedule(new, total, inherited_look_backs(new, self.centre, midpoints))
+
+
+def _judge(
+    trials: Sequence[optuna.Trial],
+    candidates: Sequence[Schedule],
+    panel: Panel,
+    baseline: NDArray[np.float64],
+) -> Generator[list[LossRequest], Losses, list[NDArray[np.float64]]]:
+    """The candidates' losses on all pairs; on the first batches only where that is hopeless.
+
+    What the pruner sees of a pair is the difference to the warm start, so that it does not matter
+    which pairs are the harder ones.
+    """
+    first = yield from losses_on(candidates, panel.batches[: panel.first])
+    for trial, losses in zip(trials, first, strict=True):
+        _report(trial, losses - baseline[: len(losses)], 0)
+    survivors = [
+        number
+        for number, trial in enumerate(trials)
+        if panel.first < len(panel.batches) and not trial.should_prune()
+    ]
+    rest = yield from losses_on(
+        [candidates[number] for number in survivors], panel.batches[panel.first :]
+    )
+    judged = list(first)
+    for number, losses in zip(survivors, rest, strict=True):
+        judged[number] = np.concatenate([first[number], losses])
+        _report(trials[number], losses - baseline[-len(losses) :], len(first[number]))
+    return judged
+
+
+def _report(trial: optuna.Trial, differences: NDArray[np.float64], first_pair: int) -> None:
+    for pair, difference in enumerate(differences.tolist(), first_pair):
+        trial.report(difference, pair)
+
+
+def _study(
+    dimensions: int, differences: NDArray[np.float64], seed: int, settings: SearchSettings
+) -> optuna.Study:
+    """Return a study that begins with its centre, whose differences to the warm start are known."""
+    with warnings.catch_warnings():
+        # The pruner made for a mean over instances; experimental since 3.6 for its interface only.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        pruner = WilcoxonPruner(p_threshold=settings.prune_below)
+    study = optuna.create_study(
+        sampler=CmaEsSampler(seed=seed, n_startup_trials=1, popsize=_population(dimensions)),
+        pruner=pruner,
+    )
+    study.add_trial(
+        create_trial(
+            params=dict.fromkeys(_space(dimensions), 0.0),
+            distributions=_space(dimensions),
+            value=pooled(differences),
+            intermediate_values=dict(enumerate(differences.tolist())),
+        )
+    )
+    return study
+
+
+def _population(dimensions: int) -> int:
+    """Return candidates per generation, as CMA-ES recommends; they are measured side by side."""
+    return 4 + int(3 * np.log(dimensions))
+
+
+def _space(dimensions: int) -> dict[str, BaseDistribution]:
+    return {f"gap{index:03d}": FloatDistribution(-1.0, 1.0) for index in range(dimensions)}
