@@ -1,17 +1,7 @@
-"""Fixtures of the model tests."""
+"""Fixtures of the tests of models: accelerated pipelines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pipeline_fixtures import enable, installed, one_thread
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Tiny tensors only lose by threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["enable", "installed", "one_thread"]

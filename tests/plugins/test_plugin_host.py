@@ -29,14 +29,13 @@ from otcache_plugin.builtin import (
     otcache_register_metrics,
     otcache_register_policies,
 )
-from otcache_plugin.enabling import enable
+from otcache_plugin.enabling import enable as enabling
 from otcache_plugin.errors import PluginError, UnknownNameError
-from otcache_plugin.evaluation import metrics
 from otcache_plugin.evaluation.metrics import Metric
 from otcache_plugin.evaluation.outputs import Outputs
 from otcache_plugin.plugins import hookspecs
 from otcache_plugin.plugins import host as host_module
-from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, load_plugins, plugin_host
+from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, load_plugins
 from otcache_plugin.plugins.registries import (
     CalibratedPolicy,
     ExecutorRegistry,
@@ -124,12 +123,11 @@ class DryExecutor:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make `enable_cache` and `metric_named` see the plugins of these entry points."""
+    """Make `enable_cache` see the plugins of these entry points; return them."""
 
     def use_plugins(*entry_points: FakeEntryPoint) -> PluginHost:
         host = load_plugins(entry_points, None)
-        for module in (enable, metrics):
-            monkeypatch.setattr(module, "plugin_host", lambda: host)
+        monkeypatch.setattr(enabling, "plugin_host", lambda: host)
         return host
 
     return use_plugins
@@ -216,7 +214,7 @@ def test_hook_otcache_register_metrics(use: Any) -> None:
     assert host.metrics.get("worst-pixel").description == "largest error of any pixel"
     assert host.plugins[1].metrics == ("worst-pixel",)
     assert made == []  # made when it is asked for
-    metric = plugin_host().metric("worst-pixel")
+    metric = host.metric("worst-pixel")
     assert made == [metric]
     black = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
     spotted = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
@@ -246,11 +244,12 @@ def test_a_name_that_a_metric_may_not_have(name: str) -> None:
     assert tuple(host.metrics) == METRICS  # nor the one that came before
 
 
-def test_a_metric_bears_the_name_it_is_registered_under(use: Any) -> None:
-    use(FakeEntryPoint("theirs", lambda: measuring("worst-pixel", "worst"), "otcache-theirs"))
-    assert plugin_host().metric("worst-pixel").name == "worst-pixel"
+def test_a_metric_bears_the_name_it_is_registered_under() -> None:
+    theirs = measuring("worst-pixel", "worst")
+    host = load_plugins([FakeEntryPoint("theirs", lambda: theirs, "otcache-theirs")], None)
+    assert host.metric("worst-pixel").name == "worst-pixel"
     with pytest.raises(PluginError, match=r"otcache-theirs 1\.0 .*'worst', .*'worst-pixel'"):
-        plugin_host().metric("worst")
+        host.metric("worst")
 
 
 def test_the_built_in_names_come_by_the_same_hooks() -> None:
@@ -350,7 +349,7 @@ def test_a_broken_plugin_is_reported_and_disturbs_nobody(
         cache_dit.enable_cache(pipe, policy="theirs")
     assert reason in str(caught.value)
     with pytest.raises(UnknownNameError, match=r"otcache-broken 0\.2: ") as caught:
-        plugin_host().metric("theirs")
+        host.metric("theirs")
     assert reason in str(caught.value)
 
 

@@ -12,13 +12,13 @@ from otcache_registry import (
     DocumentNotFoundError,
     ModelReference,
     PolicyDocument,
-    bundled,
     bundled_policies,
     find_bundled,
     read_policy,
     render_card,
     write_policy,
 )
+from otcache_registry.documents import bundled
 
 
 @pytest.fixture

@@ -482,7 +482,11 @@ def test_offline_by_huggingface_hub(
 
 
 def test_importing_loads_no_client() -> None:
-    names = ["settings", "keys", "hub_errors", "hub_client", "fetching", "publishing", "resolving"]
+    names = [
+        "documents.names",
+        *(f"hub.{name}" for name in ("environment", "errors", "client", "fetching", "publishing")),
+        "finding.resolving",
+    ]
     code = "".join(f"import otcache_registry.{name}\n" for name in names)
     code += "import sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
