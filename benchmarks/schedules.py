@@ -38,7 +38,7 @@ class Comparison:
     """What was compared, and every figure."""
 
     model: str
-    revision: str
+    revision: str | None
     policy: str
     pairs: int
     first_seed: int

@@ -16,26 +16,29 @@ import platform
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
 from otcache_plugin.enabling.enable import disable_cache, enable_cache
 from otcache_plugin.evaluation.outputs import generate
+from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import load_setup
 
 BUDGETS = (8, 10, 15, 20)
 
 
-def seconds(pipe: object, pairs: list, steps: int) -> float:
+def seconds(pipe: DiffusionPipeline, pairs: list[Pair], steps: int) -> float:
     """Wall-clock time of one call."""
     start = time.perf_counter()
     generate(pipe, pairs, {"num_inference_steps": steps}, batch_size=len(pairs))
     return time.perf_counter() - start
 
 
-def measure(batch: int, repeats: int, steps: int) -> dict[str, object]:
+def measure(batch: int, repeats: int, steps: int) -> dict[str, Any]:
     setup = load_setup("embedded")
     pairs = setup.held_out_pairs(batch)
     seconds(setup.pipe, pairs, steps)  # warm-up

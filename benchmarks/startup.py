@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +45,7 @@ def run(command: list[str]) -> tuple[float, float]:
     return seconds, cpu
 
 
-def measure(repeats: int) -> dict[str, object]:
+def measure(repeats: int) -> dict[str, Any]:
     for command in COMMANDS.values():
         run(command)  # warm-up: byte code, file cache
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}

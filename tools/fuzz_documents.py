@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -354,7 +355,7 @@ def main() -> None:
         for number in progress.track(numbers, description="documents"):
             rng = random.Random(f"{arguments.seed}/{number}")
             case = make_case(rng, rng.choice(known))
-            outcome = examine(lambda case=case: read(case, Path(folder)), start)
+            outcome = examine(partial(read, case, Path(folder)), start)
             slowest = max(slowest, outcome.seconds)
             if outcome.verdict in ("valid", "refused"):
                 counts[outcome.verdict] += 1

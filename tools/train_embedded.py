@@ -144,7 +144,6 @@ def build_text_encoders(vocabulary_size: int) -> tuple[CLIPTextModel, T5EncoderM
             dropout_rate=0.0,
             pad_token_id=0,
             eos_token_id=2,
-            tie_word_embeddings=False,
         )
     )
     return clip, t5
@@ -236,7 +235,7 @@ class Flow(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor, ids_2: torch.Tensor
     ) -> torch.Tensor:
-        return self.transformer(
+        velocity: torch.Tensor = self.transformer(
             hidden_states=x,
             timestep=sigma,
             pooled_projections=self.text_encoder(ids).pooler_output,
@@ -244,6 +243,7 @@ class Flow(torch.nn.Module):
             img_ids=self.img_ids,
             txt_ids=self.txt_ids,
         ).sample
+        return velocity
 
 
 def train_flow(

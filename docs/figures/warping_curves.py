@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from otcache_policies import Schedule, geodesic_weights, lift, predict
 
 HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ def published_schedules() -> dict[int, Schedule]:
     }
 
 
-def draw_curves(axes: plt.Axes, anchor: Schedule, reference: Schedule) -> None:
+def draw_curves(axes: Axes, anchor: Schedule, reference: Schedule) -> None:
     """Both calibrated curves, and the geodesic between them at the budget shown."""
     progress = np.linspace(0, 1, 1001)
     weights = geodesic_weights(anchor.budget, reference.budget, SHOWN)
@@ -54,7 +55,7 @@ def draw_curves(axes: plt.Axes, anchor: Schedule, reference: Schedule) -> None:
     axes.legend(frameon=False, loc="upper left")
 
 
-def draw_schedules(axes: plt.Axes, schedules: dict[int, Schedule]) -> None:
+def draw_schedules(axes: Axes, schedules: dict[int, Schedule]) -> None:
     """The computed steps as ticks, each prediction below what was published."""
     anchor, reference = schedules[ANCHOR], schedules[REFERENCE]
     colours = {ANCHOR: ANCHOR_COLOUR, REFERENCE: REFERENCE_COLOUR}

@@ -123,6 +123,8 @@ class DemoResult:
         full_pictures: `(N, 3, H, W)` in [0, 1] with every step computed.
         full_seconds: median time of a timed call with every step computed.
         rows: one per budget and method, budgets in the order asked for.
+        look_back: of uniform and MeanCache on every segment; None for the one that the document's
+            edge table finds best on each.
         unseen: whether the document was calibrated on the set-up's calibration prompts, which are
             none of the pairs'; False when on others, or it cannot be told.
         machine: what the times were measured on.
@@ -137,6 +139,7 @@ class DemoResult:
     full_pictures: torch.Tensor
     full_seconds: float
     rows: tuple[MethodRow, ...]
+    look_back: int | None
     unseen: bool
     machine: str
     seconds: float
@@ -159,10 +162,9 @@ class DemoResult:
     @property
     def look_back_rule(self) -> str:
         """The rule by which uniform and MeanCache look back, in words."""
-        look_back = self.document.graph.look_back
-        if look_back is None:
+        if self.look_back is None:
             return "on each segment the look-back that the document's edge table finds best"
-        return f"look-back {look_back} on every segment"
+        return f"look-back {self.look_back} on every segment"
 
     def row(self, method: str, budget: int) -> MethodRow:
         """Return the row of a method at a budget."""
@@ -280,6 +282,7 @@ def run_demo(
             contenders, generated, seconds[1:], speedups, strict=True
         )
     )
+    calibration = stored.document.calibration
     return DemoResult(
         setup.name,
         settings,
@@ -289,7 +292,8 @@ def run_demo(
         full_pictures,
         seconds[0],
         rows,
-        stored.document.calibration.prompts_digest == setup.prompts_digest,
+        stored.meancache_policy().settings.look_back,
+        calibration is not None and calibration.prompts_digest == setup.prompts_digest,
         _machine(),
         perf_counter() - started,
     )

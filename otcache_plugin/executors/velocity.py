@@ -133,7 +133,7 @@ class _SkipCachedSteps(ModelHook):
         self.activation = activation
 
     # Compiled, the model is one graph: what this decides from step to step is no part of it.
-    @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call]
+    @torch.compiler.disable(recursive=False)
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         run = self.activation.run_for_forward()
         if run is None:

@@ -18,7 +18,10 @@ from otcache_policies.errors import EdgeTableError
 from otcache_policies.schedule import Schedule
 from otcache_policies.sigmas import as_sigmas
 
-__all__ = ["EdgeSettings", "EdgeTable"]
+__all__ = ["Cost", "EdgeSettings", "EdgeTable"]
+
+Cost = Literal["velocity", "displacement"]
+"""How an edge is priced; `EdgeSettings` says what each means."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class EdgeSettings:
         EdgeTableError: One of these cannot be used.
     """
 
-    cost: Literal["velocity", "displacement"] = "displacement"
+    cost: Cost = "displacement"
     gamma: float = 1.0
     look_back: int | None = None
 

@@ -66,12 +66,9 @@ def test_uniform_looks_back_by_the_same_rule(
     assert schedule.computed_steps == (0, 3, 5, 8, 11, 14, 16, 19)  # 19/7 apart, rounded
     settings = small_stored.document.graph.edge_settings()
     assert schedule.look_backs == small_stored.edges.look_backs(schedule.computed_steps, settings)
-    best = replace(settings, look_back=None), "edge table finds best"
-    constant = replace(settings, look_back=2), "look-back 2 on every segment"
-    for rule, words in (best, constant):
-        graph = small_stored.document.graph.model_copy(update={"look_back": rule.look_back})
-        document = small_stored.document.model_copy(update={"graph": graph})
-        assert words in replace(demo_result, document=document).look_back_rule
+    assert demo_result.look_back == settings.look_back
+    for look_back, words in ((None, "edge table finds best"), (2, "look-back 2 on every segment")):
+        assert words in replace(demo_result, look_back=look_back).look_back_rule
 
 
 def test_psnr_by_hand(demo_result: DemoResult, small_setup: ModelSetup) -> None:

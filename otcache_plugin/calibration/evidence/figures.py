@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otcache_policies import EdgeTable
-    from otcache_registry import EvidenceRow, PolicyDocument
+    from otcache_registry import Calibration, EvidenceRow, PolicyDocument
 
 DOTS_PER_INCH = 200
 """Twice what a page of 700 pixels needs, for screens that are twice as dense."""
@@ -67,8 +67,8 @@ def draw_figures(document: PolicyDocument, edges: EdgeTable) -> dict[str, bytes]
             figures["quality.png"] = _png(quality_figure(document))
         if comparisons(document):
             figures["differences.png"] = _png(differences_figure(document))
-        if document.calibration.history:
-            figures["search.png"] = _png(search_figure(document))
+        if document.calibration is not None and document.calibration.history:
+            figures["search.png"] = _png(search_figure(document.calibration))
     return figures
 
 
@@ -135,21 +135,19 @@ def differences_figure(document: PolicyDocument) -> Figure:
         axes.set_ylabel(f"mean difference, {_pairs(own)} pairs")
         axes.axhline(0.0, color="#444444", linewidth=1.0)
         budgets = [row.budget for row in own]
-        axes.vlines(
-            budgets,
-            [row.difference_low for row in own],
-            [row.difference_high for row in own],
-            color=colour,
-            linewidth=1.6,
-        )
-        axes.plot(budgets, [row.difference_mean for row in own], marker, color=colour)
+        # A comparison has all three of them, which their types cannot say.
+        means, lows, highs = np.array(
+            [(row.difference_mean, row.difference_low, row.difference_high) for row in own],
+            dtype=float,
+        ).T
+        axes.vlines(budgets, lows, highs, color=colour, linewidth=1.6)
+        axes.plot(budgets, means, marker, color=colour)
         axes.set_title(f"{metric_name(metric)}{better_side(metric)}")
     return figure
 
 
-def search_figure(document: PolicyDocument) -> Figure:
+def search_figure(calibration: Calibration) -> Figure:
     """Return the best value so far of the anchor search, from the warm start on."""
-    calibration = document.calibration
     metric = known_metric(calibration.metric)
     rising = metric is not None and metric.higher_is_better
     best = -np.array(calibration.history) if rising else np.array(calibration.history)

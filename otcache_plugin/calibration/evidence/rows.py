@@ -6,6 +6,7 @@ what is compared is where the computed steps lie.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -86,20 +87,20 @@ def evidence_row(
 ) -> EvidenceRow:
     """Return one policy's row, its paired difference to `COMPARED_TO` included."""
     own = values[name]
-    row = {
-        "policy": name,
-        "budget": budget,
-        "metric": metric.name,
-        "mean": float(own.mean()),
-        "standard_error": float(own.std(ddof=1) / np.sqrt(len(own))),
-        "pairs": len(own),
-    }
+    row = partial(
+        EvidenceRow,
+        policy=name,
+        budget=budget,
+        metric=metric.name,
+        mean=float(own.mean()),
+        standard_error=float(own.std(ddof=1) / np.sqrt(len(own))),
+        pairs=len(own),
+    )
     if name not in COMPARED_TO:
-        return EvidenceRow(**row)
+        return row()
     difference = paired_difference(own, values[COMPARED_TO[name]])
     better = difference.win_rate if metric.higher_is_better else 1 - difference.win_rate
-    return EvidenceRow(
-        **row,
+    return row(
         compared_to=COMPARED_TO[name],
         difference_mean=difference.mean,
         difference_low=difference.low,

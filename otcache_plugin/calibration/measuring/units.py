@@ -111,6 +111,6 @@ class Measured:
         seconds: that it took.
     """
 
-    arrays: Mapping[str, NDArray[np.generic]]
+    arrays: Mapping[str, NDArray[Any]]
     transformer_calls: int
     seconds: float

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 from otcache_policies import (
@@ -18,6 +18,7 @@ from otcache_policies import (
     Schedule,
     wasserstein_barycentre,
 )
+from otcache_policies.edges import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 AnyPolicy = TypeVar("AnyPolicy", bound="Policy")
 
+COSTS: tuple[Cost, ...] = get_args(Cost)
 LOOK_BACK_RULES = (None, 1, 2, 3)
 GAMMAS = (1.0, 2.0, 4.0)
 RHOS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
@@ -43,7 +45,7 @@ def edge_settings(max_look_back: int) -> tuple[EdgeSettings, ...]:
     rules = [rule for rule in LOOK_BACK_RULES if rule is None or rule <= max_look_back]
     return tuple(
         EdgeSettings(cost, gamma, look_back)
-        for cost, gamma, look_back in product(("velocity", "displacement"), GAMMAS, rules)
+        for cost, gamma, look_back in product(COSTS, GAMMAS, rules)
     )
 
 

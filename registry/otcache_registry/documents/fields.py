@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self, TypeVar
 
 from otcache_policies import EdgeSettings, Schedule
+from otcache_policies.edges import Cost
 from otcache_registry.errors import DocumentError
 from pydantic import (
     AfterValidator,
@@ -170,7 +171,7 @@ class ScheduleRecord(Part):
 class GraphSettings(Part):
     """How the document's edge table is read; `otcache_policies.EdgeSettings` as a record."""
 
-    cost: Literal["velocity", "displacement"]
+    cost: Cost
     gamma: Positive
     look_back: LookBack | None
 

@@ -342,7 +342,7 @@ def test_search_is_the_history_in_the_metrics_own_direction(
     shown: list[float],
     title: str,
 ) -> None:
-    figure = search_figure(make_document((), history, metric))
+    figure = search_figure(make_document((), history, metric).calibration)
     (axes,) = figure.axes
     level, best, start = axes.lines
     assert list(best.get_xdata()) == list(range(len(shown)))
