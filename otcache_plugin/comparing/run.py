@@ -25,7 +25,7 @@ from otcache_registry import find_bundled, read_policy
 import otcache_plugin
 from otcache_plugin.calibration.evidence.rows import PEERS, peers
 from otcache_plugin.errors import ExecutionError
-from otcache_plugin.evaluation.outputs import generate
+from otcache_plugin.evaluation.outputs import generate_outputs
 from otcache_plugin.evaluation.statistics import paired_difference
 from otcache_plugin.patch import DISABLE
 from otcache_plugin.plugins.host import plugin_host
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from otcache_registry import PolicyDocument, StoredPolicy
 
     from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.evaluation.statistics import PairedDifference
     from otcache_plugin.models.setups import ModelSetup
@@ -253,7 +254,7 @@ def run_demo(
     pairs = setup.held_out_pairs(settings.pairs)
 
     progress.start("generating pictures", 1 + len(contenders))
-    full_pictures = generate(setup.pipe, pairs, call_arguments)
+    full = generate_outputs(setup.pipe, pairs, call_arguments)
     progress.advance()
     generated = []
     for contender in contenders:
@@ -274,11 +275,11 @@ def run_demo(
             calls,
             own_seconds,
             speedup,
-            pictures,
-            psnr.compare(pictures, full_pictures).numpy(),
-            ssim.compare(pictures, full_pictures).numpy(),
+            _pictures(outputs),
+            psnr.values(outputs, full, pairs),
+            ssim.values(outputs, full, pairs),
         )
-        for contender, (pictures, calls), own_seconds, speedup in zip(
+        for contender, (outputs, calls), own_seconds, speedup in zip(
             contenders, generated, seconds[1:], speedups, strict=True
         )
     )
@@ -289,7 +290,7 @@ def run_demo(
         stored.document,
         stored.source,
         tuple(pairs),
-        full_pictures,
+        _pictures(full),
         seconds[0],
         rows,
         stored.meancache_policy().settings.look_back,
@@ -367,16 +368,22 @@ def _generate(
     contender: _Contender,
     pairs: Sequence[Pair],
     call_arguments: Mapping[str, Any],
-) -> tuple[torch.Tensor, int]:
-    """Return the pictures and the transformer calls of a run that must have gone as planned."""
+) -> tuple[Outputs, int]:
+    """Return the outputs and the transformer calls of a run that must have gone as planned."""
     with _enabled(pipe, contender.arguments):
-        pictures = generate(pipe, pairs, call_arguments)
+        outputs = generate_outputs(pipe, pairs, call_arguments)
         report = otcache_plugin.summary(pipe)
     if not report.as_planned or report.planned_steps != contender.schedule.computed_steps:
         raise ExecutionError(
             f"{contender.method} did not compute its schedule {contender.schedule}: {report}"
         )
-    return pictures, report.transformer_calls
+    return outputs, report.transformer_calls
+
+
+def _pictures(outputs: Outputs) -> torch.Tensor:
+    """Return the `(N, 3, H, W)` pictures of an image pipeline."""
+    assert outputs.pictures is not None
+    return outputs.pictures.squeeze(1)
 
 
 def _time(

@@ -80,10 +80,11 @@ class Evaluator:
             reference, outputs = self.reference(spaces), self.outputs(schedule, spaces)
             self.evaluations += 1
             for metric in metrics:
-                self._values[schedule, metric.name] = metric.values(outputs, reference)
+                self._values[schedule, metric.name] = metric.values(outputs, reference, self.pairs)
         return [self._values[schedule, metric.name] for metric in metrics]
 
     def loss(self, schedule: Schedule, metric: Metric) -> float:
         """Mean loss over the pairs, smaller is better."""
         (values,) = self.values(schedule, metric)
-        return metric.loss(float(values.mean()))
+        mean = float(values.mean())
+        return -mean if metric.higher_is_better else mean

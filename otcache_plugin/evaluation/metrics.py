@@ -1,22 +1,23 @@
-"""Metrics by name: how far a cached run's outputs are from the full run's."""
+"""What a metric is, and the built-in ones: how far a cached run's outputs are from the full run's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from otcache_policies import FieldError, OTCacheError
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from otcache_plugin.evaluation.outputs import Outputs, Space
+    from otcache_plugin.evaluation.pairs import Pair
 
 BEST_PSNR = 100.0
 """dB given to identical pictures, whose ratio is infinite."""
@@ -25,9 +26,45 @@ SLICE = 16
 """Pictures, or pairs' latents, that are compared at a time: networks need memory for each."""
 
 
+class Metric(Protocol):
+    """What outputs are judged by: against the full run's, the prompts, or both."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in documents and tables."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Printed behind values, may be empty."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """What it looks at: only for "pictures" are the latents decoded."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of quality."""
+        ...
+
+    def values(
+        self, candidate: Outputs, reference: Outputs, pairs: Sequence[Pair]
+    ) -> NDArray[np.float64]:
+        """Return `(N,)` values, one per pair.
+
+        Args:
+            candidate: what is judged.
+            reference: the full runs' outputs of the same pairs.
+            pairs: the N prompts and seeds that both were generated from, in their order.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Metric:
-    """A distance or similarity of outputs.
+class TensorMetric:
+    """A metric that compares pictures, or latents, and nothing else.
 
     Attributes:
         name: as it stands in documents and tables.
@@ -44,11 +81,9 @@ class Metric:
     higher_is_better: bool
     compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-    def loss(self, value: float) -> float:
-        """Return a value turned so that smaller is better."""
-        return -value if self.higher_is_better else value
-
-    def values(self, candidate: Outputs, reference: Outputs) -> NDArray[np.float64]:
+    def values(
+        self, candidate: Outputs, reference: Outputs, pairs: Sequence[Pair]
+    ) -> NDArray[np.float64]:
         """Return `(N,)` values, one per pair: a video's is the mean over its frames.
 
         Raises:
@@ -140,13 +175,13 @@ def _lpips(backbone: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("psnr", "dB", "pictures", higher_is_better=True, compare=_psnr),
-        Metric("ssim", "", "pictures", higher_is_better=True, compare=_ssim),
-        Metric("mse", "", "pictures", higher_is_better=False, compare=_mse),
-        Metric("lpips", "", "pictures", higher_is_better=False, compare=_lpips("alex")),
-        Metric("lpips-vgg", "", "pictures", higher_is_better=False, compare=_lpips("vgg")),
-        Metric("latent-l1", "", "latents", higher_is_better=False, compare=_l1),
-        Metric("latent-mse", "", "latents", higher_is_better=False, compare=_mse),
+        TensorMetric("psnr", "dB", "pictures", higher_is_better=True, compare=_psnr),
+        TensorMetric("ssim", "", "pictures", higher_is_better=True, compare=_ssim),
+        TensorMetric("mse", "", "pictures", higher_is_better=False, compare=_mse),
+        TensorMetric("lpips", "", "pictures", higher_is_better=False, compare=_lpips("alex")),
+        TensorMetric("lpips-vgg", "", "pictures", higher_is_better=False, compare=_lpips("vgg")),
+        TensorMetric("latent-l1", "", "latents", higher_is_better=False, compare=_l1),
+        TensorMetric("latent-mse", "", "latents", higher_is_better=False, compare=_mse),
     )
 }
 """The built-in ones, which `otcache_plugin.builtin` registers."""

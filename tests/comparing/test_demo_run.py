@@ -132,7 +132,7 @@ def test_prompts_of_the_calibration(
 
 
 def test_the_pipeline_is_as_before(demo_result: DemoResult, small_setup: ModelSetup) -> None:
-    again = run.generate(small_setup.pipe, demo_result.pairs, {"num_inference_steps": STEPS})
+    again = generate(small_setup.pipe, demo_result.pairs, {"num_inference_steps": STEPS})
     assert torch.equal(again, demo_result.full_pictures)
     with pytest.raises(PipelineError, match="no policy is enabled"):
         otcache_plugin.summary(small_setup.pipe)

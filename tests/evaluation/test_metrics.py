@@ -14,9 +14,13 @@ from otcache_policies import FieldError, OTCacheError
 
 from otcache_plugin.errors import UnknownNameError
 from otcache_plugin.evaluation import metrics
-from otcache_plugin.evaluation.metrics import METRICS, Metric
+from otcache_plugin.evaluation.metrics import METRICS, TensorMetric
 from otcache_plugin.evaluation.outputs import Outputs
+from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.plugins.host import plugin_host
+
+PAIRS = [Pair(f"kind {number}", number) for number in range(3)]
+"""What was generated; these metrics do not look."""
 
 
 @cache
@@ -36,7 +40,7 @@ def random_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=list(METRICS))
-def metric(request: pytest.FixtureRequest, random_lpips: None) -> Metric:
+def metric(request: pytest.FixtureRequest, random_lpips: None) -> TensorMetric:
     """Each of them."""
     return plugin_host().metric(request.param)
 
@@ -87,7 +91,7 @@ def test_ssim_falls_with_noise(pictures: torch.Tensor) -> None:
     assert (values[-1] > -1).all()
 
 
-def test_every_metric_gives_one_value_per_pair(metric: Metric, pictures: torch.Tensor) -> None:
+def test_every_metric_gives_one_value_per_pair(metric: TensorMetric, pictures: torch.Tensor) -> None:
     candidate = noisy(pictures, 0.2)
     values = metric.compare(candidate, pictures)
     assert values.shape == (3,)
@@ -99,14 +103,15 @@ def test_every_metric_gives_one_value_per_pair(metric: Metric, pictures: torch.T
         torch.testing.assert_close(alone[0], values[i], rtol=1e-4, atol=1e-6)
 
 
-def test_every_metric_knows_its_direction(metric: Metric, pictures: torch.Tensor) -> None:
+def test_every_metric_knows_its_direction(metric: TensorMetric, pictures: torch.Tensor) -> None:
     means = (metric.compare(noisy(pictures, s), pictures).mean() for s in (0.0, 0.02, 0.3))
-    same, near, far = (metric.loss(mean.item()) for mean in means)
+    sign = -1 if metric.higher_is_better else 1
+    same, near, far = (sign * mean.item() for mean in means)
     assert same < near < far
     assert metric.higher_is_better == (metric.name in ("psnr", "ssim"))
 
 
-def test_every_metric_is_symmetric(metric: Metric, pictures: torch.Tensor) -> None:
+def test_every_metric_is_symmetric(metric: TensorMetric, pictures: torch.Tensor) -> None:
     candidate = noisy(pictures, 0.2)
     forth, back = metric.compare(candidate, pictures), metric.compare(pictures, candidate)
     torch.testing.assert_close(forth, back, rtol=1e-5, atol=1e-7)
@@ -158,8 +163,8 @@ def test_latent_errors_by_hand() -> None:
     reference = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
     candidate = torch.tensor([[[1.0, 2.0], [3.0, 8.0]], [[1.0, -1.0], [2.0, 0.0]]])
     outputs = Outputs(candidate, None), Outputs(reference, None)
-    assert plugin_host().metric("latent-l1").values(*outputs).tolist() == [1.0, 1.0]
-    assert plugin_host().metric("latent-mse").values(*outputs).tolist() == [4.0, 1.5]
+    assert plugin_host().metric("latent-l1").values(*outputs, PAIRS).tolist() == [1.0, 1.0]
+    assert plugin_host().metric("latent-mse").values(*outputs, PAIRS).tolist() == [4.0, 1.5]
 
 
 def test_a_video_is_the_mean_of_its_frames() -> None:
@@ -171,10 +176,10 @@ def test_a_video_is_the_mean_of_its_frames() -> None:
     latents = torch.zeros(2, 4)
     outputs = Outputs(latents, moving), Outputs(latents, still)
     np.testing.assert_allclose(
-        plugin_host().metric("psnr").values(*outputs), [100.0, 20.0], rtol=1e-6
+        plugin_host().metric("psnr").values(*outputs, PAIRS), [100.0, 20.0], rtol=1e-6
     )
     np.testing.assert_allclose(
-        plugin_host().metric("mse").values(*outputs), [0.0, 1.0101 / 3], rtol=1e-6
+        plugin_host().metric("mse").values(*outputs, PAIRS), [0.0, 1.0101 / 3], rtol=1e-6
     )
 
 
@@ -185,24 +190,25 @@ def test_frames_are_compared_a_few_at_a_time() -> None:
         seen.append(tuple(candidate.shape))
         return (candidate - reference)[:, 0, 0, 0]
 
-    metric = Metric("corner", "", "pictures", higher_is_better=False, compare=compare)
+    metric = TensorMetric("corner", "", "pictures", higher_is_better=False, compare=compare)
     numbers = torch.arange(33.0).reshape(3, 11)  # every frame has its own
     pictures = numbers[:, :, None, None, None].expand(3, 11, 3, 8, 8)
     latents = torch.zeros(3, 4)
-    values = metric.values(Outputs(latents, pictures), Outputs(latents, torch.ones(3, 11, 3, 8, 8)))
+    ones = torch.ones(3, 11, 3, 8, 8)
+    values = metric.values(Outputs(latents, pictures), Outputs(latents, ones), PAIRS)
     assert seen == [(16, 3, 8, 8), (16, 3, 8, 8), (1, 3, 8, 8)]
     assert values.tolist() == [4.0, 15.0, 26.0]  # means of 0 … 10, 11 … 21, 22 … 32, less 1
     assert values.dtype == np.float64
 
 
-def test_values_look_only_at_the_metrics_space(metric: Metric, pictures: torch.Tensor) -> None:
+def test_values_look_only_at_the_metrics_space(metric: TensorMetric, pictures: torch.Tensor) -> None:
     candidate = noisy(pictures, 0.2)
     expected = metric.compare(candidate, pictures)
     if metric.space == "latents":
         outputs = [Outputs(each, torch.zeros(3, 1, 3, 32, 32)) for each in (candidate, pictures)]
     else:
         outputs = [Outputs(torch.zeros(3, 4), each[:, None]) for each in (candidate, pictures)]
-    np.testing.assert_array_equal(metric.values(*outputs), expected.numpy())
+    np.testing.assert_array_equal(metric.values(*outputs, PAIRS), expected.numpy())
     assert (metric.space == "latents") == metric.name.startswith("latent-")
 
 
@@ -214,8 +220,8 @@ def test_pictures_that_were_not_decoded_are_missed(pictures: torch.Tensor, side:
     }
     outputs[side] = Outputs(torch.zeros(3, 4), None)
     with pytest.raises(FieldError, match=f"metric='psnr'.*the {side} were not decoded"):
-        plugin_host().metric("psnr").values(**outputs)
-    assert plugin_host().metric("latent-l1").values(**outputs).tolist() == [0.0] * 3
+        plugin_host().metric("psnr").values(**outputs, pairs=PAIRS)
+    assert plugin_host().metric("latent-l1").values(**outputs, pairs=PAIRS).tolist() == [0.0] * 3
 
 
 def test_outputs_of_other_pairs_are_refused(pictures: torch.Tensor) -> None:
@@ -223,4 +229,4 @@ def test_outputs_of_other_pairs_are_refused(pictures: torch.Tensor) -> None:
     three, one = (Outputs(torch.zeros(n, 4), pictures[:n, None]) for n in (3, 1))
     for name in ("mse", "latent-mse"):
         with pytest.raises(FieldError, match=r"of the reference are of shape \(1, .*same pairs"):
-            plugin_host().metric(name).values(three, one)
+            plugin_host().metric(name).values(three, one, PAIRS)
