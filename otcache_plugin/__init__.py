@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from otcache_plugin.models.embedded import load_embedded_pipeline
     from otcache_plugin.models.exact_flow import load_exact_flow_pipeline
     from otcache_plugin.origins.resolving import resolve_origin
-    from otcache_plugin.plugins.hookspecs import hookimpl
     from otcache_plugin.runs.report import RunReport
 
 __version__ = "0.1.0"
@@ -28,7 +27,6 @@ __all__ = [
     "Schedule",
     "disable_cache",
     "enable_cache",
-    "hookimpl",
     "install",
     "is_installed",
     "load_embedded_pipeline",
@@ -43,7 +41,6 @@ _LAZY = {
     "Schedule": "otcache_policies",
     "disable_cache": "otcache_plugin.enabling.enable",
     "enable_cache": "otcache_plugin.enabling.enable",
-    "hookimpl": "otcache_plugin.plugins.hookspecs",
     "load_embedded_pipeline": "otcache_plugin.models.embedded",
     "load_exact_flow_pipeline": "otcache_plugin.models.exact_flow",
     "resolve_origin": "otcache_plugin.origins.resolving",

@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otcache_plugin.plugins.hookspecs import hookimpl
+from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
-    from otcache_policies import Policy
-
-    from otcache_plugin.evaluation.metrics import Metric
-    from otcache_plugin.plugins.registries import (
+    from otcache_plugin.plugins import (
         Executor,
         ExecutorRegistry,
+        Metric,
         MetricRegistry,
+        Policy,
         PolicyRegistry,
     )
 

@@ -16,8 +16,12 @@ import pytest
 import torch
 import typer
 from otcache_policies.testing import PolicyConformance
+from torchmetrics import multimodal
 
+from otcache_plugin import plugins
 from otcache_plugin.cli.main import app
+from otcache_plugin.evaluation.outputs import Outputs
+from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.plugins import hookspecs
 from otcache_plugin.plugins.registries import MetricRegistry
 
@@ -84,6 +88,14 @@ def test_every_hook_is_documented_with_its_signature() -> None:
     documented = hook_signatures(blocks(page("docs/plugins.md"), "python")[0])
     assert specified
     assert documented == specified
+
+
+def test_every_name_for_plugin_authors_is_documented() -> None:
+    heading = "## What there is to import\n"
+    rows = re.findall(r"^\|.*\|$", page("docs/plugins.md").partition(heading)[2], re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", "\n".join(rows))) == plugins.__all__
+    for name in plugins.__all__:
+        assert getattr(plugins, name) is not None
 
 
 @pytest.mark.parametrize("block", python_blocks())
@@ -171,16 +183,36 @@ class TestDocumentedPolicy(PolicyConformance):
         return documented_policy()(num_inference_steps)
 
 
-def test_documented_metric() -> None:
-    (block,) = (each for each in blocks(page("docs/plugins.md"), "python") if "worst_pixel" in each)
-    module = ModuleType("otcache_worst_pixel")
+def documented_metric(word: str) -> tuple[str, Any]:
+    """The metric of the block of docs/plugins.md with that word, and the name it goes by."""
+    (block,) = (each for each in blocks(page("docs/plugins.md"), "python") if word in each)
+    module = ModuleType(f"otcache_{word}")
     exec(compile(block, "docs/plugins.md", "exec"), vars(module))
     registry = MetricRegistry("docs")
     vars(module)["otcache_register_metrics"](registry)
     (name,) = registry
-    metric = registry.get(name).make()
+    return name, registry.get(name).make()
+
+
+def test_documented_metric() -> None:
+    name, metric = documented_metric("worst_pixel")
     assert (metric.name, metric.space) == (name, "pictures")
     pictures = torch.zeros(2, 3, 8, 8)
     spotted = pictures.clone()
     spotted[1, 2, 5, 6] = 0.5
     assert metric.compare(spotted, pictures).tolist() == [0.0, 0.5]
+
+
+def test_documented_metric_of_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def brightness_times_words(picture: torch.Tensor, prompt: str) -> torch.Tensor:
+        assert picture.dtype == torch.uint8
+        return picture.float().mean() * len(prompt.split())
+
+    # The real one is downloaded.
+    monkeypatch.setattr(multimodal, "CLIPScore", lambda model: brightness_times_words)
+    name, metric = documented_metric("ClipScore")
+    assert (metric.name, metric.space) == (name, "pictures")
+    pictures = torch.tensor([0.0, 1.0, 0.2])[:, None, None, None, None].expand(3, 1, 3, 8, 8)
+    outputs = Outputs(torch.zeros(3, 4), pictures)
+    pairs = [Pair("a dog", 0), Pair("a red dog", 1), Pair("dog", 2)]
+    assert metric.values(outputs, outputs, pairs).tolist() == [0.0, 765.0, 51.0]

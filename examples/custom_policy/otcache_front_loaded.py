@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from otcache_policies import Budgets, Schedule, project_sum
+from otcache_policies import project_sum
 
-from otcache_plugin import hookimpl
+from otcache_plugin.plugins import Budgets, Schedule, hookimpl
 
 if TYPE_CHECKING:
-    from otcache_plugin.plugins.registries import PolicyRegistry
+    from otcache_plugin.plugins import PolicyRegistry
 
 LOOK_BACK = 2
 

@@ -1,4 +1,4 @@
-"""What a metric is, and the built-in ones: how far a cached run's outputs are from the full run's."""
+"""What a metric is, and the built-in ones: how far a cached run is from the full one."""
 
 from __future__ import annotations
 

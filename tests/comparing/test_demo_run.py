@@ -21,6 +21,7 @@ from otcache_plugin.comparing import run
 from otcache_plugin.comparing.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
+from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin
 

@@ -91,7 +91,9 @@ def test_ssim_falls_with_noise(pictures: torch.Tensor) -> None:
     assert (values[-1] > -1).all()
 
 
-def test_every_metric_gives_one_value_per_pair(metric: TensorMetric, pictures: torch.Tensor) -> None:
+def test_every_metric_gives_one_value_per_pair(
+    metric: TensorMetric, pictures: torch.Tensor
+) -> None:
     candidate = noisy(pictures, 0.2)
     values = metric.compare(candidate, pictures)
     assert values.shape == (3,)
@@ -201,7 +203,9 @@ def test_frames_are_compared_a_few_at_a_time() -> None:
     assert values.dtype == np.float64
 
 
-def test_values_look_only_at_the_metrics_space(metric: TensorMetric, pictures: torch.Tensor) -> None:
+def test_values_look_only_at_the_metrics_space(
+    metric: TensorMetric, pictures: torch.Tensor
+) -> None:
     candidate = noisy(pictures, 0.2)
     expected = metric.compare(candidate, pictures)
     if metric.space == "latents":

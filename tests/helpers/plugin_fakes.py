@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from otcache_plugin import hookimpl
+from otcache_plugin.plugins import hookimpl
 
 
 @dataclass(frozen=True)

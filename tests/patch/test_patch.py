@@ -132,6 +132,12 @@ def test_importing_the_plugin_is_light_and_waits_for_cache_dit() -> None:
         assert not otcache_plugin.is_installed()
         assert set(otcache_plugin.__all__) <= set(dir(otcache_plugin))
 
+        from otcache_plugin import plugins
+
+        light = [name for name in plugins.__all__ if name[0].islower() or "Registry" in name]
+        assert all(getattr(plugins, name) for name in [*light, "Executor", "Schedule"])
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+
         from cache_dit import enable_cache
         import inspect
 
