@@ -103,7 +103,7 @@ def test_refusals_come_before_work(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(run, "generate", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(run, "generate_outputs", lambda *_: pytest.fail("work was begun"))
     assert otcache_demo("--quiet", *options) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -117,7 +117,7 @@ def test_an_interrupted_demo_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "generate", interrupt)
+    monkeypatch.setattr(run, "generate_outputs", interrupt)
     assert otcache_demo("--pairs", "2", "--quiet") == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -20,8 +20,8 @@ import otcache_plugin
 from otcache_plugin.comparing import run
 from otcache_plugin.comparing.run import DemoResult, DemoSettings, run_demo
 from otcache_plugin.errors import ExecutionError, PipelineError
+from otcache_plugin.evaluation.outputs import Outputs, generate
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
-from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin
 
@@ -238,13 +238,13 @@ def test_interrupted(
 ) -> None:
     calls = []
 
-    def interrupted(*arguments: object) -> torch.Tensor:
+    def interrupted(*arguments: object) -> Outputs:
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return torch.zeros(2, 3, 32, 32)
+        return Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 32, 32))
 
-    monkeypatch.setattr(run, "generate", interrupted)
+    monkeypatch.setattr(run, "generate_outputs", interrupted)
     planned = replace(
         otcache_plugin.RunReport("schedule", "velocity"),
         planned_steps=(0, 3, 5, 8, 11, 14, 16, 19),

@@ -31,7 +31,7 @@ from otcache_plugin.builtin import (
 )
 from otcache_plugin.enabling import enable as enabling
 from otcache_plugin.errors import PluginError, UnknownNameError
-from otcache_plugin.evaluation.metrics import Metric
+from otcache_plugin.evaluation.metrics import Metric, TensorMetric
 from otcache_plugin.evaluation.outputs import Outputs
 from otcache_plugin.plugins import hookspecs
 from otcache_plugin.plugins import host as host_module
@@ -83,7 +83,7 @@ def worst_pixel(name: str = "worst-pixel") -> Metric:
     def compare(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         return (candidate - reference).abs().flatten(1).amax(1)
 
-    return Metric(name, "", "pictures", higher_is_better=False, compare=compare)
+    return TensorMetric(name, "", "pictures", higher_is_better=False, compare=compare)
 
 
 def measuring(*names: str) -> Any:
@@ -220,7 +220,7 @@ def test_hook_otcache_register_metrics(use: Any) -> None:
     spotted = Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 8, 8))
     assert spotted.pictures is not None
     spotted.pictures[1, 0, 2, 5, 6] = 0.5
-    assert metric.values(spotted, black).tolist() == [0.0, 0.5]
+    assert metric.values(spotted, black, []).tolist() == [0.0, 0.5]
 
 
 @pytest.mark.parametrize("name", ["dists", "lpips2", "clip-iqa", "x", "a-", "v-1-0"])
@@ -450,11 +450,12 @@ def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_with(folder: Path, *command: str, **environment: str) -> str:
     """Run Python with a folder on its path, warnings as errors; give what it printed."""
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     result = subprocess.run(
         [sys.executable, "-W", "error", *command],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
