@@ -27,7 +27,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "helpers")]
 
 from hub_server import HubServer, environment
 from otcache_registry import ModelReference, read_policy, render_card, write_policy

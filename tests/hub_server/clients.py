@@ -1,10 +1,15 @@
-"""Clients that know the test's Hub and nothing of the machine: no tokens, caches or telemetry."""
+"""Clients that know the test's Hub and nothing of the machine: no tokens, caches or telemetry.
+
+They wait as long as it takes, where the client gives up after ten seconds.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from waiting import CEILING
 
 if TYPE_CHECKING:
     import pytest
@@ -29,6 +34,8 @@ def environment(hub: HubServer, home: Path, token: str | None = None) -> dict[st
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": f"{CEILING:.0f}",
+        "HF_HUB_ETAG_TIMEOUT": f"{CEILING:.0f}",
         "NO_PROXY": "127.0.0.1,localhost",
     }
     return {**kept, **own} if token is None else {**kept, **own, "HF_TOKEN": token}
@@ -51,3 +58,5 @@ def isolate_client(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", CEILING)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", CEILING)

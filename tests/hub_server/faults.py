@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from hub_server.messages import HubError, Request, Response
 
 FaultKind = Literal[
-    "status", "drop", "lose_answer", "drop_body", "truncate", "corrupt", "slow", "drip"
+    "status", "drop", "lose_answer", "drop_body", "truncate", "corrupt", "slow", "drip", "meet"
 ]
 
 
@@ -29,6 +29,7 @@ class Fault:
             right, and text stays text.
         slow: `seconds` pass before anything is done.
         drip: the body comes in ten pieces, `seconds` before each.
+        meet: nothing is done before all of its `times` requests have arrived.
 
     A whole server that refuses connections is `HubServer.stop_listening`.
 
@@ -53,6 +54,8 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in get_args(FaultKind):
             raise ValueError(f"kind is {self.kind!r}; it is one of {get_args(FaultKind)}")
+        if self.kind == "meet" and self.times is None:
+            raise ValueError("times=None: requests that never end cannot wait for the last one")
         re.compile(self.method)
         re.compile(self.path)
 
@@ -66,7 +69,7 @@ class Faults:
     """The faults of a server; of those that match a request, the one added first befalls it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._faults: list[Fault] = []
         self._seen: list[int] = []
 
@@ -77,10 +80,11 @@ class Faults:
             self._seen.append(0)
 
     def clear(self) -> None:
-        """Behave again."""
+        """Behave again; who waits for others to arrive waits no longer."""
         with self._lock:
             self._faults.clear()
             self._seen.clear()
+            self._lock.notify_all()
 
     def take(self, request: Request) -> Fault | None:
         """The fault that befalls a request, which is counted as one of its times."""
@@ -92,9 +96,19 @@ class Faults:
                 if last is not None and self._seen[number] >= last:
                     continue
                 self._seen[number] += 1
+                self._lock.notify_all()
                 if self._seen[number] > fault.after:
                     return fault
         return None
+
+    def meet(self, fault: Fault) -> None:
+        """Wait until all the requests that a fault of this kind befalls have arrived."""
+        assert fault.times is not None
+        last = fault.after + fault.times
+        with self._lock:
+            self._lock.wait_for(
+                lambda: fault not in self._faults or self._seen[self._faults.index(fault)] >= last
+            )
 
 
 def corrupted(body: bytes) -> bytes:

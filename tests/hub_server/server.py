@@ -7,7 +7,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 import traceback
 from contextlib import suppress
 from dataclasses import replace
@@ -47,7 +46,7 @@ class HubServer(Hub):
         self.faults = Faults()
         self.closing = threading.Event()
         self._requests: list[Request] = []
-        self._arrived = threading.Condition()
+        self._arrived = threading.Lock()
         self._failures: list[str] = []
         self._served: _Served | None = None
         self._socket = _bound(0)
@@ -70,6 +69,7 @@ class HubServer(Hub):
         trace: TracebackType | None,
     ) -> None:
         self.closing.set()
+        self.faults.clear()
         self.stop_listening()
         self._socket.close()
         if self._failures and error is None:
@@ -102,29 +102,12 @@ class HubServer(Hub):
         """The requests that match regular expressions, as they would for a `Fault`."""
         return [request for request in self.requests if request.matches(method, path)]
 
-    def wait_for_request(
-        self, method: str, path: str, count: int = 1, timeout: float = 30.0
-    ) -> Request:
-        """The request that is the `count`th to match, once it has arrived: for clients in other
-        processes.
-
-        Raises:
-            TimeoutError: Too few did.
-        """
-        deadline = time.monotonic() + timeout
-        with self._arrived:
-            while len(found := self.requests_to(method, path)) < count:
-                if not self._arrived.wait(deadline - time.monotonic()):
-                    raise TimeoutError(f"{len(found)} of {count} requests {method} {path}")
-        return found[count - 1]
-
     # What the handler calls.
 
     def record(self, request: Request) -> int:
         """Remember a request that has arrived; returns its number."""
         with self._arrived:
             self._requests.append(request)
-            self._arrived.notify_all()
             return len(self._requests) - 1
 
     def record_status(self, number: int, status: int) -> None:
@@ -275,6 +258,8 @@ class _Handler(BaseHTTPRequestHandler):
             return fault.response()
         if fault.kind == "slow":
             hub.pause(fault.seconds)
+        if fault.kind == "meet":
+            hub.faults.meet(fault)
         response = hub.answered(request)
         if fault.kind == "lose_answer":
             return None

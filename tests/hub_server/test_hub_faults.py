@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -16,6 +17,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RevisionResolutionError,
 )
+from waiting import CEILING, wait_until
 
 from hub_server import Fault, HubServer, environment
 
@@ -180,14 +182,15 @@ def test_corrupt_goes_unnoticed(hub: HubServer, sha: str, alice: HfApi) -> None:
     assert download(alice) == wrong
 
 
-def test_slow(hub: HubServer, sha: str, alice: HfApi) -> None:
-    hub.faults.add(Fault("GET", "/api/models/", "slow", seconds=60))
+def test_slow(hub: HubServer, sha: str, alice: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.faults.add(Fault("GET", "/api/models/", "slow", seconds=CEILING))
     with pytest.raises(httpx2.ReadTimeout):
         alice.model_info("otcache/x", timeout=0.05)
     hub.faults.add(Fault("HEAD", "/resolve/", "slow", seconds=0.01))
     assert download(alice) == CONTENT
-    hub.faults.add(Fault("HEAD", "/resolve/", "slow", seconds=60))
-    assert download(alice, etag_timeout=0.05) == CONTENT
+    hub.faults.add(Fault("HEAD", "/resolve/", "slow", seconds=CEILING))
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.05)
+    assert download(alice) == CONTENT
     assert [request.status for request in hub.requests if request.fault == "slow"] == [
         None,
         200,
@@ -195,14 +198,32 @@ def test_slow(hub: HubServer, sha: str, alice: HfApi) -> None:
     ]
 
 
+def test_requests_meet(hub: HubServer, sha: str) -> None:
+    hub.faults.add(Fault("GET", "/api/models/", "meet", times=2))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(httpx2.get, f"{hub.endpoint}/api/models/otcache/x", timeout=CEILING)
+        wait_until(lambda: hub.requests)
+        assert not first.done()
+        second = httpx2.get(f"{hub.endpoint}/api/models/otcache/x", timeout=CEILING)
+        assert [second.status_code, first.result().status_code] == [200, 200]
+    assert [request.fault for request in hub.requests] == ["meet", "meet"]
+    with pytest.raises(ValueError, match="times=None"):
+        Fault("GET", "/", "meet", times=None)
+
+
 def test_drip(
     hub: HubServer, sha: str, alice: HfApi, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
+    def now_patient(seconds: float) -> None:
+        waits.append(seconds)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", CEILING)
+
     hub.faults.add(Fault("GET", "/resolve/", "drip", seconds=0.01))
     assert download(alice) == CONTENT
     hub.commit("otcache/x", {"a": CONTENT[::-1]})
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
-    hub.faults.add(Fault("GET", "/resolve/", "drip", seconds=60))
+    monkeypatch.setattr("time.sleep", now_patient)
+    hub.faults.add(Fault("GET", "/resolve/", "drip", seconds=CEILING))
     assert download(alice) == CONTENT[::-1]
     assert waits == [1]
 
@@ -225,7 +246,7 @@ def test_nothing_listens(hub: HubServer, sha: str, alice: HfApi, waits: list[flo
 def test_a_client_that_is_killed(
     hub: HubServer, sha: str, alice: HfApi, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hub.faults.add(Fault("POST", "/commit/", "slow", seconds=1))
+    hub.faults.add(Fault("POST", "/commit/", "slow", seconds=CEILING))
     program = (
         "from huggingface_hub import HfApi, CommitOperationAdd\n"
         "HfApi().create_commit(\n"
@@ -233,8 +254,9 @@ def test_a_client_that_is_killed(
     )
     env = environment(hub, tmp_path / "other-home", token="hf_alice")
     with subprocess.Popen([sys.executable, "-c", program], env=env) as client:
-        sent = hub.wait_for_request("POST", "/commit/")
+        wait_until(lambda: hub.requests_to("POST", "/commit/"), lambda: client.poll() is None)
         client.kill()
+    (sent,) = hub.requests_to("POST", "/commit/")
     assert sent.token == "hf_alice"
     assert alice.model_info("otcache/x").sha == sha
     with httpx2.stream("GET", f"{hub.endpoint}/otcache/x/resolve/main/a"):
@@ -247,13 +269,6 @@ def test_a_client_that_is_killed(
     assert [request.method for request in hub.requests] == ["GET"]
     hub.stop_listening()
     assert capfd.readouterr() == ("", "")
-
-
-def test_waiting_for_what_does_not_come(hub: HubServer) -> None:
-    httpx2.get(f"{hub.endpoint}/api/models")
-    assert hub.wait_for_request("GET", "/api/models").status == 200
-    with pytest.raises(TimeoutError, match="1 of 2 requests"):
-        hub.wait_for_request("GET", "/api/models", count=2, timeout=0.01)
 
 
 def test_the_environment_of_another_process(
@@ -269,5 +284,7 @@ def test_the_environment_of_another_process(
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1800",
+        "HF_HUB_ETAG_TIMEOUT": "1800",
     }
     assert environment(hub, tmp_path, token="hf_alice")["HF_TOKEN"] == "hf_alice"
