@@ -27,8 +27,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "helpers")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from hub_server import HubServer, environment
 from otcache_registry import ModelReference, read_policy, render_card, write_policy

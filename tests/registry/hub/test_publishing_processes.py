@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from hub_world import (
     write,
 )
 from otcache_registry.documents.names import document_folder
+from otcache_registry.hub import client
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.fetching import list_documents, pull
 from otcache_registry.hub.publishing import push
 from otcache_registry.store.store import PolicyStore
+from waiting import CEILING
 
 KILL_REGISTRY = Path(__file__).parents[3] / "tools" / "kill_registry.py"
 PULL = """
@@ -63,36 +66,37 @@ def pulling(endpoint: str, folder: Path) -> str:
     return record.commit
 
 
-def tell(
-    results: Any, ready: Any, number: int, work: Callable[[str, Path], str], *arguments: Any
-) -> None:
-    """Do some work as soon as all are ready, and tell what it returned or raised."""
+def tell(result: Connection, work: Callable[[str, Path], str], *arguments: Any) -> None:
+    """Do some work, however long the Hub takes, and tell what it returned or raised."""
     os.environ.pop("OTCACHE_OFFLINE", None)
-    ready.wait()
+    client.TIMEOUT = CEILING
     try:
-        results.put((number, work(*arguments)))
+        result.send(work(*arguments))
     except Exception as error:
-        results.put((number, f"{type(error).__name__}: {error}"))
+        result.send(f"{type(error).__name__}: {error}")
 
 
 def together(hub: HubServer, work: Callable[[str, Path], str], *folders: Path) -> list[str]:
     """Do it in as many processes at once as there are folders; returns what each returned."""
-    results, ready = FORKSERVER.Queue(), FORKSERVER.Barrier(len(folders))
-    processes = [
-        FORKSERVER.Process(target=tell, args=(results, ready, number, work, hub.endpoint, folder))
-        for number, folder in enumerate(folders)
-    ]
-    for process in processes:
+    processes, results = [], []
+    for folder in folders:
+        result, told = FORKSERVER.Pipe(duplex=False)
+        process = FORKSERVER.Process(target=tell, args=(told, work, hub.endpoint, folder))
         process.start()
-    told = dict(results.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return [told[number] for number in range(len(folders))]
+        told.close()  # So that the end of a process is the end of what it tells.
+        processes.append(process)
+        results.append(result)
+    try:
+        return [result.recv() for result in results]
+    finally:
+        hub.faults.clear()
+        for process in processes:
+            process.join()
 
 
 def begin_together(hub: HubServer, method: str, path: str) -> None:
     """Let two clients reach a request before either of them is answered."""
-    hub.faults.add(Fault(method, path, "slow", times=2, seconds=2.0))
+    hub.faults.add(Fault(method, path, "meet", times=2))
 
 
 def test_two_pull_the_same(hub: HubServer, tmp_path: Path) -> None:

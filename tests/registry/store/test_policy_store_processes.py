@@ -22,6 +22,7 @@ import pytest
 from filelock import FileLock
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.store.store import PolicyStore, StoreError
+from waiting import CEILING, wait_until
 
 REPOSITORY = "user/name"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -39,10 +40,11 @@ def contents_of(name: str) -> dict[str, bytes]:
     return {**SMALL, "README.md": f"# {name}\n".encode(), **figures}
 
 
-def add_some(folder: Path, name: str, start: Any, count: int) -> None:
+def add_some(folder: Path, name: str, begin: Any, count: int) -> None:
     """Add a document that every process adds, and one of this process's own, several times."""
+    otcache_registry.store.store.LOCK_SECONDS = CEILING
     store = PolicyStore(folder)
-    start.wait()
+    begin.wait(CEILING)
     for number in range(count):
         store.add(REPOSITORY, f"{number:040x}", "shared", contents_of(f"shared {number}"), NOON)
         own = contents_of(f"{name} {number}")
@@ -63,7 +65,7 @@ def hold(folder: Path, held: Any, release: Any) -> None:
     """Keep other writers out until told otherwise."""
     with FileLock(folder / ".lock"):
         held.set()
-        release.wait()
+        release.wait(CEILING)
 
 
 @contextmanager
@@ -107,9 +109,9 @@ def needed_files(store: PolicyStore) -> set[str]:
 
 
 def test_processes_add_the_same_and_different_documents(tmp_path: Path) -> None:
-    start, names, count = FORKSERVER.Event(), ["a", "b", "c"], 4
-    with running(*((add_some, tmp_path, name, start, count) for name in names)) as processes:
-        start.set()
+    names, count = ["a", "b", "c"], 4
+    begin = FORKSERVER.Barrier(len(names))
+    with running(*((add_some, tmp_path, name, begin, count) for name in names)) as processes:
         finish(processes)
     store = PolicyStore(tmp_path)
     assert {(record.folder, int(record.commit, 16)) for record in store.records()} == set(
@@ -121,12 +123,13 @@ def test_processes_add_the_same_and_different_documents(tmp_path: Path) -> None:
     assert len([path for path in kept_files(store) if path.startswith("blobs/")]) == 2 + 3 * 16
 
 
-def test_pruning_while_others_add(tmp_path: Path) -> None:
-    start = FORKSERVER.Event()
+def test_pruning_while_others_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", CEILING)
+    begin = FORKSERVER.Barrier(3)
     store = PolicyStore(tmp_path)
     pruned = []
-    with running(*((add_some, tmp_path, name, start, 10) for name in ("a", "b"))) as processes:
-        start.set()
+    with running(*((add_some, tmp_path, name, begin, 10) for name in ("a", "b"))) as processes:
+        begin.wait(CEILING)
         while any(process.is_alive() for process in processes):
             pruned.append(store.prune(keep=store.records()))
         finish(processes)
@@ -141,11 +144,11 @@ def test_pruning_while_others_add(tmp_path: Path) -> None:
 
 def test_processes_killed_while_they_add(tmp_path: Path) -> None:
     store, chance = PolicyStore(tmp_path / "store"), random.Random(0)
-    added, cut_off = [], 0
-    for attempt in range(15):
-        started = FORKSERVER.Event()
-        with running((add_for_ever, store.folder, started, 1000 * attempt)):
-            assert started.wait(60)
+    added, attempts, cut_off = [], itertools.count(), 0
+    while cut_off < 5:
+        started, first = FORKSERVER.Event(), 1000 * next(attempts)
+        with running((add_for_ever, store.folder, started, first)) as (process,):
+            wait_until(started.is_set, process.is_alive)
             time.sleep(chance.uniform(0, 0.06))
         check_consistent(store)
         assert {record.folder for record in store.records()}.issuperset(added)
@@ -154,8 +157,7 @@ def test_processes_killed_while_they_add(tmp_path: Path) -> None:
         store.prune()
         assert kept_files(store) == needed_files(store)
         assert [record.folder for record in store.records()] == added
-    assert len(added) >= 15
-    assert cut_off > 0
+    assert len(added) >= next(attempts)
     # Nobody who was killed keeps the others out.
     store.add(REPOSITORY, "f" * 40, "", contents_of("last"), NOON)
 
@@ -166,7 +168,7 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", 0.2)
     held, release = FORKSERVER.Event(), FORKSERVER.Event()
     with running((hold, tmp_path, held, release)) as processes:
-        assert held.wait(60)
+        wait_until(held.is_set, processes[0].is_alive)
         for write in (
             lambda: store.add(REPOSITORY, "2" * 40, "", contents_of("second"), NOON),
             lambda: store.remove(record),
