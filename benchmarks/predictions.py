@@ -46,7 +46,7 @@ from otcache_plugin.calibration.searching.rounds import search_round
 from otcache_plugin.calibration.searching.search import search_schedule
 from otcache_plugin.calibration.searching.tuning import graph_candidates
 from otcache_plugin.calibration.settings import EVERY_GAP, CalibrationSettings, SearchSettings
-from otcache_plugin.cli.output import StageProgress
+from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference

@@ -26,7 +26,7 @@ from otcache_plugin.calibration.measuring.ray_pool import LOCAL, RayPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.cli.output import StageProgress
+from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.models.source import ModelSource
 
 WORKERS = 2

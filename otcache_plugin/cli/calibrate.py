@@ -1,23 +1,29 @@
-"""`otcache calibrate` and `otcache merge`: from a model to a policy document."""
+"""`otcache calibrate`: from a model to a policy document."""
 
 from __future__ import annotations
 
 import re
-import sys
-from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, silence_loading
-from otcache_plugin.errors import ArgumentError
+from otcache_plugin.cli.common.calibration_options import (
+    BudgetOptions,
+    PairOptions,
+    SearchOptions,
+    WhereOptions,
+    parse_budgets,
+    parse_shard,
+    settings_of,
+)
+from otcache_plugin.cli.common.calibration_output import data_alone_on_stdout, write_result
+from otcache_plugin.cli.common.command import Command
+from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, silence_loading
 
 if TYPE_CHECKING:
     from otcache_plugin.calibration.document import CalibrationResult
-    from otcache_plugin.calibration.settings import SearchKind
+    from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.models.source import ModelSource
 
 THIS_MACHINE = "local"
@@ -25,7 +31,7 @@ _ADDRESS = re.compile(r"auto|local|ray://\S+|[^/\s]+:[0-9]+")
 """Neither a Hub id nor a folder, which may follow --ray as MODEL."""
 
 
-class OptionalRayAddress(TyperCommand):
+class OptionalRayAddress(Command):
     """Lets `--ray` stand alone, for this machine; typer knows no option of that kind."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -57,7 +63,7 @@ def calibrate(
     free_text_encoders: Annotated[
         bool, typer.Option("--free-text-encoders", help="Encode all prompts first, then free them.")
     ] = False,
-    steps: Annotated[int, typer.Option(help="Inference steps, T.")] = 50,
+    num_inference_steps: Annotated[int, typer.Option("--steps", help="Inference steps, T.")] = 50,
     budget_reference: Annotated[int, typer.Option(help="Budget of the reference.")] = 20,
     budget_anchor: Annotated[int, typer.Option(help="Budget of the anchor.")] = 8,
     waypoints: Annotated[
@@ -83,7 +89,9 @@ def calibrate(
         str | None,
         typer.Option(metavar="[ADDRESS]", help="Measure on a Ray cluster; alone: on this machine."),
     ] = None,
-    cpus_per_worker: Annotated[int, typer.Option(help="Threads of each worker on a CPU.")] = 1,
+    threads: Annotated[
+        int, typer.Option("--cpus-per-worker", help="Threads of each worker on a CPU.")
+    ] = 1,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Measure the I-th of N parts of the pairs.")
     ] = None,
@@ -102,85 +110,38 @@ def calibrate(
     from otcache_plugin.models.source import ModelSource
 
     check_writable(output)
-    part = parse_shard(shard)
-    if not wait >= 0:
-        raise ArgumentError("--wait", wait, "not 0 or more", "Pass such as --wait 600")
-    if ray is not None and shard is not None:
-        problem = "a shard measures in its own process"
-        raise ArgumentError("--ray", ray, problem, "Pass either --ray or --shard")
+    where = WhereOptions(output, ray, threads, parse_shard(shard), wait)
     source = ModelSource(model, revision, prompts, evaluation_prompts, call, free_text_encoders)
-    usual = source.defaults
-    settings = CalibrationSettings(
-        num_inference_steps=steps,
-        budget_reference=budget_reference,
-        budget_anchor=budget_anchor,
-        waypoints=_budgets(waypoints),
-        metric=usual.metric if metric is None else metric,
-        pairs=usual.pairs if pairs is None else pairs,
-        held_out_pairs=usual.held_out_pairs if held_out_pairs is None else held_out_pairs,
-        seed=seed,
-        batch_size=usual.batch_size if batch_size is None else batch_size,
-        threads=cpus_per_worker,
-        # Any other kind is refused there.
-        search=SearchSettings(trials=trials, patience=patience, kind=cast("SearchKind", search)),
+    settings = settings_of(
+        source.defaults,
+        BudgetOptions(
+            num_inference_steps, budget_reference, budget_anchor, parse_budgets(waypoints)
+        ),
+        SearchOptions(search, trials, patience, metric, seed),
+        PairOptions(pairs, held_out_pairs, batch_size),
+        where,
     )
-
-    from otcache_plugin.plugins.host import plugin_host
-
-    plugin_host().metric(settings.metric)
+    _require_metric(settings.metric)
     silence_loading()
     if dry_run:
         _print_estimate(source, settings, json)
         return
-    with _data_alone_on_stdout(), StageProgress(quiet) as progress:
-        result = _run(source, settings, output, ray, part, wait, progress)
-    _write(output, result, "calibration" if part is None else "shard-*", json)
+    with data_alone_on_stdout(), StageProgress(quiet) as progress:
+        result = _run(source, settings, where, progress)
+    write_result(output, result, "calibration" if where.shard is None else "shard-*", json)
 
 
-def merge(
-    output: Annotated[Path, typer.Argument(help="The --output that the shards were given.")],
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Put the measurements of all shards together, and write the document."""
-    from otcache_registry import check_writable
+def _require_metric(name: str) -> None:
+    """Refuse an unknown one before the model is loaded."""
+    from otcache_plugin.plugins.host import plugin_host
 
-    from otcache_plugin.calibration.shards import merged
-
-    check_writable(output)
-    with StageProgress(quiet) as progress:
-        result = merged(output, progress)
-    _write(output, result, "*", json)
-
-
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Number and count of `I/N`; raises ArgumentError unless 1 <= I <= N."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ArgumentError("--shard", text, "not I/N with 1 <= I <= N", "Pass such as --shard 1/4")
-    return int(match[1]), int(match[2])
-
-
-def _budgets(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    if text == "none":
-        return ()
-    if not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", text):
-        remedy = "Pass such as --waypoints 10,12,15, or --waypoints none"
-        raise ArgumentError("--waypoints", text, "not budgets with commas between", remedy)
-    return tuple(map(int, text.split(",")))
+    plugin_host().metric(name)
 
 
 def _run(
     source: ModelSource,
     settings: CalibrationSettings,
-    output: Path,
-    ray: str | None,
-    shard: tuple[int, int] | None,
-    wait: float,
+    where: WhereOptions,
     progress: StageProgress,
 ) -> CalibrationResult:
     from otcache_plugin.calibration.measuring.measurements import Measurements, Share
@@ -191,63 +152,31 @@ def _run(
     from otcache_plugin.calibration.otcache import manifest_of
     from otcache_plugin.calibration.shards import shard_folder, sibling_folders, work_folder
 
-    folder = work_folder(output) if shard is None else shard_folder(output, *shard)
-    siblings = [] if shard is None else sibling_folders(output, *shard)
-    share = Share() if shard is None else Share(*shard, wait)
+    if where.shard is None:
+        folder, siblings, share = work_folder(where.output), [], Share()
+    else:
+        folder = shard_folder(where.output, *where.shard)
+        siblings = sibling_folders(where.output, *where.shard)
+        share = Share(*where.shard, where.wait)
+    scratch = folder / SCRATCH_FOLDER
     pool = (
-        LocalPool(source.load, settings, folder / SCRATCH_FOLDER)
-        if ray is None
-        else RayPool(source.load, settings, ray, scratch=folder / SCRATCH_FOLDER)
+        LocalPool(source.load, settings, scratch)
+        if where.ray is None
+        else RayPool(source.load, settings, where.ray, scratch=scratch)
     )
     with pool, Workspace(folder, manifest_of(pool.facts, settings), siblings) as workspace:
         return run(pool.facts, Measurements(workspace, pool, settings, share), progress)
-
-
-def _data_alone_on_stdout() -> AbstractContextManager[object]:
-    """Whatever a pipeline or Ray prints meanwhile goes to stderr, as Ray's word of a dead worker.
-
-    Has to enclose the progress bars, which put streams of their own in the place of both.
-    """
-    return redirect_stdout(sys.stderr)
-
-
-def _write(output: Path, result: CalibrationResult, work: str, json: bool) -> None:
-    from otcache_registry import render_card, write_policy
-
-    from otcache_plugin.calibration.errors import WorkspaceError
-    from otcache_plugin.calibration.evidence.figures import draw_figures
-
-    figures = draw_figures(result.document, result.edges)
-    card = render_card(result.document, figures)
-    try:
-        write_policy(output, result.document, result.edges, card, figures)
-    except OSError as error:
-        raise WorkspaceError(
-            f"{output} cannot be written ({error.strerror}). Free some space, or make the folder "
-            f"writable, then start the same command again: {output}.{work} holds everything that "
-            "was measured."
-        ) from error
-    if json:
-        print_json(
-            {"output": str(output), **result.document.model_dump(mode="json", by_alias=True)}
-        )
-        return
-    typer.echo(f"wrote {output}")
-    typer.echo(f"{output}.{work} holds the measurements; delete it when all is well.", err=True)
 
 
 def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bool) -> None:
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
     from otcache_plugin.calibration.measuring.edges import max_look_back
     from otcache_plugin.calibration.measuring.worker import Worker
-    from otcache_plugin.cli.dry_run import estimate_data, print_estimate
+    from otcache_plugin.cli.common.dry_run import print_estimate
 
-    with _data_alone_on_stdout():
+    with data_alone_on_stdout():
         setup = source.load()
         stages = stage_costs(settings, max_look_back(setup.pipe))
         costs = measure_costs(Worker(setup, settings), settings)
     estimate = Estimate(stages, costs, settings.batch_size)
-    if json:
-        print_json(estimate_data(estimate))
-    else:
-        print_estimate(estimate, setup.pipe.device.type)
+    print_estimate(estimate, setup.pipe.device.type, json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.cli.output import Json, Quiet, StageProgress, print_json, silence_loading
+from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, print_json, silence_loading
 
 if TYPE_CHECKING:
-    from otcache_plugin.comparing.run import DemoResult, MethodRow
+    from otcache_plugin.comparing.run import DemoResult, DemoSettings, MethodRow
 
 DEFAULT_OUTPUT = Path("otcache-demo/report.html")
 
@@ -40,7 +41,7 @@ def demo(
     setup = load_setup(model)
     with StageProgress(quiet) as progress:
         result = run_demo(setup, settings, progress)
-    write_report(output, render_report(result))
+    write_report(output, render_report(result, command_again(model, settings)))
     if json:
         print_json({**result.to_dict(), "report": str(output)})
         return
@@ -48,6 +49,18 @@ def demo(
     console.print(_table(result))
     console.print(_caption(result))
     console.print(f"report: {output}", soft_wrap=True)
+
+
+def command_again(model: str, settings: DemoSettings) -> str:
+    """Return the command that makes a demo's report again."""
+    from otcache_plugin.comparing.run import BUNDLED, DemoSettings
+
+    words = ["otcache", "demo", "--model", model]
+    if settings.policy != BUNDLED:
+        words += ["--policy", settings.policy]
+    if settings.pairs != DemoSettings().pairs:
+        words += ["--pairs", str(settings.pairs)]
+    return shlex.join(words)
 
 
 def _prepare_libraries() -> None:

@@ -6,17 +6,15 @@ import json as json_format
 import os
 import platform
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from otcache_plugin.cli.output import Json, print_json, silence_loading
+from otcache_plugin.cli.common.checks import Check, print_checks
+from otcache_plugin.cli.common.output import Json, print_json, silence_loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,21 +22,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 LIBRARIES = ("otcache-plugin", "cache-dit", "torch", "diffusers", "transformers", "optuna")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: what.
-        ok: whether it works.
-        finding: what was found, or what to do.
-    """
-
-    subject: str
-    ok: bool
-    finding: str
 
 
 def doctor(
@@ -53,13 +36,7 @@ def doctor(
     if json:
         print_json([asdict(check) for check in checks])
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for overflow in ("ellipsis", "ellipsis", "fold"):
-            table.add_column(overflow=overflow)
-        for check in checks:
-            mark = "[green]ok[/]" if check.ok else "[bold red]no[/]"
-            table.add_row(mark, check.subject, escape(check.finding))
-        Console().print(table)
+        print_checks(checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 

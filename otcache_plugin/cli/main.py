@@ -14,19 +14,21 @@ from typer.core import TyperGroup
 
 from otcache_plugin import __version__
 from otcache_plugin.calibration.errors import UnfinishedError
-from otcache_plugin.cli import (
-    calibrate,
-    demo,
-    doctor,
-    hub,
-    listing,
-    plugins,
-    predict,
-    show,
-    stores,
-    verify,
-)
-from otcache_plugin.cli.output import print_error
+from otcache_plugin.cli.calibrate import OptionalRayAddress, calibrate
+from otcache_plugin.cli.common.command import Command
+from otcache_plugin.cli.common.output import print_error
+from otcache_plugin.cli.demo import demo
+from otcache_plugin.cli.doctor import doctor
+from otcache_plugin.cli.list import list_documents
+from otcache_plugin.cli.merge import merge
+from otcache_plugin.cli.plugins import plugins
+from otcache_plugin.cli.predict import predict
+from otcache_plugin.cli.pull import pull
+from otcache_plugin.cli.push import push
+from otcache_plugin.cli.search import search
+from otcache_plugin.cli.show import show
+from otcache_plugin.cli.store import store
+from otcache_plugin.cli.verify import verify
 
 FAILURE, WRONG_USAGE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
 
@@ -54,19 +56,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("demo")(demo.demo)
-app.command("calibrate", cls=calibrate.OptionalRayAddress)(calibrate.calibrate)
-app.command("merge")(calibrate.merge)
-app.command("search")(listing.search)
-app.command("list")(listing.list_documents)
-app.command("show")(show.show)
-app.command("predict")(predict.predict)
-app.command("verify")(verify.verify)
-app.command("pull")(hub.pull)
-app.command("push")(hub.push)
-app.add_typer(stores.store, name="store")
-app.command("plugins")(plugins.plugins)
-app.command("doctor")(doctor.doctor)
+app.command("demo", cls=Command)(demo)
+app.command("calibrate", cls=OptionalRayAddress)(calibrate)
+app.command("merge", cls=Command)(merge)
+app.command("search", cls=Command)(search)
+app.command("list", cls=Command)(list_documents)
+app.command("show", cls=Command)(show)
+app.command("predict", cls=Command)(predict)
+app.command("verify", cls=Command)(verify)
+app.command("pull", cls=Command)(pull)
+app.command("push", cls=Command)(push)
+app.add_typer(store, name="store")
+app.command("plugins", cls=Command)(plugins)
+app.command("doctor", cls=Command)(doctor)
 
 
 def _print_version(wanted: bool) -> None:

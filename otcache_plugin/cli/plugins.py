@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otcache_plugin.cli.output import Json, print_json
+from otcache_plugin.cli.common.output import Json, print_json
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
 
 

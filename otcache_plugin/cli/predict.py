@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otcache_plugin.cli.output import Quiet
-from otcache_plugin.cli.policy_argument import PolicyArgument, load_policy, policy_of
+from otcache_plugin.cli.common.output import Quiet
+from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Reso
     document = stored.document
     total = document.num_inference_steps if steps is None else steps
     if not 2 <= total <= MOST_STEPS:
-        raise ArgumentError("--steps", total, "not the steps of a run", f"Use 2 … {MOST_STEPS}")
+        raise ArgumentError("steps", total, "not the steps of a run", f"Use 2 … {MOST_STEPS}")
     plan = CalibratedPlan(
         policy_of(stored),
         None

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otcache_plugin.cli.output import Json, Quiet, print_json
-from otcache_plugin.cli.policy_argument import PolicyArgument, load_policy, policy_of
+from otcache_plugin.cli.common.output import Json, Quiet, print_json
+from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

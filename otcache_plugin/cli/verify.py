@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otcache_plugin.cli.output import (
+from otcache_plugin.cli.common.checks import Check, mark, print_checks
+from otcache_plugin.cli.common.output import (
     Json,
     Quiet,
     StageProgress,
@@ -20,7 +21,7 @@ from otcache_plugin.cli.output import (
     print_json,
     silence_loading,
 )
-from otcache_plugin.cli.policy_argument import PolicyArgument, load_policy
+from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -31,15 +32,6 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.models.setups import ModelSetup
     from otcache_plugin.models.source import ModelSource
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at, whether it is as it should be, and what was found."""
-
-    subject: str
-    ok: bool
-    finding: str
 
 
 def verify(
@@ -62,7 +54,7 @@ def verify(
 ) -> None:
     """Check that a document is whole, and with --replay that its evidence holds."""
     if replay is not None and replay < 2:
-        raise ArgumentError("--replay", replay, "too few pairs for a mean", "Use 2 or more")
+        raise ArgumentError("replay", replay, "too few pairs for a mean", "Use 2 or more")
     checks, stored = check_files(policy, quiet)
     replayed = None
     if stored is not None and replay is not None:
@@ -79,7 +71,7 @@ def verify(
             }
         )
     else:
-        _print_checks(checks)
+        print_checks(checks)
         if replayed is not None:
             _print_replay(replayed)
     if not ok:
@@ -156,7 +148,7 @@ def _model_source(
     prompts = (
         files.evaluation_prompts()
         if evaluation_prompts is None
-        else files.read_prompts(evaluation_prompts, "--evaluation-prompts")
+        else files.read_prompts(evaluation_prompts, "evaluation_prompts")
     )
     _require_prompts(document, prompts.digest, evaluation_prompts)
     return ModelSource(
@@ -171,7 +163,7 @@ def _require_prompts(document: PolicyDocument, digest: str, file: Path | None) -
     expected = document.calibration.held_out_digest if document.calibration else None
     if digest != expected:
         raise ArgumentError(
-            "--evaluation-prompts",
+            "evaluation_prompts",
             None if file is None else str(file),
             f"the evidence is of prompts with the SHA-256 {expected}, these have {digest}",
             "Pass the file of held-out prompts that the calibration was given",
@@ -227,7 +219,7 @@ def _require_model(document: PolicyDocument, setup: ModelSetup, source: ModelSou
     found = setup.origin.model, setup.origin.revision
     if source.model == expected[0] and found != expected:
         raise ArgumentError(
-            "POLICY",
+            "policy",
             f"{expected[0]} at {expected[1]}",
             f"the model that is here is {found[0]} at {found[1]}",
             "Pass the folder of the document's model with --model",
@@ -237,15 +229,6 @@ def _require_model(document: PolicyDocument, setup: ModelSetup, source: ModelSou
 def _replay_data(replayed: Replay) -> dict[str, Any]:
     rows = [{**asdict(row), "agrees": row.agrees} for row in replayed.rows]
     return {**asdict(replayed), "rows": rows}
-
-
-def _print_checks(checks: list[Check]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for overflow in ("ellipsis", "ellipsis", "fold"):
-        table.add_column(overflow=overflow)
-    for check in checks:
-        table.add_row(_mark(check.ok), check.subject, escape(check.finding))
-    Console(highlight=False).print(table)
 
 
 def _print_replay(replayed: Replay) -> None:
@@ -258,7 +241,7 @@ def _print_replay(replayed: Replay) -> None:
         table.add_column(name, justify="right")
     for row in replayed.rows:
         figures = (f"{value:.5g}" for value in (row.stated, row.replayed, row.tolerance))
-        table.add_row(_mark(row.agrees), str(row.budget), row.policy, escape(row.metric), *figures)
+        table.add_row(mark(row.agrees), str(row.budget), row.policy, escape(row.metric), *figures)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\n{_meaning(replayed)}")
@@ -274,7 +257,3 @@ def _meaning(replayed: Replay) -> str:
         "differ by four standard deviations of what leaving out the others does to a mean, and a "
         "thousandth: a replay of a part finds gross errors only."
     )
-
-
-def _mark(ok: bool) -> str:
-    return "[green]ok[/]" if ok else "[bold red]no[/]"

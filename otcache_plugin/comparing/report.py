@@ -7,7 +7,6 @@ the reader's light or dark mode.
 from __future__ import annotations
 
 import os
-import shlex
 from base64 import b64encode
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from otcache_policies import FieldError, lift
 
 from otcache_plugin.calibration.evidence.rows import PEERS
-from otcache_plugin.comparing.run import BUNDLED, DemoSettings
+from otcache_plugin.comparing.run import BUNDLED
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +104,8 @@ class Curve:
     dots: tuple[tuple[float, float], ...]
 
 
-def render_report(result: DemoResult) -> str:
-    """Return the report as HTML."""
+def render_report(result: DemoResult, command: str) -> str:
+    """Return the report as HTML, with the command that makes it again."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -126,7 +125,7 @@ def render_report(result: DemoResult) -> str:
         axis=_axis(result.num_inference_steps),
         curves=curves(result),
         plot=(PLOT_WIDTH, PLOT_HEIGHT),
-        command=command(result),
+        command=command,
         use=_use(result),
     )
 
@@ -164,9 +163,7 @@ def write_report(path: Path, html: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _not_writable(
-    path: Path, problem: str, remedy: str = "Name another file: --output FILE"
-) -> FieldError:
+def _not_writable(path: Path, problem: str, remedy: str = "Name another file") -> FieldError:
     return FieldError("output", str(path), f"cannot be written ({problem})", remedy)
 
 
@@ -258,17 +255,6 @@ def _axis(total: int) -> list[int]:
     """Five round steps or fewer, and the last one: 0, 10, 20, 30, 40, 49 of 50."""
     distance = max(round(total / 5), 1)
     return [*(step for step in range(0, total - distance // 2, distance)), total - 1]
-
-
-def command(result: DemoResult) -> str:
-    """Return the command that makes this report again."""
-    settings, default = result.settings, DemoSettings()
-    words = ["otcache", "demo", "--model", result.model]
-    if settings.policy != BUNDLED:
-        words += ["--policy", settings.policy]
-    if settings.pairs != default.pairs:
-        words += ["--pairs", str(settings.pairs)]
-    return shlex.join(words)
 
 
 def _use(result: DemoResult) -> str:

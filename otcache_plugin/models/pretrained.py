@@ -68,7 +68,7 @@ def load_pretrained_setup(
         # Parts of a transformer that stay in float32, as Wan's do, are only loaded by it.
         if "low_cpu_mem_usage" in str(error):
             raise ArgumentError(
-                "MODEL",
+                "model",
                 model,
                 f"diffusers does not load it without accelerate ({error})",
                 "Run: pip install accelerate",
@@ -90,16 +90,16 @@ def load_pretrained_setup(
 
 
 def _not_a_model(model: str, problem: str) -> ArgumentError:
-    remedy = "Pass embedded, exact-flow, a Hub id with --revision, or a pipeline's folder"
-    return ArgumentError("MODEL", model, problem, remedy)
+    remedy = "Pass embedded, exact-flow, a Hub id with its revision, or a pipeline's folder"
+    return ArgumentError("model", model, problem, remedy)
 
 
 def _read_both(calibration: Path | None, evaluation: Path | None) -> tuple[Prompts, Prompts]:
     to_calibrate = (
-        read_prompts(calibration, "--prompts") if calibration is not None else calibration_prompts()
+        read_prompts(calibration, "prompts") if calibration is not None else calibration_prompts()
     )
     held_out = (
-        read_prompts(evaluation, "--evaluation-prompts")
+        read_prompts(evaluation, "evaluation_prompts")
         if evaluation is not None
         else evaluation_prompts()
     )
@@ -114,14 +114,14 @@ def _parse_call_arguments(text: str) -> dict[str, Any]:
         arguments = error
     if not isinstance(arguments, dict):
         raise ArgumentError(
-            "--call",
+            "call",
             text,
             "not a JSON object",
-            """Pass such as --call '{"height": 1024, "width": 1024, "guidance_scale": 3.5}'""",
+            """Pass such as '{"height": 1024, "width": 1024, "guidance_scale": 3.5}'""",
         )
     for name in OWN_CALL_ARGUMENTS & arguments.keys():
         raise ArgumentError(
-            f"--call {name}", arguments[name], "the calibration sets it itself", "Leave it out"
+            f"call.{name}", arguments[name], "the calibration sets it itself", "Leave it out"
         )
     return arguments
 

@@ -63,16 +63,16 @@ class ModelSource:
 
     def _refuse_what_is_fixed(self) -> None:
         given = {
-            "--revision": self.revision,
-            "--prompts": self.prompts,
-            "--evaluation-prompts": self.evaluation_prompts,
-            "--call": None if self.call == "{}" else self.call,
+            "revision": self.revision,
+            "prompts": self.prompts,
+            "evaluation_prompts": self.evaluation_prompts,
+            "call": None if self.call == "{}" else self.call,
         }
-        for option, value in given.items():
+        for name, value in given.items():
             if value is not None:
                 raise ArgumentError(
-                    option,
+                    name,
                     str(value),
                     f"{self.model} ships with its weights, its captions and how it is called",
-                    f"Leave {option} out, or pass a Hub id or a folder as MODEL",
+                    "Leave it out, or pass a Hub id or a folder as the model",
                 )

@@ -51,12 +51,12 @@ class _RefusedError(Exception):
 
 def calibration_prompts() -> Prompts:
     """Return the package's prompts to calibrate on; any first few spread over its categories."""
-    return read_prompts(FOLDER / "calibration.jsonl", "--prompts")
+    return read_prompts(FOLDER / "calibration.jsonl", "prompts")
 
 
 def evaluation_prompts() -> Prompts:
     """Return the package's prompts for evidence, of other scenes; spread likewise."""
-    return read_prompts(FOLDER / "evaluation.jsonl", "--evaluation-prompts")
+    return read_prompts(FOLDER / "evaluation.jsonl", "evaluation_prompts")
 
 
 def require_disjoint(calibration: Prompts, evaluation: Prompts) -> None:
@@ -72,8 +72,7 @@ def require_disjoint(calibration: Prompts, evaluation: Prompts) -> None:
                 "prompt",
                 text,
                 "it is among the calibration prompts and among the evaluation prompts",
-                "Evidence needs prompts that no calibration has seen: leave it out of --prompts "
-                "or of --evaluation-prompts",
+                "Evidence needs prompts that no calibration has seen: leave it out of one of them",
             )
 
 
@@ -81,7 +80,7 @@ def _normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def read_prompts(path: Path, option: str) -> Prompts:
+def read_prompts(path: Path, given_as: str) -> Prompts:
     """Return the prompts of a file, in its order, without the white space around them.
 
     A `.txt` file has one per line; a `.jsonl` file a string or an object with `"prompt"` per
@@ -89,7 +88,7 @@ def read_prompts(path: Path, option: str) -> Prompts:
 
     Args:
         path: the file, in UTF-8.
-        option: what the file was given as, for errors.
+        given_as: name of the argument that it is, for errors.
 
     Raises:
         ArgumentError: the file cannot be read, or one of its prompts not be used; the message
@@ -114,7 +113,7 @@ def read_prompts(path: Path, option: str) -> Prompts:
         if not texts:
             raise _RefusedError(0, "there is no prompt in it", "Write one per line into it")
     except _RefusedError as refused:
-        raise ArgumentError(option, str(path), refused.problem, refused.remedy) from None
+        raise ArgumentError(given_as, str(path), refused.problem, refused.remedy) from None
     return Prompts(tuple(texts))
 
 

@@ -32,14 +32,12 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What calibrations were begun with, which end at once."""
     found: list[dict[str, Any]] = []
 
-    def run(
-        source: Any, settings: Any, output: Path, ray: Any, shard: Any, wait: Any, _: Any
-    ) -> None:
+    def run(source: Any, settings: Any, where: Any, _: Any) -> None:
         found.append(
             {
                 "model": source.model,
-                "ray": ray,
-                "shard": shard,
+                "ray": where.ray,
+                "shard": where.shard,
                 "threads": settings.threads,
                 "waypoints": settings.waypoints,
                 "search": settings.search,
@@ -130,19 +128,19 @@ def test_how_to_search(calibrate: Any, begun: list[dict[str, Any]]) -> None:
         (["--shard", "1/2", "--ray"], ["--ray='local'", "Pass either --ray or --shard"]),
         (["--wait", "-1"], ["--wait=-1.0", "not 0 or more"]),
         (["--wait", "nan"], ["--wait=nan", "not 0 or more"]),
-        (["--search", "wide"], ["search='wide'", "no such search", "Use joint or per-pair"]),
-        (["--trials", "4001"], ["trials=4001", "Use 4000 or fewer"]),
+        (["--search", "wide"], ["--search='wide'", "no such search", "Use joint or per-pair"]),
+        (["--trials", "4001"], ["--trials=4001", "Use 4000 or fewer"]),
         *(
             (["--waypoints", text], [f"--waypoints={text!r}", "Pass such as --waypoints 10,12,15"])
             for text in ("", "10,", "10,,12", "10, 12", "ten", "10;12", "-10", "all", "1e1")
         ),
-        (["--waypoints", "12,10"], ["waypoints=(12, 10)", "not increasing between 8 and 20"]),
-        (["--waypoints", "8,10"], ["waypoints=(8, 10)", "not increasing between 8 and 20"]),
-        (["--waypoints", "10,20"], ["waypoints=(10, 20)", "between the anchor's and the refe"]),
-        (["--cpus-per-worker", "0"], ["threads=0", "Use 1 or more"]),
-        (["--held-out-pairs", "1"], ["held_out_pairs=1", "Use 2 or more"]),
-        (["--budget-reference", "2"], ["budget_reference=2", "Use 2 <="]),
-        (["--prompts", "p.txt"], ["--prompts='p.txt'", "exact-flow ships with", "Leave --prompts"]),
+        (["--waypoints", "12,10"], ["--waypoints=(12, 10)", "not increasing between 8 and 20"]),
+        (["--waypoints", "8,10"], ["--waypoints=(8, 10)", "not increasing between 8 and 20"]),
+        (["--waypoints", "10,20"], ["--waypoints=(10, 20)", "between the anchor's and the refe"]),
+        (["--cpus-per-worker", "0"], ["--cpus-per-worker=0", "Use 1 or more"]),
+        (["--held-out-pairs", "1"], ["--held-out-pairs=1", "Use 2 or more"]),
+        (["--budget-reference", "2"], ["--budget-reference=2", "Use 2 <="]),
+        (["--prompts", "p.txt"], ["--prompts='p.txt'", "exact-flow ships with", "Leave it out"]),
     ],
 )
 def test_refused_before_anything_is_written(

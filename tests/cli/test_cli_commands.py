@@ -137,15 +137,15 @@ def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--metric", "beauty"], ["metric='beauty'", "lpips-vgg, mse, psnr, ssim"]),
-        (["--budget-anchor", "20"], ["budget_anchor=20", "below the reference's 20", "Use 2 <="]),
-        (["--budget-anchor", "1"], ["budget_anchor=1", "Use 2 <="]),
-        (["--budget-reference", "50"], ["budget_reference=50", "below the 50 steps", "Use"]),
-        (["--steps", "12"], ["budget_reference=20", "below the 12 steps", "Use"]),
-        (["--pairs", "0"], ["pairs=0", "Use 1 or more"]),
-        (["--trials", "-1"], ["trials=-1", "Use 0 or more"]),
-        (["--patience", "0"], ["patience=0", "Use 1 or more"]),
-        (["--seed", "-1"], ["seed=-1", "Use 0 or more"]),
+        (["--metric", "beauty"], ["--metric='beauty'", "lpips-vgg, mse, psnr, ssim"]),
+        (["--budget-anchor", "20"], ["--budget-anchor=20", "below the reference's 20", "Use 2 <="]),
+        (["--budget-anchor", "1"], ["--budget-anchor=1", "Use 2 <="]),
+        (["--budget-reference", "50"], ["--budget-reference=50", "below the 50 steps", "Use"]),
+        (["--steps", "12"], ["--budget-reference=20", "below the 12 steps", "Use"]),
+        (["--pairs", "0"], ["--pairs=0", "Use 1 or more"]),
+        (["--trials", "-1"], ["--trials=-1", "Use 0 or more"]),
+        (["--patience", "0"], ["--patience=0", "Use 1 or more"]),
+        (["--seed", "-1"], ["--seed=-1", "Use 0 or more"]),
     ],
 )
 def test_calibrate_refuses_values(
@@ -166,7 +166,7 @@ def test_calibrate_refuses_an_unknown_model(main: Any, tmp_path: Path) -> None:
     refused = calibrate(main, tmp_path / "policy", *arguments, model=str(tmp_path))
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith(f"error: MODEL={str(tmp_path)!r}: it cannot be loaded")
-    assert "Pass embedded, exact-flow, a Hub id with --revision" in refused.err
+    assert "Pass embedded, exact-flow, a Hub id with its revision" in refused.err
     assert not (tmp_path / "policy").exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otcache_plugin.cli.output import StageProgress, print_error, print_json
+from otcache_plugin.cli.common.output import StageProgress, print_error, print_json
 
 
 def work(quiet: bool) -> None:

@@ -93,7 +93,7 @@ def test_other_steps_are_those_of_a_real_run(
 
 def test_without_sigmas_only_shares_count() -> None:
     """Whatever the sigmas of the run are, a published schedule is carried over the same."""
-    from otcache_plugin.cli.policy_argument import policy_of
+    from otcache_plugin.cli.common.policy_argument import policy_of
     from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
 
     stored = read_policy(BUNDLED_FOLDER / "z-image")

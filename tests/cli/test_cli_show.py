@@ -155,7 +155,7 @@ def test_names_are_shown_as_they_are(narrow: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["otcache"], ["policy='otcache'", "a policy's name alone", "bundled:exact-flow"]),
+        (["otcache"], ["POLICY='otcache'", "a policy's name alone", "bundled:exact-flow"]),
         (["bundled:none"], ["no such bundled document", "bundled:exact-flow"]),
         (["./a/b/none"], ["no policy.json there", "Give a folder"]),
         (["hub:a"], ["'a' is no repository", "Use hub:user/name"]),

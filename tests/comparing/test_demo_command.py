@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from otcache_plugin.cli.demo import command_again
 from otcache_plugin.cli.main import main
 from otcache_plugin.comparing import run
+from otcache_plugin.comparing.run import DemoSettings
 from otcache_plugin.models import setups
 from otcache_plugin.models.setups import ModelSetup
 
@@ -89,9 +91,9 @@ def test_json(otcache_demo: Call, tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--pairs", "1"], "pairs=1: "),
-        (["--output", "."], "output='.': cannot be written (a folder)"),
-        (["--model", "nothing"], "model='nothing': "),
+        (["--pairs", "1"], "--pairs=1: "),
+        (["--output", "."], "--output='.': cannot be written (a folder)"),
+        (["--model", "nothing"], "--model='nothing': "),
         (["--policy", "nowhere"], "path='nowhere': no policy.json there"),
     ],
 )
@@ -109,6 +111,14 @@ def test_refusals_come_before_work(
     assert shown.out == ""
     assert f"error: {said}" in shown.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_says_how_to_make_it_again() -> None:
+    assert command_again("exact-flow", DemoSettings()) == "otcache demo --model exact-flow"
+    settings = DemoSettings(policy="my policy", pairs=5)
+    assert command_again("exact-flow", settings) == (
+        "otcache demo --model exact-flow --policy 'my policy' --pairs 5"
+    )
 
 
 def test_an_interrupted_demo_leaves_nothing(

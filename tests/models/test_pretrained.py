@@ -56,7 +56,7 @@ def test_a_folder_without_revision_has_no_origin(folder: Path, prompts: Path) ->
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, prompts: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"MODEL=.*cannot be loaded.*pipeline's folder"):
+    with pytest.raises(ArgumentError, match=r"model=.*cannot be loaded.*pipeline's folder"):
         load_pretrained_setup(str(tmp_path), "r1", prompts, CALL)
 
 
@@ -84,21 +84,21 @@ def test_a_model_that_needs_accelerate_says_so(
 ) -> None:
     make_wan().save_pretrained(tmp_path)
     monkeypatch.setattr("otcache_plugin.models.pretrained.is_accelerate_available", lambda: False)
-    with pytest.raises(ArgumentError, match=r"MODEL=.*without accelerate.*pip install accelerate"):
+    with pytest.raises(ArgumentError, match=r"model=.*without accelerate.*pip install accelerate"):
         load_pretrained_setup(str(tmp_path), "r1", None, CALL)
 
 
 def test_a_mistyped_name_is_said_to_be_no_model() -> None:
-    with pytest.raises(ArgumentError, match=r"MODEL='embeded': no such folder.*Pass embedded"):
+    with pytest.raises(ArgumentError, match=r"model='embeded': no such folder.*Pass embedded"):
         load_pretrained_setup("embeded", None, None, "{}")
 
 
 def test_call_arguments_of_the_calibration_itself_are_refused(folder: Path, prompts: Path) -> None:
-    with pytest.raises(ArgumentError, match="--call output_type='pil': the calibration sets it"):
+    with pytest.raises(ArgumentError, match=r"call\.output_type='pil': the calibration sets it"):
         load_pretrained_setup(str(folder), "r1", prompts, '{"output_type": "pil"}')
 
 
 @pytest.mark.parametrize("call", ["{", "[1]", "3"])
 def test_call_arguments_are_a_json_object(folder: Path, prompts: Path, call: str) -> None:
-    with pytest.raises(ArgumentError, match=r"--call=.*not a JSON object"):
+    with pytest.raises(ArgumentError, match=r"call=.*not a JSON object"):
         load_pretrained_setup(str(folder), "r1", prompts, call)

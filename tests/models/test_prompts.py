@@ -100,14 +100,14 @@ WRITERS = {"txt": as_txt, "jsonl": as_jsonl, "csv": as_csv}
 def test_files_are_read_by_their_ending(tmp_path: Path, ending: str, encoding: str) -> None:
     file = tmp_path / f"prompts.{ending.upper()}"
     file.write_text(WRITERS[ending](TEXTS), encoding=encoding)
-    assert read_prompts(file, "--prompts") == Prompts(TEXTS)
+    assert read_prompts(file, "prompts") == Prompts(TEXTS)
 
 
 def test_line_ends_of_other_systems_and_space_around_prompts_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b" one \r\n\r\ntwo\t\rthree")
     (tmp_path / "a.csv").write_bytes(b' prompt \r\n"one "\r\ntwo\r\n\r\nthree\r\n')
     for name in ("a.txt", "a.csv"):
-        assert read_prompts(tmp_path / name, "--prompts").texts == ("one", "two", "three")
+        assert read_prompts(tmp_path / name, "prompts").texts == ("one", "two", "three")
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_what_cannot_be_used_is_refused_with_its_line(
     tmp_path: Path, name: str, content: bytes, problem: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ArgumentError, match=f"--evaluation-prompts='.*{name}': {problem}"):
-        read_prompts(tmp_path / name, "--evaluation-prompts")
+    with pytest.raises(ArgumentError, match=f"evaluation_prompts='.*{name}': {problem}"):
+        read_prompts(tmp_path / name, "evaluation_prompts")
 
 
 def test_an_error_is_short_whatever_the_file_holds(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_error_is_short_whatever_the_file_holds(tmp_path: Path) -> None:
     for line in (json.dumps([long] * 1000), "[" * 900 + "]" * 900, f'"{long}"\n"{long}"'):
         file.write_text(line)
         with pytest.raises(ArgumentError) as caught:
-            read_prompts(file, "--prompts")
+            read_prompts(file, "prompts")
         assert len(caught.value.problem) < 300
 
 
@@ -165,24 +165,26 @@ def test_the_longest_prompt_and_file_are_taken(
 ) -> None:
     file = tmp_path / "a.txt"
     file.write_text(5000 * "x")
-    assert len(read_prompts(file, "--prompts").texts[0]) == 5000
+    assert len(read_prompts(file, "prompts").texts[0]) == 5000
     monkeypatch.setattr(files, "LARGEST_FILE", 5000)
-    assert read_prompts(file, "--prompts")
+    assert read_prompts(file, "prompts")
     monkeypatch.setattr(files, "LARGEST_FILE", 4999)
     with pytest.raises(ArgumentError, match="larger than 4,999 bytes"):
-        read_prompts(file, "--prompts")
+        read_prompts(file, "prompts")
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "folder.txt", "null\0.txt"])
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(ArgumentError, match="it cannot be read"):
-        read_prompts(tmp_path / name, "--prompts")
+        read_prompts(tmp_path / name, "prompts")
 
 
 @pytest.mark.parametrize("other", ["a red  CAR", " A Red Car ", "a red car"])
 def test_a_prompt_on_both_sides_is_refused(other: str) -> None:
-    with pytest.raises(ArgumentError, match=r"prompt='.*among the calibration.*--prompts or of"):
+    with pytest.raises(
+        ArgumentError, match=r"prompt='.*among the calibration.*leave it out of one"
+    ):
         require_disjoint(Prompts(("x", "A red car")), Prompts(("y", other)))
     require_disjoint(Prompts(("A red car",)), Prompts(("A red cart", "red car")))
 
@@ -210,7 +212,7 @@ def test_any_file_is_read_or_refused(tmp_path: Path, ending: str, content: bytes
     file = tmp_path / f"any.{ending}"
     file.write_bytes(content)
     try:
-        prompts = read_prompts(file, "--prompts")
+        prompts = read_prompts(file, "prompts")
     except ArgumentError:
         return
     assert len(set(prompts.texts)) == len(prompts.texts) > 0
@@ -235,4 +237,4 @@ def test_any_prompts_are_read_as_they_were_written(
 ) -> None:
     file = tmp_path / f"any.{ending}"
     file.write_bytes(b"\xef\xbb\xbf" + WRITERS[ending](tuple(texts)).encode())
-    assert read_prompts(file, "--prompts").texts == tuple(texts)
+    assert read_prompts(file, "prompts").texts == tuple(texts)

@@ -55,21 +55,21 @@ def test_a_folder_is_loaded_with_the_packages_prompts() -> None:
 @pytest.mark.usefixtures("no_loading")
 @pytest.mark.parametrize("model", ["embedded", "exact-flow"])
 @pytest.mark.parametrize(
-    ("field", "value", "option"),
+    ("field", "value"),
     [
-        ("revision", "r1", "--revision"),
-        ("prompts", Path("a.txt"), "--prompts"),
-        ("evaluation_prompts", Path("a.txt"), "--evaluation-prompts"),
-        ("call", '{"height": 32}', "--call"),
+        ("revision", "r1"),
+        ("prompts", Path("a.txt")),
+        ("evaluation_prompts", Path("a.txt")),
+        ("call", '{"height": 32}'),
     ],
 )
 def test_what_a_shipped_model_has_of_its_own_is_refused(
-    model: str, field: str, value: object, option: str
+    model: str, field: str, value: object
 ) -> None:
     source = replace(ModelSource(model), **{field: value})
-    with pytest.raises(ArgumentError, match=f"{option}=.*{model} ships with") as caught:
+    with pytest.raises(ArgumentError, match=f"{field}=.*{model} ships with") as caught:
         source.load()
-    assert caught.value.field == option
+    assert caught.value.field == field
 
 
 @pytest.mark.usefixtures("no_loading")
@@ -78,9 +78,9 @@ def test_prompts_are_checked_before_the_model_is_loaded(tmp_path: Path) -> None:
     good.write_text("one\ntwo\n")
     bad.write_text("one\none\n")
     source = ModelSource(str(FOLDER), "r1")
-    with pytest.raises(ArgumentError, match=r"--prompts=.*line 2"):
+    with pytest.raises(ArgumentError, match=r"prompts=.*line 2"):
         replace(source, prompts=bad).load()
-    with pytest.raises(ArgumentError, match=r"--evaluation-prompts=.*line 2"):
+    with pytest.raises(ArgumentError, match=r"evaluation_prompts=.*line 2"):
         replace(source, evaluation_prompts=bad).load()
     with pytest.raises(ArgumentError, match="prompt='one'"):
         replace(source, prompts=good, evaluation_prompts=good).load()

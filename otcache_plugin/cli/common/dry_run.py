@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from otcache_plugin.cli.common.output import print_json
+
 if TYPE_CHECKING:
     from otcache_plugin.calibration.cost import Estimate
 
@@ -31,8 +33,12 @@ def estimate_data(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def print_estimate(estimate: Estimate, device: str) -> None:
-    """The estimate as a table."""
+def print_estimate(estimate: Estimate, device: str, json: bool) -> None:
+    """Print the estimate as a table, or as JSON."""
+    data = estimate_data(estimate)
+    if json:
+        print_json(data)
+        return
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("transformer calls", justify="right")
@@ -40,7 +46,6 @@ def print_estimate(estimate: Estimate, device: str) -> None:
     for stage in estimate.stages:
         calls, seconds = estimate.transformer_calls(stage), estimate.seconds(stage)
         table.add_row(stage.stage, f"{calls:,}", _duration(seconds))
-    data = estimate_data(estimate)
     table.add_section()
     table.add_row("at most", f"{data['transformer_calls']:,}", _duration(data["seconds"]))
     console = Console(highlight=False)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.padding import Padding
 
-from otcache_plugin.cli.hub import record_data
-from otcache_plugin.cli.output import Json, print_hint, print_json
-from otcache_plugin.cli.policy_argument import short_revision
-
-if TYPE_CHECKING:
-    from otcache_registry.store.lock_record import LockRecord
+from otcache_plugin.cli.common.lock_records import print_record, record_data
+from otcache_plugin.cli.common.output import Json, print_hint, print_json
 
 store = typer.Typer(help="List, locate or tidy up the pulled documents.", no_args_is_help=True)
 
@@ -32,7 +25,7 @@ def list_store(json: Json = False) -> None:
         print_json({"folder": str(kept.folder), "documents": documents, "problems": problems})
     else:
         for record in records:
-            _print_record(record)
+            print_record(record)
         if not records:
             print_hint(f"Nothing was pulled to {kept.folder} yet.")
     for problem in problems:
@@ -54,7 +47,7 @@ def prune(json: Json = False) -> None:
         print_json(data)
         return
     for record in pruned.records:
-        _print_record(record)
+        print_record(record)
     documents = _count(len(pruned.records), "document")
     files = _count(len(pruned.files), "file")
     print_hint(f"Removed {documents}, {files}, {decimal(pruned.size)}.")
@@ -66,16 +59,6 @@ def path() -> None:
     from otcache_registry.store.store import default_store_folder
 
     typer.echo(default_store_folder())
-
-
-def _print_record(record: LockRecord) -> None:
-    console = Console(highlight=False)
-    console.print(record.source, style="bold", markup=False, soft_wrap=True)
-    facts = (
-        f"{record.model} ({short_revision(record.revision)}), {record.num_inference_steps} steps, "
-        f"{decimal(record.size)}, pulled {record.pulled:%Y-%m-%d}"
-    )
-    console.print(Padding(escape(facts), (0, 0, 0, 2), expand=False))
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otcache_plugin.cli.output import transfer_progress
+from otcache_plugin.cli.common.output import transfer_progress
 
 if TYPE_CHECKING:
     from otcache_policies import Policy

@@ -1,67 +1,18 @@
-"""`otcache pull` and `otcache push`: documents from the Hub, and to it."""
+"""`otcache push`: a document to the Hub."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from otcache_plugin.cli.output import Json, Quiet, print_hint, print_json, transfer_progress
+from otcache_plugin.cli.common.output import Json, print_hint, print_json
 from otcache_plugin.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from otcache_registry.store.lock_record import LockRecord
 
 OPTIONS = {"evidence": "--without-evidence", "folder": "--replace"}
 """Which option overrules a refusal to publish, by the field that it is about."""
-
-
-def pull(
-    repository: Annotated[
-        str,
-        typer.Argument(
-            metavar="REPOSITORY", help="user/name[@revision][#folder], with or without hub: before."
-        ),
-    ],
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fetch the documents of a repository from the Hub, to be used offline."""
-    from otcache_registry.documents.references import parse_hub_reference
-    from otcache_registry.hub import fetching
-    from otcache_registry.hub.client import HubClient
-    from otcache_registry.store.store import PolicyStore
-
-    wanted = parse_hub_reference(repository)
-    with transfer_progress("pulling", quiet) as progress:
-        records = fetching.pull(
-            HubClient(), PolicyStore(), wanted.repository, wanted.revision, wanted.folder, progress
-        )
-    if json:
-        print_json([record_data(record) for record in records])
-        return
-    for record in records:
-        typer.echo(record.source)
-    if not quiet:
-        example = f"enable_cache(pipe, policy='{records[0].source}')"
-        print_hint(f"Pulled, and from now on usable offline: {example}")
-
-
-def record_data(record: LockRecord) -> dict[str, Any]:
-    """Return a pulled document as JSON."""
-    return {
-        "policy": record.source,
-        "repository": record.repository,
-        "commit": record.commit,
-        "folder": record.folder,
-        "model": record.model,
-        "revision": record.revision,
-        "num_inference_steps": record.num_inference_steps,
-        "bytes": record.size,
-        "pulled": record.pulled.isoformat(),
-    }
 
 
 def push(
@@ -110,7 +61,7 @@ def push(
         raise refusal from None
     except OSError as error:
         problem = f"a file of it cannot be read ({error.strerror})"
-        raise ArgumentError("DOCUMENT", str(document), problem, "Check its permissions") from error
+        raise ArgumentError("document", str(document), problem, "Check its permissions") from error
     policy = f"hub:{published.repository}@{published.commit}#{published.folder}"
     if json:
         print_json({"policy": policy, **asdict(published)})

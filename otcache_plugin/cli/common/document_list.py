@@ -1,17 +1,17 @@
-"""`otcache list` and `otcache search`: which documents there are, here and on the Hub."""
+"""Which documents there are, here and on the Hub, and how they are listed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from otcache_plugin.cli.output import Json, print_hint, print_json
-from otcache_plugin.cli.policy_argument import short_revision, summary_of
+from otcache_plugin.cli.common.output import print_hint, print_json
+from otcache_plugin.cli.common.policy_argument import short_revision, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,30 +67,6 @@ class HubAnswer:
         }
 
 
-def list_documents(
-    hub: Annotated[
-        bool, typer.Option("--hub", help="Also those in the namespaces searched on the Hub.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """List bundled and pulled policy documents."""
-    entries, problems = local_entries()
-    _print(entries, problems, _ask_hub(None) if hub else None, json)
-
-
-def search(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Its id, such as org/name.")],
-    json: Json = False,
-) -> None:
-    """Find policy documents for a model: bundled, pulled, and on the Hub."""
-    entries, problems = local_entries()
-    of_model = [entry for entry in entries if entry.document.model.id == model]
-    answer = _ask_hub(model)
-    if not of_model and not answer.entries:
-        print_hint(f"No document for {model}. Make one: otcache calibrate {model} --output FOLDER")
-    _print(of_model, problems, answer, json)
-
-
 def local_entries() -> tuple[list[Entry], list[str]]:
     """Return every bundled and pulled document, and what is wrong with the unreadable ones."""
     from otcache_registry import bundled_policies
@@ -113,7 +89,7 @@ def local_entries() -> tuple[list[Entry], list[str]]:
     return entries, problems
 
 
-def _ask_hub(model: str | None) -> HubAnswer:
+def ask_hub(model: str | None) -> HubAnswer:
     """Look through the configured namespaces, for one model or for all."""
     from otcache_registry.documents.names import is_hub_id
     from otcache_registry.hub.client import HubClient
@@ -149,7 +125,14 @@ def _listings(client: HubClient, model: str | None, names: Iterable[str]) -> Ite
             yield fetching.list_documents(client, repository)
 
 
-def _print(entries: list[Entry], problems: list[str], answer: HubAnswer | None, json: bool) -> None:
+def print_documents(
+    entries: list[Entry], problems: list[str], answer: HubAnswer | None, json: bool
+) -> None:
+    """Print documents, and what else there is to say of them: what is damaged, what the Hub said.
+
+    Raises:
+        typer.Exit: the Hub was asked and gave no answer.
+    """
     known = {entry.policy for entry in entries}
     found = [] if answer is None else [each for each in answer.entries if each.policy not in known]
     if json:

@@ -1,0 +1,59 @@
+"""What a calibration leaves: its document's folder, and a word on stdout."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from otcache_plugin.cli.common.output import print_json
+
+if TYPE_CHECKING:
+    from otcache_plugin.calibration.document import CalibrationResult
+
+
+def data_alone_on_stdout() -> AbstractContextManager[object]:
+    """Whatever a pipeline or Ray prints meanwhile goes to stderr, as Ray's word of a dead worker.
+
+    Has to enclose the progress bars, which put streams of their own in the place of both.
+    """
+    return redirect_stdout(sys.stderr)
+
+
+def write_result(output: Path, result: CalibrationResult, work: str, json: bool) -> None:
+    """Write the document with its card and figures, and print where.
+
+    Args:
+        output: the document's folder.
+        result: what was calibrated.
+        work: ending of the folders that hold the measurements.
+        json: print the document.
+
+    Raises:
+        WorkspaceError: it cannot be written.
+    """
+    from otcache_registry import render_card, write_policy
+
+    from otcache_plugin.calibration.errors import WorkspaceError
+    from otcache_plugin.calibration.evidence.figures import draw_figures
+
+    figures = draw_figures(result.document, result.edges)
+    card = render_card(result.document, figures)
+    try:
+        write_policy(output, result.document, result.edges, card, figures)
+    except OSError as error:
+        raise WorkspaceError(
+            f"{output} cannot be written ({error.strerror}). Free some space, or make the folder "
+            f"writable, then start the same command again: {output}.{work} holds everything that "
+            "was measured."
+        ) from error
+    if json:
+        print_json(
+            {"output": str(output), **result.document.model_dump(mode="json", by_alias=True)}
+        )
+        return
+    typer.echo(f"wrote {output}")
+    typer.echo(f"{output}.{work} holds the measurements; delete it when all is well.", err=True)

@@ -1,0 +1,43 @@
+"""What every command does with an argument of the library that is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otcache_policies import FieldError
+from typer.core import TyperArgument, TyperCommand
+
+
+class Command(TyperCommand):
+    """Calls what the library refuses as a user of the command does: `wait` is `--wait`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            FieldError: as the library raised it, with the command's word for its field.
+        """
+        try:
+            return super().invoke(ctx)
+        except FieldError as error:
+            name, dot, key = error.field.partition(".")
+            words = {each.name: _word(each) for each in self.get_params(ctx)}
+            if name in words and (dot or _is_meant(ctx.params.get(name), error.value)):
+                error.field = f"{words[name]}{dot}{key}"
+            raise
+
+
+def _word(parameter: Any) -> str:
+    """Return what a user writes: an option's long form, an argument's name in capitals."""
+    if isinstance(parameter, TyperArgument):
+        return str(parameter.name).upper()
+    return str(next(each for each in parameter.opts if each.startswith("--")))
+
+
+def _is_meant(given: object, refused: object) -> bool:
+    """Return whether it may be what the user gave, rather than another thing of the same name.
+
+    A document's own policy, for one, is not the POLICY that says where the document is.
+    """
+    # NaN is what the user gave, too, and equals nothing.
+    return type(given) is not type(refused) or given is refused or given == refused
