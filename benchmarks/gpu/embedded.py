@@ -1,0 +1,153 @@
+"""The trained model that ships with the package, on this device against the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cache_dit
+import torch
+
+import otcache_plugin
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
+from otcache_plugin.calibration.measurements import Measurements, Share
+from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.models.setups import load_setup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otcache_plugin.models.setups import ModelSetup
+
+    from .journal import Journal
+
+MODEL = "embedded"
+STEPS = 50
+BUDGET = 10
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """How the embedded model is measured.
+
+    Attributes:
+        device: to compare with the CPU.
+        pairs: pictures.
+        settings: of the calibration.
+    """
+
+    device: torch.device
+    pairs: int
+    settings: CalibrationSettings
+
+    def measure(self, journal: Journal) -> None:
+        """Measure all rows of this model."""
+        for name, budget in (("full", None), (f"otcache {BUDGET}", BUDGET)):
+            journal.attempt(
+                f"{MODEL}/pictures {name}",
+                self._about("pictures in float32 against the CPU's", budget=budget),
+                lambda budget=budget: self.pictures(budget),  # type: ignore[misc]
+                estimate=10.0,
+            )
+        journal.attempt(
+            f"{MODEL}/calibration",
+            self._about("a whole calibration on the device, in small"),
+            self.calibration,
+            estimate=40.0,
+        )
+
+    def _about(self, what: str, **config: Any) -> dict[str, Any]:
+        return {"model": MODEL, "what": what, "config": {"pairs": self.pairs, **config}}
+
+    def pictures(self, budget: int | None) -> Mapping[str, Any]:
+        """Compare the device's pictures with the CPU's, float32 throughout."""
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            expected, facts, cpu_seconds = self._generate(torch.device("cpu"), budget)
+            self._generate(self.device, budget)
+            found, facts, seconds = self._generate(self.device, budget)
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+        difference = (found - expected).double()
+        mean_square = difference.square().mean()
+        return {
+            "max_abs_difference": float(difference.abs().max()),
+            "psnr_db": float(-10 * mean_square.log10()) if mean_square > 0 else None,
+            "device_seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            **facts,
+        }
+
+    def _generate(
+        self, device: torch.device, budget: int | None
+    ) -> tuple[torch.Tensor, dict[str, Any], float]:
+        setup = _setup_on(device)
+        if budget is not None:
+            cache_dit.enable_cache(setup.pipe, policy="otcache", budget=budget)
+        began = time.perf_counter()
+        pairs = setup.held_out_pairs(self.pairs)
+        pictures = generate(setup.pipe, pairs, {"num_inference_steps": STEPS}, self.pairs)
+        seconds = time.perf_counter() - began
+        if budget is None:
+            return pictures, {}, seconds
+        report = otcache_plugin.summary(setup.pipe)
+        facts = {"computed_steps": len(report.computed_steps), "as_planned": report.as_planned}
+        return pictures, facts, seconds
+
+    def calibration(self) -> Mapping[str, Any]:
+        """Calibrate on the device, and return what the document says of it."""
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder) / "work"
+            began = time.perf_counter()
+            pool = LocalPool(lambda: _setup_on(self.device), self.settings, work / SCRATCH_FOLDER)
+            manifest = manifest_of(pool.facts, self.settings)
+            with pool, Workspace(work, manifest, []) as workspace:
+                measurements = Measurements(workspace, pool, self.settings, Share())
+                document = calibrate(pool.facts, measurements, _NoProgress()).document
+            seconds = time.perf_counter() - began
+        about = document.calibration
+        return {
+            "calibration_seconds": seconds,
+            "device": about.device,
+            "metric": about.metric,
+            "evaluations": about.evaluations,
+            "transformer_calls": about.transformer_calls,
+            "evidence_rows": len(document.evidence),
+        }
+
+
+class _NoProgress:
+    """Is told how far a calibration is, and keeps it to itself."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self) -> None:
+        """Do nothing."""
+
+
+def _setup_on(device: torch.device) -> ModelSetup:
+    setup = load_setup(MODEL)
+    return replace(setup, pipe=setup.pipe.to(device))
+
+
+def small_settings(*, toy: bool) -> CalibrationSettings:
+    """Return settings of a calibration that takes seconds."""
+    return CalibrationSettings(
+        num_inference_steps=6 if toy else 20,
+        budget_reference=4 if toy else 8,
+        budget_anchor=2 if toy else 4,
+        waypoints=(),
+        metric="psnr",
+        pairs=1 if toy else 4,
+        held_out_pairs=2,
+        batch_size=4,
+        search=SearchSettings(trials=2 if toy else 20, patience=5),
+    )
