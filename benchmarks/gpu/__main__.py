@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from otcache_plugin.cli.output import silence_loading
+
 from . import __doc__ as about
 from . import contenders
 from .bench import STEPS, Bench, Contender, nothing
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--toy", action="store_true", help="toy sizes, on the CPU by default")
     parser.add_argument("--models", default="flux,qwen,hunyuan", help="names with commas between")
-    parser.add_argument("--seconds", type=float, default=500.0, help="no row begins that ends later")
+    parser.add_argument("--seconds", type=float, default=500.0, help="after which nothing is begun")
     parser.add_argument("--device", help="where; the GPU by default, the CPU for toys")
     parser.add_argument("--commit", help="of this project, for the JSON")
     arguments = parser.parse_args()
@@ -48,6 +50,7 @@ def main() -> None:
     # Nothing here needs the Hub, and a machine without network should not wait for it.
     os.environ.setdefault("OTCACHE_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    silence_loading()
     device = torch.device(arguments.device or ("cpu" if arguments.toy else "cuda"))
     facts = {"toy": arguments.toy, "steps": STEPS, **machine_facts(device, arguments.commit)}
     journal = Journal(arguments.output, facts, arguments.seconds)
@@ -56,6 +59,8 @@ def main() -> None:
         bench = Bench(MODELS[name](arguments.toy), device, journal)
         journal.guard(f"{name}/stage", partial(stages[name], bench, arguments.toy))
         journal.guard(f"{name}/close", bench.close)
+    for name, ratios in journal.speedups().items():
+        print(f"{name}: " + ", ".join(f"{what} {ratio:.2f}x" for what, ratio in ratios.items()))
     failures = journal.failures()
     print(f"{journal.elapsed:.0f} s; failed rows: {', '.join(failures) or 'none'}", flush=True)
 

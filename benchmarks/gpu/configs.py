@@ -154,8 +154,8 @@ FLUX_TOY = Sizes(
     transformer={
         "patch_size": 1,
         "in_channels": 16,
-        "num_layers": 2,
-        "num_single_layers": 2,
+        "num_layers": 4,
+        "num_single_layers": 5,
         "attention_head_dim": 16,
         "num_attention_heads": 2,
         "joint_attention_dim": 16,

@@ -113,6 +113,7 @@ class Embedded:
                 document = calibrate(pool.facts, measurements, _NoProgress()).document
             seconds = time.perf_counter() - began
         about = document.calibration
+        assert about is not None
         return {
             "calibration_seconds": seconds,
             "device": about.device,
@@ -149,5 +150,5 @@ def small_settings(*, toy: bool) -> CalibrationSettings:
         pairs=1 if toy else 4,
         held_out_pairs=2,
         batch_size=4,
-        search=SearchSettings(trials=2 if toy else 20, patience=5),
+        search=SearchSettings(trials=2 if toy else 10, patience=5),
     )

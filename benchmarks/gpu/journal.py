@@ -124,6 +124,10 @@ class Journal:
         scratch.write_text(json.dumps(document, indent=1) + "\n")
         os.replace(scratch, self._path)
 
+    def speedups(self) -> dict[str, dict[str, float]]:
+        """Ratios to the full runs, as far as they are known."""
+        return speedups(self._rows)
+
     def failures(self) -> list[str]:
         """Names of the rows that failed."""
         return [name for name, row in self._rows.items() if "error" in row]

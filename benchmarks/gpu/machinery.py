@@ -31,8 +31,9 @@ class Mark:
 
     def __init__(self, device: torch.device) -> None:
         self.host = time.perf_counter()
-        self.event = torch.cuda.Event(enable_timing=True) if device.type == "cuda" else None
-        if self.event is not None:
+        self.event: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             self.event.record()
 
     def until(self, later: Mark) -> float:
