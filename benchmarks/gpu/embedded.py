@@ -12,12 +12,12 @@ import cache_dit
 import torch
 
 import otcache_plugin
-from otcache_plugin.calibration.calibrate import calibrate, manifest_of
-from otcache_plugin.calibration.measurements import Measurements, Share
-from otcache_plugin.calibration.pools import LocalPool
+from otcache_plugin.calibration.measuring.measurements import Measurements, Share
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.calibration.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.evaluation.pairs import generate
+from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import load_setup
 
 if TYPE_CHECKING:

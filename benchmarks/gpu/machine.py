@@ -49,7 +49,7 @@ def _hardware(device: torch.device) -> dict[str, Any]:
         facts["memory_gib"] = round(properties.total_memory / 2**30, 1)
         facts["multiprocessors"] = properties.multi_processor_count
         facts["cuda"] = torch.version.cuda
-        facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        facts["cudnn"] = torch.backends.cudnn.version()
         facts["nvidia_smi"] = _nvidia_smi()
     return facts
 

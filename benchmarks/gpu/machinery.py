@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from otcache_plugin.executors.scheduler_hooks import MethodHook
+from otcache_plugin.pipelines.method_hook import MethodHook
 
 from .contenders import policy
 from .timing import call, synchronize
@@ -33,7 +33,7 @@ class Mark:
         self.host = time.perf_counter()
         self.event: torch.cuda.Event | None = None
         if device.type == "cuda":
-            self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            self.event = torch.cuda.Event(enable_timing=True)
             self.event.record()
 
     def until(self, later: Mark) -> float:
