@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from otcache_plugin.cli.output import silence_loading
+from otcache_plugin.cli.common.output import silence_loading
 
 from . import __doc__ as about
 from . import contenders

@@ -13,7 +13,7 @@ from rich.table import Table
 from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, print_json, silence_loading
 
 if TYPE_CHECKING:
-    from otcache_plugin.comparing.run import DemoResult, DemoSettings, MethodRow
+    from otcache_plugin.comparing.results import ComparisonResult, ComparisonSettings, MethodRow
 
 DEFAULT_OUTPUT = Path("otcache-demo/report.html")
 
@@ -31,16 +31,17 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Accelerate the embedded model and write a report."""
+    from otcache_plugin.comparing.comparison import compare
     from otcache_plugin.comparing.report import render_report, require_writable, write_report
-    from otcache_plugin.comparing.run import DemoSettings, run_demo
+    from otcache_plugin.comparing.results import ComparisonSettings
     from otcache_plugin.models.setups import load_setup
 
-    settings = DemoSettings(policy=policy, pairs=pairs)
+    settings = ComparisonSettings(policy=policy, pairs=pairs)
     require_writable(output)
     _prepare_libraries()
     setup = load_setup(model)
     with StageProgress(quiet) as progress:
-        result = run_demo(setup, settings, progress)
+        result = compare(setup, settings, progress)
     write_report(output, render_report(result, command_again(model, settings)))
     if json:
         print_json({**result.to_dict(), "report": str(output)})
@@ -51,14 +52,15 @@ def demo(
     console.print(f"report: {output}", soft_wrap=True)
 
 
-def command_again(model: str, settings: DemoSettings) -> str:
+def command_again(model: str, settings: ComparisonSettings) -> str:
     """Return the command that makes a demo's report again."""
-    from otcache_plugin.comparing.run import BUNDLED, DemoSettings
+    from otcache_plugin.comparing.methods import BUNDLED
+    from otcache_plugin.comparing.results import ComparisonSettings
 
     words = ["otcache", "demo", "--model", model]
     if settings.policy != BUNDLED:
         words += ["--policy", settings.policy]
-    if settings.pairs != DemoSettings().pairs:
+    if settings.pairs != ComparisonSettings().pairs:
         words += ["--pairs", str(settings.pairs)]
     return shlex.join(words)
 
@@ -73,7 +75,7 @@ def _prepare_libraries() -> None:
     silence_loading()
 
 
-def _table(result: DemoResult) -> Table:
+def _table(result: ComparisonResult) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("steps", justify="right")
     table.add_column("method")
@@ -88,7 +90,7 @@ def _table(result: DemoResult) -> Table:
     return table
 
 
-def _cells(row: MethodRow, result: DemoResult) -> tuple[str, ...]:
+def _cells(row: MethodRow, result: ComparisonResult) -> tuple[str, ...]:
     own = row.method == "otcache"
     return (
         f"{row.budget}/{result.num_inference_steps}",
@@ -102,7 +104,7 @@ def _cells(row: MethodRow, result: DemoResult) -> tuple[str, ...]:
     )
 
 
-def _caption(result: DemoResult) -> str:
+def _caption(result: ComparisonResult) -> str:
     disturbed = "; above it, other work kept the machine busy" if result.disturbed else ""
     return (
         f"Mean PSNR (dB) and SSIM to the pictures of all {result.num_inference_steps} steps; in "

@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that needs nothing else, neither network nor other files.
+"""The report of a comparison: one HTML file that needs nothing else, no network, no other files.
 
 Pictures are PNG data, figures inline SVG that takes its colours from the page, so that both follow
 the reader's light or dark mode.
@@ -20,13 +20,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from otcache_policies import FieldError, lift
 
 from otcache_plugin.calibration.evidence.rows import PEERS
-from otcache_plugin.comparing.run import BUNDLED
+from otcache_plugin.comparing.methods import BUNDLED
 
 if TYPE_CHECKING:
     import torch
     from otcache_policies import Schedule
 
-    from otcache_plugin.comparing.run import DemoResult, MethodRow
+    from otcache_plugin.comparing.results import ComparisonResult, MethodRow
     from otcache_plugin.evaluation.statistics import PairedDifference
 
 TEMPLATE = "report.html.j2"
@@ -104,7 +104,7 @@ class Curve:
     dots: tuple[tuple[float, float], ...]
 
 
-def render_report(result: DemoResult, command: str) -> str:
+def render_report(result: ComparisonResult, command: str) -> str:
     """Return the report as HTML, with the command that makes it again."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -179,7 +179,7 @@ def verdict(gain: PairedDifference) -> tuple[str, str]:
     return "open", f"No difference to MeanCache that {gain.pairs} pairs can show."
 
 
-def picture_grid(result: DemoResult) -> list[list[Picture]]:
+def picture_grid(result: ComparisonResult) -> list[list[Picture]]:
     """Return one row per shown pair: the full run's picture, then one per row of the result."""
     total = result.num_inference_steps
     grid = []
@@ -211,8 +211,8 @@ def picture_uri(picture: torch.Tensor) -> str:
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def curves(result: DemoResult) -> list[Curve]:
-    """Anchor and reference, and between them the schedules of the demo's budgets."""
+def curves(result: ComparisonResult) -> list[Curve]:
+    """Anchor and reference, and between them the schedules of the comparison's budgets."""
     anchor, reference = result.document.anchor_schedule, result.document.reference_schedule
     between = [
         row.schedule
@@ -231,7 +231,7 @@ def curves(result: DemoResult) -> list[Curve]:
     ]
 
 
-def _role(result: DemoResult, schedule: Schedule) -> str:
+def _role(result: ComparisonResult, schedule: Schedule) -> str:
     searched = schedule.budget in result.document.calibrated_budgets
     return "waypoint" if searched else "predicted"
 
@@ -257,8 +257,8 @@ def _axis(total: int) -> list[int]:
     return [*(step for step in range(0, total - distance // 2, distance)), total - 1]
 
 
-def _use(result: DemoResult) -> str:
-    """Return the calls that the demo makes, as a user would write them."""
+def _use(result: ComparisonResult) -> str:
+    """Return the calls that the comparison makes, as a user would write them."""
     name = result.model.replace("-", "_")
     policy = result.settings.policy
     if policy != BUNDLED and policy.isidentifier():

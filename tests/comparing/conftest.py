@@ -1,4 +1,4 @@
-"""Fixtures of the demo tests: a small exact flow, a policy calibrated on it, a demo's result."""
+"""Fixtures: a small exact flow, a policy calibrated on it, a comparison on both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from demo_helpers import PAIRS, STEPS, SilentProgress
+from comparison_helpers import PAIRS, STEPS, SilentProgress
 from otcache_registry import StoredPolicy, read_policy, write_policy
 
 from otcache_plugin.calibration.measuring.measurements import Measurements
@@ -15,7 +15,8 @@ from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
-from otcache_plugin.comparing.run import DemoResult, DemoSettings, run_demo
+from otcache_plugin.comparing.comparison import compare
+from otcache_plugin.comparing.results import ComparisonResult, ComparisonSettings
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin
@@ -78,12 +79,12 @@ def small_stored(small_policy: Path) -> StoredPolicy:
 
 
 @pytest.fixture(scope="session")
-def demo_settings(small_policy: Path) -> DemoSettings:
-    """A quick demo with that policy, at the default budgets."""
-    return DemoSettings(policy=str(small_policy), pairs=PAIRS, timed_pairs=2, rounds=2)
+def quick_settings(small_policy: Path) -> ComparisonSettings:
+    """A quick comparison with that policy, at the default budgets."""
+    return ComparisonSettings(policy=str(small_policy), pairs=PAIRS, timed_pairs=2, rounds=2)
 
 
 @pytest.fixture(scope="session")
-def demo_result(small_setup: ModelSetup, demo_settings: DemoSettings) -> DemoResult:
+def compared(small_setup: ModelSetup, quick_settings: ComparisonSettings) -> ComparisonResult:
     """What it found."""
-    return run_demo(small_setup, demo_settings, SilentProgress())
+    return compare(small_setup, quick_settings, SilentProgress())

@@ -12,8 +12,8 @@ import pytest
 
 from otcache_plugin.cli.demo import command_again
 from otcache_plugin.cli.main import main
-from otcache_plugin.comparing import run
-from otcache_plugin.comparing.run import DemoSettings
+from otcache_plugin.comparing import comparison
+from otcache_plugin.comparing.results import ComparisonSettings
 from otcache_plugin.models import setups
 from otcache_plugin.models.setups import ModelSetup
 
@@ -105,7 +105,7 @@ def test_refusals_come_before_work(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(run, "generate_outputs", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(comparison, "generate_outputs", lambda *_: pytest.fail("work was begun"))
     assert otcache_demo("--quiet", *options) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -114,8 +114,8 @@ def test_refusals_come_before_work(
 
 
 def test_the_report_says_how_to_make_it_again() -> None:
-    assert command_again("exact-flow", DemoSettings()) == "otcache demo --model exact-flow"
-    settings = DemoSettings(policy="my policy", pairs=5)
+    assert command_again("exact-flow", ComparisonSettings()) == "otcache demo --model exact-flow"
+    settings = ComparisonSettings(policy="my policy", pairs=5)
     assert command_again("exact-flow", settings) == (
         "otcache demo --model exact-flow --policy 'my policy' --pairs 5"
     )
@@ -127,7 +127,7 @@ def test_an_interrupted_demo_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "generate_outputs", interrupt)
+    monkeypatch.setattr(comparison, "generate_outputs", interrupt)
     assert otcache_demo("--pairs", "2", "--quiet") == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What the demo tests share besides fixtures."""
+"""What the tests of the comparison share besides fixtures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's numbers are what an independent computation gives; the pipeline stays as it was."""
+"""The numbers are what an independent computation gives; the pipeline stays as it was."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from demo_helpers import PAIRS, STEPS, SilentProgress
+from comparison_helpers import PAIRS, STEPS, SilentProgress
 from otcache_policies import BudgetError, FieldError, Schedule
 from otcache_registry import DocumentNotFoundError, StoredPolicy
 from otcache_registry.documents import bundled
 from scipy import stats
 
 import otcache_plugin
-from otcache_plugin.comparing import run
-from otcache_plugin.comparing.run import DemoResult, DemoSettings, run_demo
+from otcache_plugin.comparing import comparison
+from otcache_plugin.comparing.comparison import compare
+from otcache_plugin.comparing.results import ComparisonResult, ComparisonSettings
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.evaluation.outputs import Outputs, generate
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
@@ -46,54 +47,54 @@ def pictures_of(setup: ModelSetup, schedule: Schedule | None) -> torch.Tensor:
     return torch.stack(pictures)
 
 
-def test_every_budget_with_every_method(demo_result: DemoResult) -> None:
-    assert [(row.budget, row.method) for row in demo_result.rows] == [
+def test_every_budget_with_every_method(compared: ComparisonResult) -> None:
+    assert [(row.budget, row.method) for row in compared.rows] == [
         (budget, method) for budget in (8, 10, 15) for method in ("uniform", "meancache", "otcache")
     ]
 
 
-def test_schedules_are_the_policies(demo_result: DemoResult, small_stored: StoredPolicy) -> None:
+def test_schedules_are_the_policies(compared: ComparisonResult, small_stored: StoredPolicy) -> None:
     otcache, meancache = small_stored.otcache_policy(), small_stored.meancache_policy()
     for budget in (8, 10, 15):
-        assert demo_result.row("otcache", budget).schedule == otcache.schedule(budget)
-        assert demo_result.row("meancache", budget).schedule == meancache.schedule(budget)
-    assert demo_result.row("otcache", 8).schedule == small_stored.document.anchor_schedule
+        assert compared.row("otcache", budget).schedule == otcache.schedule(budget)
+        assert compared.row("meancache", budget).schedule == meancache.schedule(budget)
+    assert compared.row("otcache", 8).schedule == small_stored.document.anchor_schedule
 
 
 def test_uniform_looks_back_by_the_same_rule(
-    demo_result: DemoResult, small_stored: StoredPolicy
+    compared: ComparisonResult, small_stored: StoredPolicy
 ) -> None:
-    schedule = demo_result.row("uniform", 8).schedule
+    schedule = compared.row("uniform", 8).schedule
     assert schedule.computed_steps == (0, 3, 5, 8, 11, 14, 16, 19)  # 19/7 apart, rounded
     settings = small_stored.document.graph.edge_settings()
     assert schedule.look_backs == small_stored.edges.look_backs(schedule.computed_steps, settings)
-    assert demo_result.look_back == settings.look_back
+    assert compared.look_back == settings.look_back
     for look_back, words in ((None, "edge table finds best"), (2, "look-back 2 on every segment")):
-        assert words in replace(demo_result, look_back=look_back).look_back_rule
+        assert words in replace(compared, look_back=look_back).look_back_rule
 
 
-def test_psnr_by_hand(demo_result: DemoResult, small_setup: ModelSetup) -> None:
+def test_psnr_by_hand(compared: ComparisonResult, small_setup: ModelSetup) -> None:
     full = pictures_of(small_setup, None).double()
-    for row in demo_result.rows:
+    for row in compared.rows:
         own = pictures_of(small_setup, row.schedule).double()
         for index in range(PAIRS):
             error = ((own[index] - full[index]) ** 2).mean().item()
             assert row.psnr[index] == pytest.approx(-10 * math.log10(error), abs=0.05)
 
 
-def test_ssim_is_of_each_picture(demo_result: DemoResult) -> None:
-    row = demo_result.row("uniform", 8)
+def test_ssim_is_of_each_picture(compared: ComparisonResult) -> None:
+    row = compared.row("uniform", 8)
     assert row.ssim.shape == (PAIRS,)
     assert np.all(row.ssim <= 1)
-    closest = demo_result.row("meancache", 15)
+    closest = compared.row("meancache", 15)
     assert closest.ssim.mean() > row.ssim.mean()
 
 
-def test_gain_is_a_paired_interval(demo_result: DemoResult) -> None:
+def test_gain_is_a_paired_interval(compared: ComparisonResult) -> None:
     for budget in (8, 10):
-        otcache = demo_result.row("otcache", budget).psnr
-        meancache = demo_result.row("meancache", budget).psnr
-        gain = demo_result.gain(budget)
+        otcache = compared.row("otcache", budget).psnr
+        meancache = compared.row("meancache", budget).psnr
+        gain = compared.gain(budget)
         assert gain.mean == pytest.approx(np.mean(otcache - meancache))
         if np.array_equal(otcache, meancache):
             assert (gain.low, gain.high) == (0, 0)
@@ -102,53 +103,55 @@ def test_gain_is_a_paired_interval(demo_result: DemoResult) -> None:
         assert (gain.low, gain.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_above_the_reference_otcache_is_meancache(demo_result: DemoResult) -> None:
-    gain = demo_result.gain(15)
+def test_above_the_reference_otcache_is_meancache(compared: ComparisonResult) -> None:
+    gain = compared.gain(15)
     assert (gain.mean, gain.low, gain.high, gain.win_rate) == (0, 0, 0, 0.5)
 
 
-def test_times_and_limits(demo_result: DemoResult) -> None:
-    assert demo_result.timed_pairs == 2
-    assert demo_result.full_seconds > 0
-    for row in demo_result.rows:
+def test_times_and_limits(compared: ComparisonResult) -> None:
+    assert compared.timed_pairs == 2
+    assert compared.full_seconds > 0
+    for row in compared.rows:
         assert row.limit == pytest.approx(STEPS / row.budget)
         assert row.transformer_calls == row.budget  # no guidance: one call per step
         assert row.seconds > 0
         assert math.isfinite(row.speedup)
 
 
-def test_speedup_above_its_limit_is_disturbed(demo_result: DemoResult) -> None:
+def test_speedup_above_its_limit_is_disturbed(compared: ComparisonResult) -> None:
     for factor, disturbed in ((0.9, False), (1.1, True)):
-        rows = tuple(replace(row, speedup=factor * row.limit) for row in demo_result.rows)
-        assert replace(demo_result, rows=rows).disturbed is disturbed
+        rows = tuple(replace(row, speedup=factor * row.limit) for row in compared.rows)
+        assert replace(compared, rows=rows).disturbed is disturbed
 
 
 def test_prompts_of_the_calibration(
-    small_setup: ModelSetup, demo_settings: DemoSettings, demo_result: DemoResult
+    small_setup: ModelSetup,
+    quick_settings: ComparisonSettings,
+    compared: ComparisonResult,
 ) -> None:
-    assert demo_result.unseen
+    assert compared.unseen
     other = replace(small_setup, calibration_prompts=small_setup.calibration_prompts[1:])
-    quick = replace(demo_settings, pairs=2, rounds=1, budgets=(8,))
-    assert not run_demo(other, quick, SilentProgress()).unseen
+    quick = replace(quick_settings, pairs=2, rounds=1, budgets=(8,))
+    assert not compare(other, quick, SilentProgress()).unseen
 
 
-def test_the_pipeline_is_as_before(demo_result: DemoResult, small_setup: ModelSetup) -> None:
-    again = generate(small_setup.pipe, demo_result.pairs, {"num_inference_steps": STEPS})
-    assert torch.equal(again, demo_result.full_pictures)
+def test_the_pipeline_is_as_before(compared: ComparisonResult, small_setup: ModelSetup) -> None:
+    again = generate(small_setup.pipe, compared.pairs, {"num_inference_steps": STEPS})
+    assert torch.equal(again, compared.full_pictures)
     with pytest.raises(PipelineError, match="no policy is enabled"):
         otcache_plugin.summary(small_setup.pipe)
 
 
-def test_progress_is_complete(small_setup: ModelSetup, demo_settings: DemoSettings) -> None:
+def test_progress_is_complete(small_setup: ModelSetup, quick_settings: ComparisonSettings) -> None:
     progress = SilentProgress()
-    run_demo(small_setup, replace(demo_settings, pairs=2, rounds=1, budgets=(8,)), progress)
+    compare(small_setup, replace(quick_settings, pairs=2, rounds=1, budgets=(8,)), progress)
     assert list(progress.stages.values()) == [[4, 4], [4, 4]]
 
 
-def test_figures_as_plain_values(demo_result: DemoResult) -> None:
-    figures = demo_result.to_dict()
+def test_figures_as_plain_values(compared: ComparisonResult) -> None:
+    figures = compared.to_dict()
     row = next(each for each in figures["rows"] if each["method"] == "otcache")
-    assert row["psnr"] == pytest.approx(demo_result.row("otcache", 8).psnr.mean())
+    assert row["psnr"] == pytest.approx(compared.row("otcache", 8).psnr.mean())
     assert row["computed_steps"][0] == 0
     assert row["pairs"] == len(figures["pairs"]) == PAIRS
     assert [each["budget"] for each in figures["otcache_minus_meancache_psnr"]] == [8, 10, 15]
@@ -164,77 +167,85 @@ def bundled_folder(small_policy: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_bundled_policy_by_name(
     small_setup: ModelSetup,
-    demo_settings: DemoSettings,
-    demo_result: DemoResult,
+    quick_settings: ComparisonSettings,
+    compared: ComparisonResult,
     bundled_folder: Path,
 ) -> None:
-    by_name = run_demo(small_setup, replace(demo_settings, policy="otcache"), SilentProgress())
+    by_name = compare(small_setup, replace(quick_settings, policy="otcache"), SilentProgress())
     assert by_name.source == "bundled:small"
-    for own, row in zip(by_name.rows, demo_result.rows, strict=True):
+    for own, row in zip(by_name.rows, compared.rows, strict=True):
         assert own.schedule == row.schedule
         assert torch.equal(own.pictures, row.pictures)
 
 
 def test_no_bundled_policy(
-    small_setup: ModelSetup, demo_settings: DemoSettings, bundled_folder: Path
+    small_setup: ModelSetup, quick_settings: ComparisonSettings, bundled_folder: Path
 ) -> None:
     shutil.rmtree(bundled_folder / "small")
     with pytest.raises(DocumentNotFoundError, match="otcache calibrate exact-flow"):
-        run_demo(small_setup, replace(demo_settings, policy="otcache"), SilentProgress())
+        compare(small_setup, replace(quick_settings, policy="otcache"), SilentProgress())
 
 
 @pytest.mark.parametrize("pairs", [1, 0, -3])
 def test_too_few_pairs(pairs: int) -> None:
     with pytest.raises(FieldError, match=rf"pairs={pairs}: .*two pairs or more\. Use pairs=2"):
-        DemoSettings(pairs=pairs)
+        ComparisonSettings(pairs=pairs)
 
 
-def test_policy_of_another_model(demo_settings: DemoSettings, small_setup: ModelSetup) -> None:
+def test_policy_of_another_model(
+    quick_settings: ComparisonSettings, small_setup: ModelSetup
+) -> None:
     pipe = load_exact_flow_pipeline(ExactFlowSettings(scenes=201))
     other = replace(small_setup, pipe=pipe, origin=find_origin(pipe))
     with pytest.raises(FieldError, match=r"policy=.*scenes200.*scenes201.*otcache calibrate"):
-        run_demo(other, demo_settings, SilentProgress())
+        compare(other, quick_settings, SilentProgress())
 
 
 def test_no_such_folder(small_setup: ModelSetup, tmp_path: Path) -> None:
     with pytest.raises(DocumentNotFoundError, match=r"no policy\.json there"):
-        run_demo(small_setup, DemoSettings(policy=str(tmp_path / "none")), SilentProgress())
+        compare(small_setup, ComparisonSettings(policy=str(tmp_path / "none")), SilentProgress())
 
 
 def test_budget_that_the_policy_does_not_serve(
-    small_setup: ModelSetup, demo_settings: DemoSettings
+    small_setup: ModelSetup, quick_settings: ComparisonSettings
 ) -> None:
     progress = SilentProgress()
     with pytest.raises(BudgetError, match="below the smallest budget 8"):
-        run_demo(small_setup, replace(demo_settings, budgets=(8, 7)), progress)
+        compare(small_setup, replace(quick_settings, budgets=(8, 7)), progress)
     assert progress.stages == {}
 
 
 def test_switched_off(
-    small_setup: ModelSetup, demo_settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+    small_setup: ModelSetup,
+    quick_settings: ComparisonSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTCACHE_DISABLE", "1")
     otcache_plugin.uninstall()
     try:
         with pytest.raises(FieldError, match=r"OTCACHE_DISABLE='1': .*Unset OTCACHE_DISABLE"):
-            run_demo(small_setup, demo_settings, SilentProgress())
+            compare(small_setup, quick_settings, SilentProgress())
     finally:
         otcache_plugin.install()
 
 
 def test_a_run_that_does_not_go_as_planned(
-    small_setup: ModelSetup, demo_settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+    small_setup: ModelSetup,
+    quick_settings: ComparisonSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     original = otcache_plugin.summary
     monkeypatch.setattr(
         otcache_plugin, "summary", lambda pipe: replace(original(pipe), computed_steps=(0,))
     )
     with pytest.raises(ExecutionError, match=r"uniform did not compute its schedule"):
-        run_demo(small_setup, replace(demo_settings, pairs=2), SilentProgress())
+        compare(small_setup, replace(quick_settings, pairs=2), SilentProgress())
 
 
 def test_interrupted(
-    small_setup: ModelSetup, demo_settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+    small_setup: ModelSetup,
+    quick_settings: ComparisonSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
 
@@ -244,7 +255,7 @@ def test_interrupted(
             raise KeyboardInterrupt
         return Outputs(torch.zeros(2, 4), torch.zeros(2, 1, 3, 32, 32))
 
-    monkeypatch.setattr(run, "generate_outputs", interrupted)
+    monkeypatch.setattr(comparison, "generate_outputs", interrupted)
     planned = replace(
         otcache_plugin.RunReport("schedule", "velocity"),
         planned_steps=(0, 3, 5, 8, 11, 14, 16, 19),
@@ -253,6 +264,6 @@ def test_interrupted(
     original = otcache_plugin.summary
     monkeypatch.setattr(otcache_plugin, "summary", lambda pipe: planned)
     with pytest.raises(KeyboardInterrupt):
-        run_demo(small_setup, replace(demo_settings, pairs=2), SilentProgress())
+        compare(small_setup, replace(quick_settings, pairs=2), SilentProgress())
     with pytest.raises(PipelineError, match="no policy is enabled"):
         original(small_setup.pipe)

@@ -23,7 +23,7 @@ from otcache_plugin.comparing.report import (
     verdict,
     write_report,
 )
-from otcache_plugin.comparing.run import DemoResult
+from otcache_plugin.comparing.results import ComparisonResult
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 
@@ -67,8 +67,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def html(demo_result: DemoResult) -> str:
-    return render_report(demo_result, COMMAND)
+def html(compared: ComparisonResult) -> str:
+    return render_report(compared, COMMAND)
 
 
 @pytest.fixture(scope="session")
@@ -92,34 +92,34 @@ def test_ids_are_unique_and_meant(page: Page) -> None:
             assert attributes.get(name, ids[0]) in ids
 
 
-def test_pictures(page: Page, demo_result: DemoResult) -> None:
+def test_pictures(page: Page, compared: ComparisonResult) -> None:
     images = page.all("img")
     assert len(images) == SHOWN_PAIRS * (1 + 3 * 3)
-    rows = demo_result.rows
+    rows = compared.rows
     for index, image in enumerate(images):
         pair, column = divmod(index, 1 + len(rows))
-        pictures = rows[column - 1].pictures if column else demo_result.full_pictures
+        pictures = rows[column - 1].pictures if column else compared.full_pictures
         data = b64decode(image["src"].removeprefix("data:image/png;base64,"))
         shown = np.asarray(Image.open(BytesIO(data)))
         expected = pictures[pair].permute(1, 2, 0).numpy() * 255
         np.testing.assert_allclose(shown, expected, atol=0.51)
-        assert demo_result.pairs[pair].prompt in image["alt"]
+        assert compared.pairs[pair].prompt in image["alt"]
         assert "20 steps computed" in image["alt"]
 
 
-def test_psnr_under_the_pictures(html: str, demo_result: DemoResult) -> None:
+def test_psnr_under_the_pictures(html: str, compared: ComparisonResult) -> None:
     cells = re.findall(r'<td class="(\w+)[^>]*><img[^>]*>(?:<span[^>]*>)?([\d.]+)', html)
     assert len(cells) == SHOWN_PAIRS * 9
     expected = [
         (row.method, f"{row.psnr[index]:.1f}")
         for index in range(SHOWN_PAIRS)
-        for row in demo_result.rows
+        for row in compared.rows
     ]
     assert cells == expected
 
 
-def test_table(page: Page, demo_result: DemoResult) -> None:
-    for row in demo_result.rows:
+def test_table(page: Page, compared: ComparisonResult) -> None:
+    for row in compared.rows:
         label = {"uniform": "uniform", "meancache": "MeanCache", "otcache": "OTCache"}[row.method]
         cells = (
             f"{row.budget} of 20 {label} {row.speedup:.2f}× {row.limit:.2f}× "
@@ -128,39 +128,39 @@ def test_table(page: Page, demo_result: DemoResult) -> None:
         assert cells in page.text
     for budget in (8, 10, 15):
         means = {
-            method: f"{demo_result.row(method, budget).psnr.mean():.1f}"
+            method: f"{compared.row(method, budget).psnr.mean():.1f}"
             for method in ("otcache", "meancache", "uniform")
         }
         card = "OTCache {otcache}, MeanCache {meancache}, uniform {uniform}"
         assert card.format(**means) in page.text.replace(" ,", ",")
-        gain = demo_result.gain(budget)
+        gain = compared.gain(budget)
         assert (
             f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]".replace("-", "−") in page.text
         )
 
 
-def test_schedules_are_drawn(page: Page, demo_result: DemoResult) -> None:
+def test_schedules_are_drawn(page: Page, compared: ComparisonResult) -> None:
     drawn = [each for each in page.all("svg") if "computes steps" in each.get("aria-label", "")]
     assert len(drawn) == 9
-    for attributes, row in zip(drawn, demo_result.rows, strict=True):
+    for attributes, row in zip(drawn, compared.rows, strict=True):
         assert attributes["class"] == row.method
         steps = attributes["aria-label"].partition("computes steps ")[2]
         assert steps == ", ".join(map(str, row.schedule.computed_steps))
     ticks = [each for each in page.all("line") if each["class"] == "tick"]
     assert [int(tick["x1"]) for tick in ticks] == [
-        step for row in demo_result.rows for step in row.schedule.computed_steps
+        step for row in compared.rows for step in row.schedule.computed_steps
     ]
     assert "0 4 8 12 16 19" in page.text
 
 
-def test_curves(demo_result: DemoResult, page: Page) -> None:
-    drawn = curves(demo_result)
+def test_curves(compared: ComparisonResult, page: Page) -> None:
+    drawn = curves(compared)
     assert [curve.label for curve in drawn] == [
         "anchor, 8 steps",
         "predicted, 10 steps",
         "reference, 12 steps (MeanCache)",
     ]
-    steps = demo_result.row("otcache", 10).schedule.computed_steps
+    steps = compared.row("otcache", 10).schedule.computed_steps
     for index, (x, y) in enumerate(drawn[1].dots):
         assert x == pytest.approx(index / 9 * 400, abs=0.05)
         assert y == pytest.approx((1 - steps[index] / 19) * 300, abs=0.05)
@@ -169,43 +169,43 @@ def test_curves(demo_result: DemoResult, page: Page) -> None:
     assert len(page.all("polyline")) == 2 * len(drawn)  # and once more in the legend
 
 
-def test_provenance_and_reproduction(page: Page, demo_result: DemoResult) -> None:
-    document = demo_result.document
+def test_provenance_and_reproduction(page: Page, compared: ComparisonResult) -> None:
+    document = compared.document
     for text in (
         document.model.revision,
         document.calibration.created,
         "4 prompt-seed pairs",
         "psnr, 3 trials",
-        demo_result.look_back_rule,
-        demo_result.machine,
+        compared.look_back_rule,
+        compared.machine,
         COMMAND,
         "otcache_plugin.load_exact_flow_pipeline()",
-        *(f"{pair.prompt} (seed {pair.seed})" for pair in demo_result.pairs),
+        *(f"{pair.prompt} (seed {pair.seed})" for pair in compared.pairs),
     ):
         assert " ".join(text.split()) in page.text
 
 
-def test_prompts_are_escaped(demo_result: DemoResult) -> None:
+def test_prompts_are_escaped(compared: ComparisonResult) -> None:
     evil = '<script>alert("1")</script>'
-    pairs = (Pair(evil, 0), *demo_result.pairs[1:])
-    html = render_report(replace(demo_result, pairs=pairs), COMMAND)
+    pairs = (Pair(evil, 0), *compared.pairs[1:])
+    html = render_report(replace(compared, pairs=pairs), COMMAND)
     assert "<script" not in html
     assert evil in Page(html).text
 
 
-def test_lost_pictures_are_marked(demo_result: DemoResult) -> None:
-    first, *others = demo_result.rows
+def test_lost_pictures_are_marked(compared: ComparisonResult) -> None:
+    first, *others = compared.rows
     psnr = first.psnr.copy()
     psnr[0] = 19.94
-    html = render_report(replace(demo_result, rows=(replace(first, psnr=psnr), *others)), COMMAND)
+    html = render_report(replace(compared, rows=(replace(first, psnr=psnr), *others)), COMMAND)
     assert '<span class="lost">19.9</span>' in html
 
 
-def test_caveats(demo_result: DemoResult) -> None:
-    fast = tuple(replace(row, speedup=2 * row.limit) for row in demo_result.rows)
-    slow = tuple(replace(row, speedup=1.0) for row in demo_result.rows)
-    with_caveats = Page(render_report(replace(demo_result, rows=fast, unseen=False), COMMAND)).text
-    without = Page(render_report(replace(demo_result, rows=slow, unseen=True), COMMAND)).text
+def test_caveats(compared: ComparisonResult) -> None:
+    fast = tuple(replace(row, speedup=2 * row.limit) for row in compared.rows)
+    slow = tuple(replace(row, speedup=1.0) for row in compared.rows)
+    with_caveats = Page(render_report(replace(compared, rows=fast, unseen=False), COMMAND)).text
+    without = Page(render_report(replace(compared, rows=slow, unseen=True), COMMAND)).text
     for caveat in ("these times scatter", "whether on prompts above cannot be told"):
         assert caveat in with_caveats
         assert caveat not in without
@@ -215,9 +215,9 @@ def test_caveats(demo_result: DemoResult) -> None:
 @pytest.mark.parametrize(
     ("policy", "shown"), [("otcache", "'otcache'"), ("small", "'./small'"), ("a/b", "'a/b'")]
 )
-def test_how_to_use(demo_result: DemoResult, policy: str, shown: str) -> None:
-    settings = replace(demo_result.settings, policy=policy)
-    text = Page(render_report(replace(demo_result, settings=settings), COMMAND)).text
+def test_how_to_use(compared: ComparisonResult, policy: str, shown: str) -> None:
+    settings = replace(compared.settings, policy=policy)
+    text = Page(render_report(replace(compared, settings=settings), COMMAND)).text
     assert f"cache_dit.enable_cache(pipe, policy={shown}, budget=15)" in text
 
 

@@ -1,0 +1,139 @@
+"""The comparison: one model, three methods, a few budgets, on held-out pairs.
+
+Everything is switched on and off by the calls that a user would make, `cache_dit.enable_cache`
+with `policy=` and `cache_dit.disable_cache`, and checked by `otcache_plugin.summary`. Nothing
+here prints or writes.
+"""
+
+from __future__ import annotations
+
+import os
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from otcache_policies import FieldError
+
+import otcache_plugin
+from otcache_plugin.comparing.methods import contenders_of, enabled, find_policy
+from otcache_plugin.comparing.results import ComparisonResult, MethodRow
+from otcache_plugin.comparing.timing import machine, measure_times
+from otcache_plugin.errors import ExecutionError
+from otcache_plugin.evaluation.outputs import generate_outputs
+from otcache_plugin.patch import DISABLE
+from otcache_plugin.plugins.host import plugin_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.comparing.methods import Contender
+    from otcache_plugin.comparing.results import ComparisonSettings
+    from otcache_plugin.evaluation.outputs import Outputs
+    from otcache_plugin.evaluation.pairs import Pair
+    from otcache_plugin.models.setups import ModelSetup
+
+
+def compare(
+    setup: ModelSetup, settings: ComparisonSettings, progress: CalibrationProgress
+) -> ComparisonResult:
+    """Measure OTCache beside MeanCache and uniform spacing.
+
+    Args:
+        setup: the model, without any cache enabled.
+        settings: policy, pairs, budgets, timing.
+        progress: is told how far it is.
+
+    Raises:
+        DocumentNotFoundError: there is no such policy, or none for this model revision.
+        FieldError: the policy is for another model, or `policy=` is switched off.
+        BudgetError: the policy does not serve a budget.
+        ExecutionError: a run did not compute the planned steps.
+    """
+    started = perf_counter()
+    _require_installed()
+    stored = find_policy(setup, settings.policy)
+    contenders = contenders_of(stored, settings.policy, settings.budgets)
+    steps = stored.document.num_inference_steps
+    call_arguments = {**setup.call_arguments, "num_inference_steps": steps}
+    pairs = setup.held_out_pairs(settings.pairs)
+
+    progress.start("generating pictures", 1 + len(contenders))
+    full = generate_outputs(setup.pipe, pairs, call_arguments)
+    progress.advance()
+    generated = []
+    for contender in contenders:
+        generated.append(_generate(setup.pipe, contender, pairs, call_arguments))
+        progress.advance()
+
+    progress.start("timing, methods taking turns", settings.rounds * (1 + len(contenders)))
+    timed = pairs[: settings.timed_pairs]
+    times = measure_times(setup.pipe, contenders, timed, call_arguments, settings.rounds, progress)
+    full_seconds, *seconds = times.seconds
+
+    psnr, ssim = plugin_host().metric("psnr"), plugin_host().metric("ssim")
+    rows = tuple(
+        MethodRow(
+            contender.method,
+            contender.schedule,
+            calls,
+            own_seconds,
+            speedup,
+            _pictures(outputs),
+            psnr.values(outputs, full, pairs),
+            ssim.values(outputs, full, pairs),
+        )
+        for contender, (outputs, calls), own_seconds, speedup in zip(
+            contenders, generated, seconds, times.speedups, strict=True
+        )
+    )
+    calibration = stored.document.calibration
+    return ComparisonResult(
+        setup.name,
+        settings,
+        stored.document,
+        stored.source,
+        tuple(pairs),
+        _pictures(full),
+        full_seconds,
+        rows,
+        stored.meancache_policy().settings.look_back,
+        calibration is not None and calibration.prompts_digest == setup.prompts_digest,
+        machine(),
+        perf_counter() - started,
+    )
+
+
+def _require_installed() -> None:
+    if not otcache_plugin.is_installed():
+        raise FieldError(
+            DISABLE,
+            os.environ.get(DISABLE),
+            "cache_dit.enable_cache, which is compared, has no policy= now",
+            f"Unset {DISABLE}",
+        )
+
+
+def _generate(
+    pipe: DiffusionPipeline,
+    contender: Contender,
+    pairs: Sequence[Pair],
+    call_arguments: Mapping[str, Any],
+) -> tuple[Outputs, int]:
+    """Return the outputs and the transformer calls of a run that must have gone as planned."""
+    with enabled(pipe, contender.arguments):
+        outputs = generate_outputs(pipe, pairs, call_arguments)
+        report = otcache_plugin.summary(pipe)
+    if not report.as_planned or report.planned_steps != contender.schedule.computed_steps:
+        raise ExecutionError(
+            f"{contender.method} did not compute its schedule {contender.schedule}: {report}"
+        )
+    return outputs, report.transformer_calls
+
+
+def _pictures(outputs: Outputs) -> torch.Tensor:
+    """Return the `(N, 3, H, W)` pictures of an image pipeline."""
+    assert outputs.pictures is not None
+    return outputs.pictures.squeeze(1)
