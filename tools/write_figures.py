@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import jinja2
@@ -58,6 +58,40 @@ def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
     return found
 
 
+GPU = "gpu-2026-11-26-h200"
+"""The newest result of benchmarks/gpu."""
+
+
+def gpu_rows(result: Any) -> list[dict[str, str]]:
+    """Return the rows of a result of benchmarks/gpu that were run to the end, as text."""
+    rows = []
+    for row in result["rows"]:
+        if "loop_seconds" not in row or "error" in row:
+            continue
+        speedup = result["speedups"].get(row["name"], {})
+        model, _, contender = row["name"].partition("/")
+        rows.append(
+            {
+                "model": model,
+                "name": contender,
+                "loop": f"{median(row['loop_seconds']):.2f}",
+                "call": f"{median(row['end_to_end_seconds']):.2f}"
+                if "end_to_end_seconds" in row
+                else "",
+                "faster": f"{speedup['loop']:.2f}x" if speedup else "",
+                "call_faster": f"{speedup['end_to_end']:.2f}x" if "end_to_end" in speedup else "",
+                "memory": f"{row['peak_memory_gib']:.1f}",
+            }
+        )
+    return rows
+
+
+def row_named(result: Any, name: str) -> Row:
+    """Return the row of that name."""
+    found: Row = next(row for row in result["rows"] if row["name"] == name)
+    return found
+
+
 def tally(rows: list[Row]) -> dict[str, Any]:
     """Return how often the first policy is ahead, behind or neither, by the intervals."""
     ahead = sum(row["low"] > 0 for row in rows)
@@ -77,8 +111,10 @@ def rendered(template: str) -> str:
         lstrip_blocks=True,
         autoescape=False,
     )
-    helpers = (result, interval, psnr_rows, by_policy, tally)
-    environment.globals.update({helper.__name__: helper for helper in helpers}, flows=FLOWS)
+    helpers = (result, interval, psnr_rows, by_policy, tally, gpu_rows, row_named)
+    environment.globals.update(
+        {helper.__name__: helper for helper in helpers}, flows=FLOWS, gpu=GPU
+    )
     return environment.get_template(template).render()
 
 
