@@ -21,14 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from otcache_policies import EdgeTable, MeanCachePolicy, Schedule
 from otcache_registry import StoredPolicy
 from rich.console import Console
@@ -36,16 +33,16 @@ from rich.table import Table
 
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
-from otcache_plugin.calibration.measuring.units import LossRequest
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.otcache import FIRST_SHARE, calibrate, manifest_of
-from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, begin
+from otcache_plugin.calibration.otcache import calibrate, manifest_of
+from otcache_plugin.calibration.searching.candidates import Searching, SearchTask, begin
 from otcache_plugin.calibration.searching.climbs import climb, look_back_coordinates
-from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
 from otcache_plugin.calibration.searching.rounds import search_round
-from otcache_plugin.calibration.searching.search import search_schedule
-from otcache_plugin.calibration.searching.tuning import graph_candidates
-from otcache_plugin.calibration.settings import EVERY_GAP, CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.searching.scopes import JointSearch
+from otcache_plugin.calibration.searching.search import ClimbsAndRounds
+from otcache_plugin.calibration.searching.tuning import best_of, graph_candidates
+from otcache_plugin.calibration.settings import CalibrationSettings, Round, SearchSettings
 from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.pairs import Pair
@@ -66,11 +63,10 @@ FLOWS = (
 )
 BUDGETS = (8, 9, 10, 11, 12, 13, 15, 17)
 SEARCHED_DIRECTLY = (10, 11, 12, 13, 15)
-DIRECT = SearchSettings(trials=260, rounds=((4, 9.0), (EVERY_GAP, 4.5), (EVERY_GAP, 2.25)))
+DIRECT = SearchSettings(trials=260, rounds=(Round(4, 9.0), Round(None, 4.5), Round(None, 2.25)))
 """Of the direct CMA-ES; with the look-backs' these are as many trials as the own search has."""
 DIRECT_LOOK_BACKS = 60
 METRICS = ("psnr", "ssim", "latent-l1")
-Searching = Generator[list[LossRequest], Mapping[LossRequest, NDArray[np.float64]], ScheduleSearch]
 
 
 @dataclass(frozen=True)
@@ -102,8 +98,7 @@ def flow_setup(flow: ExactFlowSettings) -> ModelSetup:
 def best_tuned(measurements: Measurements, edges: EdgeTable, budget: int, metric: str) -> Schedule:
     """Return MeanCache's best schedule at this budget on the calibration pairs."""
     schedules = [policy.schedule(budget) for policy in graph_candidates(edges)]
-    losses = measurements.losses(schedules, plugin_host().metric(metric))
-    return schedules[int(np.argmin(losses))]
+    return best_of(schedules, lambda each: measurements.losses(each, plugin_host().metric(metric)))
 
 
 def search_directly(
@@ -114,37 +109,29 @@ def search_directly(
     journal: TrialJournal,
 ) -> dict[str, Schedule]:
     """Return the best schedules that searches for this budget alone find."""
-    batches = measurements.calibration_batches
-    panel = Panel(batches, ceil(len(batches) / FIRST_SHARE))
+    (panel,) = JointSearch().panels("direct", measurements.calibration_batches).values()
     largest = graph.edges.max_look_back
 
-    def cma_es(name: str) -> Searching:
+    def task(name: str) -> SearchTask:
+        def study(part: str) -> JournalStudy:
+            return journal.study(f"{name}, {part}")
+
+        return SearchTask(warm_start, panel, largest, settings.seed, study)
+
+    def cma_es(task: SearchTask) -> Searching:
         search = yield from begin(warm_start, panel)
-        for number, (parts, half_width) in enumerate(DIRECT.rounds):
-            search = yield from search_round(
-                search,
-                parts,
-                half_width,
-                panel,
-                DIRECT,
-                DIRECT.round_trials[number],
-                settings.seed + number,
-                journal.study(f"{name}, round {number}"),
-            )
-            search = yield from climb(
-                search,
-                look_back_coordinates(warm_start, largest),
-                panel,
-                DIRECT_LOOK_BACKS,
-                journal.study(f"{name}, look-backs {number}"),
-            )
+        coordinates = look_back_coordinates(warm_start, largest)
+        for number, moved in enumerate(DIRECT.rounds):
+            trials = DIRECT.round_trials[number]
+            search = yield from search_round(search, task, moved, number, DIRECT, trials)
+            part = f"look-backs {number}"
+            search = yield from climb(search, task, part, coordinates, DIRECT_LOOK_BACKS)
         return search
 
-    own, cma = f"direct {warm_start.budget}", f"CMA-ES {warm_start.budget}"
     searches = {
-        "direct CMA-ES": cma_es(cma),
-        "direct search": search_schedule(
-            warm_start, panel, largest, settings.search, settings.seed, journal, own
+        "direct CMA-ES": cma_es(task(f"CMA-ES {warm_start.budget}")),
+        "direct search": ClimbsAndRounds(settings.search).search(
+            task(f"direct {warm_start.budget}")
         ),
     }
     found = measurements.drive(searches, plugin_host().metric(settings.metric))

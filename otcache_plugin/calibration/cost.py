@@ -11,28 +11,16 @@ from otcache_policies import UniformPolicy
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, batches_of
-from otcache_plugin.calibration.searching.tuning import BEST_OF_EACH_PAIR, RHOS, edge_settings
+from otcache_plugin.calibration.searching.scopes import SCOPES
+from otcache_plugin.calibration.searching.tuning import edge_settings
+from otcache_plugin.calibration.settings import RHOS
+from otcache_plugin.calibration.stages import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.calibration.settings import CalibrationSettings
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """One stage at most: identical schedules are run once, hopeless trials not to the end.
-
-    Attributes:
-        stage: what it is.
-        runs: pipeline calls, each for a batch of pairs.
-        steps: denoising steps computed in them.
-    """
-
-    stage: str
-    runs: int
-    steps: int
 
 
 def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[StageCost, ...]:
@@ -47,12 +35,9 @@ def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[Stag
     def tried(stage: str, count: int, at: Sequence[int]) -> StageCost:
         return StageCost(stage, count * len(at) * batches, count * sum(at) * batches)
 
-    def searched(name: str, budget: int) -> list[StageCost]:
-        # A pair that is searched on its own is run on its own.
-        alone = search.kind == "per-pair"
-        runs = (1 + search.all_trials) * (settings.pairs if alone else batches)
-        pool = tried(stages.pooling(name), 2 + BEST_OF_EACH_PAIR * settings.pairs, [budget])
-        return [StageCost(stages.searching(name), runs, runs * budget), *([pool] if alone else [])]
+    def searched(name: str, budget: int) -> tuple[StageCost, ...]:
+        whole = batches_of("calibration", settings.pairs, settings.batch_size)
+        return SCOPES[search.kind].costs(name, budget, search.all_trials, whole)
 
     waypoints = [
         stage

@@ -17,5 +17,17 @@ class UnfinishedError(OTCacheError):
     """This shard has done its part and needs what other shards have not measured yet."""
 
 
+class NoShardsError(WorkspaceError):
+    """There is nothing to merge."""
+
+
+class ClusterError(OTCacheError):
+    """There is no Ray cluster, or it has no room for the workers that were asked for."""
+
+
 class RecordingError(FieldError):
     """A recorded run from which no edge can be measured."""
+
+
+class NotFiniteError(FieldError):
+    """A metric whose losses leave nothing to choose from."""

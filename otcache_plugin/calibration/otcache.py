@@ -7,7 +7,6 @@ calibration that was interrupted, or shared out, comes to the same document.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,20 +16,20 @@ from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.document import Found, document_of
 from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_rows, evidence_schedules
 from otcache_plugin.calibration.measuring.edges import EdgeAccumulator
-from otcache_plugin.calibration.measuring.units import Batch, Evaluate, Record, Reference
-from otcache_plugin.calibration.searching.candidates import Panel
+from otcache_plugin.calibration.measuring.losses import ScheduleLoss, not_finite
+from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
+from otcache_plugin.calibration.searching.candidates import SearchTask
 from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import search_schedule
+from otcache_plugin.calibration.searching.scopes import SCOPES, SearchScope, mean_history
+from otcache_plugin.calibration.searching.search import ClimbsAndRounds
 from otcache_plugin.calibration.searching.tuning import (
-    RHOS,
     best_of,
     edge_settings,
     graph_candidates,
-    pool_of_pairs,
     tune_graph,
     tune_rho,
 )
-from otcache_plugin.calibration.settings import evidence_metrics
+from otcache_plugin.calibration.settings import RHOS, evidence_metrics
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -42,12 +41,12 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.measurements import Measurements
+    from otcache_plugin.calibration.searching.algorithm import SearchAlgorithm
+    from otcache_plugin.calibration.searching.candidates import Panel
+    from otcache_plugin.calibration.searching.journal import JournalStudy
     from otcache_plugin.calibration.settings import CalibrationSettings
     from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.evaluation.metrics import Metric
-
-FIRST_SHARE = 4
-"""Hopeless candidates are found out on one pair in so many."""
 
 
 def manifest_of(facts: ModelFacts, settings: CalibrationSettings) -> dict[str, Any]:
@@ -72,8 +71,9 @@ def calibrate(
         UnfinishedError: other shards have not measured their part.
         WorkspaceError: the working folder cannot be written, or is damaged.
     """
-    journal = TrialJournal(measurements.workspace.journal)
-    calibration = _Calibration(measurements.settings, measurements, journal, progress)
+    settings, journal = measurements.settings, TrialJournal(measurements.workspace.journal)
+    algorithm = ClimbsAndRounds(settings.search)
+    calibration = _Calibration(settings, measurements, journal, progress, algorithm)
     edges = calibration.record()
     graph = calibration.tune(edges)
     policy, history = calibration.search(graph)
@@ -90,18 +90,17 @@ class _Calibration:
     measurements: Measurements
     journal: TrialJournal
     progress: CalibrationProgress
+    algorithm: SearchAlgorithm
 
     @property
     def metric(self) -> Metric:
         return plugin_host().metric(self.settings.metric)
 
     @property
-    def panel(self) -> Panel:
-        """All calibration pairs."""
-        batches = self.measurements.calibration_batches
-        return Panel(batches, ceil(len(batches) / FIRST_SHARE))
+    def scope(self) -> SearchScope:
+        return SCOPES[self.settings.search.kind]
 
-    def losses(self, schedules: Sequence[Schedule]) -> list[float]:
+    def losses(self, schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
         return self.measurements.losses(schedules, self.metric, self.progress.advance)
 
     def record(self) -> EdgeTable:
@@ -155,35 +154,32 @@ class _Calibration:
         def look_backs(steps: tuple[int, ...]) -> tuple[int, ...]:
             return graph.edges.look_backs(steps, graph.settings)
 
-        panels = {name: self.panel}
-        if self.settings.search.kind == "per-pair":
-            panels = {
-                f"{name}, pair {pair}": Panel((Batch("calibration", pair, pair + 1),), 1)
-                for pair in range(self.settings.pairs)
-            }
-        trials = self.settings.search.all_trials * len(panels)
-        self.progress.start(stages.searching(name), trials)
+        batches = self.measurements.calibration_batches
+        panels = self.scope.panels(name, batches)
+        self.progress.start(stages.searching(name), self.algorithm.trials * len(panels))
         searches = {
-            study: search_schedule(
-                warm_start,
-                panel,
-                graph.edges.max_look_back,
-                self.settings.search,
-                self.settings.seed,
-                self.journal,
-                study,
-                self.progress.advance,
-            )
-            for study, panel in panels.items()
+            search: self.algorithm.search(self._task(search, warm_start, panel, graph.edges))
+            for search, panel in panels.items()
         }
         found = list(self.measurements.drive(searches, self.metric).values())
-        history = _mean_history([search.best_losses for search in found])
-        if self.settings.search.kind == "joint":
-            return found[0].best(1)[0].schedule, history
-        pool = pool_of_pairs(found, warm_start, look_backs)
-        batches = len(self.measurements.calibration_batches)
-        self.progress.start(stages.pooling(name), len(pool) * batches)
-        return best_of(pool, self.losses), history
+        pool = self.scope.pool(found, warm_start, look_backs)
+        if len(pool) > 1:
+            self.progress.start(stages.pooling(name), len(pool) * len(batches))
+            pool = [best_of(pool, self.losses)]
+        return pool[0], mean_history(found)
+
+    def _task(self, name: str, warm_start: Schedule, panel: Panel, edges: EdgeTable) -> SearchTask:
+        def study(part: str) -> JournalStudy:
+            return self.journal.study(f"{name}, {part}")
+
+        return SearchTask(
+            warm_start,
+            panel,
+            edges.max_look_back,
+            self.settings.seed,
+            study,
+            self.progress.advance,
+        )
 
     def gather_evidence(
         self, policy: OTCachePolicy, graph: MeanCachePolicy
@@ -207,11 +203,11 @@ class _Calibration:
             values[key] = {name: np.concatenate([part[name] for part in parts]) for name in names}
         height, width = self.measurements.reference(batches[0])["pictures"].shape[-2:]
         rows = evidence_rows(values, [plugin_host().metric(name) for name in names])
+        if not any(row.metric == self.settings.metric for row in rows):
+            raise not_finite(
+                [
+                    ScheduleLoss(schedule, names[0], values[key][names[0]])
+                    for key, schedule in schedules.items()
+                ]
+            )
         return rows, (height, width)
-
-
-def _mean_history(searches: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Return the mean best loss after each trial; a search that ended early stays where it was."""
-    longest = max(len(losses) for losses in searches)
-    padded = [[*losses, *[losses[-1]] * (longest - len(losses))] for losses in searches]
-    return tuple(np.mean(padded, axis=0).tolist())

@@ -7,11 +7,9 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from otcache_policies import BudgetError
+from otcache_policies.edges import Cost
 
 from otcache_plugin.errors import ArgumentError
-
-EVERY_GAP = 10_000
-"""More parts than there are gaps."""
 
 MOST_TRIALS = 4_000
 
@@ -21,10 +19,54 @@ MOST_WAYPOINTS = 100
 SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
 """Of the way from the anchor's budget to the reference's, where schedules are searched."""
 
+MAX_LOOK_BACK = 6
+"""Largest look-back that is measured and tried, where the scheduler allows more than one."""
+
+COSTS: tuple[Cost, ...] = get_args(Cost)
+GAMMAS = (1.0, 2.0, 4.0)
+LOOK_BACK_RULES = (None, 1, 2, 3)
+"""The readings of the edge table that are tried are all of these, one with the other."""
+
+RHOS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
+"""Exponents of the warp that are tried."""
+
+TRIMMED = 0.05
+"""Share of the pairs left out of a mean loss at either end."""
+
+FIRST_SHARE = 4
+"""Hopeless candidates are found out on one batch in so many."""
+
+SHIFTS = (-2, -1, 1, 2)
+"""Steps by which a climb moves a computed step."""
+
+SMALLEST_GAP = 0.1
+"""Where a round holds a part before rounding, so that no order of steps is ever reversed."""
+
+BEST_OF_EACH_PAIR = 2
+"""Candidates that each pair's search puts into the pool, where pairs are searched alone."""
+
 EVIDENCE_METRICS = ("psnr", "ssim")
 """Measured on held-out pairs besides the metric that everything is tuned on."""
 
 SearchKind = Literal["joint", "per-pair"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of CMA-ES around the best schedule so far.
+
+    Attributes:
+        parts: that the schedule's curve is moved in, at most one per gap; None for every gap.
+        half_width: of a part's range, in steps. CMA-ES starts with a standard deviation of a third
+            of that range.
+    """
+
+    parts: int | None
+    half_width: float
+
+    def parts_of(self, gaps: int) -> int:
+        """Return the parts that a schedule of so many gaps is moved in."""
+        return gaps if self.parts is None else min(self.parts, gaps)
 
 
 @dataclass(frozen=True)
@@ -35,9 +77,7 @@ class SearchSettings:
         trials: candidates of CMA-ES; identical ones are evaluated once but count. Before the first
             round and after each, two fifths as many may be tried in a climb.
         patience: trials without improvement after which a round ends.
-        rounds: of each, the parts that the best schedule so far is moved in, every gap where there
-            are no more gaps, and the half-width of a part's range in steps. The trials are split
-            evenly; CMA-ES starts with a standard deviation of a third of that range.
+        rounds: one after the other; the trials are split evenly.
         kind: "joint" scores each trial by its mean over all pairs, "per-pair" searches for every
             pair alone and pools what was found, as the paper's Eq. 7 reads.
         prune_below: p-value of the Wilcoxon test on a quarter of the pairs under which a trial is
@@ -46,7 +86,7 @@ class SearchSettings:
 
     trials: int = 200
     patience: int = 50
-    rounds: tuple[tuple[int, float], ...] = ((4, 9.0), (EVERY_GAP, 2.25))
+    rounds: tuple[Round, ...] = (Round(4, 9.0), Round(None, 2.25))
     kind: SearchKind = "joint"
     prune_below: float = 0.05
 

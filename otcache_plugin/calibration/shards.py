@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from otcache_plugin.calibration.document import CalibrationResult
-from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.errors import NoShardsError, WorkspaceError
 from otcache_plugin.calibration.measuring.facts import ModelFacts
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import NoPool
@@ -17,7 +17,7 @@ from otcache_plugin.calibration.measuring.workspace import (
     require_same,
 )
 from otcache_plugin.calibration.otcache import calibrate
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import CalibrationSettings, Round, SearchSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,9 +61,9 @@ def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
         if (match := pattern.fullmatch(path.name)) and (path / MANIFEST_FILE).exists()
     }
     if not shards:
-        raise WorkspaceError(
-            f"no {name}.shard-I-of-N folder of a shard in {parent}. Run otcache calibrate with "
-            "--shard first, and pass merge the same --output."
+        raise NoShardsError(
+            f"no {name}.shard-I-of-N folder of a shard in {parent}. Measure the shards first, and "
+            "merge what they have measured for the same output."
         )
     absent = [
         f"{number}/{count}"
@@ -89,7 +89,7 @@ def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
 
 def _settings(stored: dict[str, object]) -> CalibrationSettings:
     search = dict(stored["search"])  # type: ignore[call-overload]
-    search["rounds"] = tuple(map(tuple, search["rounds"]))
+    search["rounds"] = tuple(Round(**each) for each in search["rounds"])
     waypoints = stored["waypoints"]
     return CalibrationSettings(
         **{  # type: ignore[arg-type]

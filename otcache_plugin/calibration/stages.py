@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -15,6 +16,21 @@ class CalibrationProgress(Protocol):
     def advance(self) -> None:
         """One unit is done."""
         ...
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage at most: identical schedules are run once, hopeless trials not to the end.
+
+    Attributes:
+        stage: what it is.
+        runs: pipeline calls, each for a batch of pairs.
+        steps: denoising steps computed in them.
+    """
+
+    stage: str
+    runs: int
+    steps: int
 
 
 RECORDING = "recording full runs"

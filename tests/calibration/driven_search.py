@@ -13,9 +13,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.measuring.trimmed_loss import TRIMMED
 from otcache_plugin.calibration.measuring.units import Batch, LossRequest, batches_of
-from otcache_plugin.calibration.searching.candidates import Panel
+from otcache_plugin.calibration.searching.candidates import Panel, SearchTask
+from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
+from otcache_plugin.calibration.settings import TRIMMED
 
 STEPS, BUDGET = 30, 7
 WARM_START = UniformPolicy(STEPS).schedule(BUDGET)
@@ -91,6 +92,24 @@ def drive(search: Generator[list[LossRequest], Any, Any], loss: Loss, most: int 
         return Driven(stop.value, asked)
     search.close()
     return Driven(None, asked)
+
+
+def task_on(
+    journal: Path,
+    name: str,
+    warm_start: Schedule = WARM_START,
+    panel: Panel = ONE_BATCH,
+    max_look_back: int = 1,
+    seed: int = 0,
+    on_trial: Callable[[], None] = lambda: None,
+) -> SearchTask:
+    """A task whose parts are kept in a journal under its name."""
+    trials = TrialJournal(journal)
+
+    def study(part: str) -> JournalStudy:
+        return trials.study(f"{name}, {part}")
+
+    return SearchTask(warm_start, panel, max_look_back, seed, study, on_trial)
 
 
 def studies_of(journal: Path) -> dict[str, optuna.Study]:

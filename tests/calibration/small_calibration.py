@@ -14,9 +14,9 @@ from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy, Sched
 from otcache_registry import PolicyDocument, StoredPolicy
 
 from otcache_plugin.calibration.document import CalibrationResult
+from otcache_plugin.calibration.measuring.losses import pooled
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
-from otcache_plugin.calibration.measuring.trimmed_loss import pooled
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.calibration.otcache import calibrate, manifest_of
 from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings

@@ -17,15 +17,19 @@ from small_calibration import SETTINGS, Calibrated, calibrate_flow
 from otcache_plugin.calibration.cost import (
     Estimate,
     MeasuredCosts,
-    StageCost,
     measure_costs,
     stage_costs,
 )
 from otcache_plugin.calibration.evidence.rows import evidence_schedules
-from otcache_plugin.calibration.measuring.edges import MAX_LOOK_BACK
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Reference, Unit
 from otcache_plugin.calibration.measuring.worker import Worker
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import (
+    MAX_LOOK_BACK,
+    CalibrationSettings,
+    Round,
+    SearchSettings,
+)
+from otcache_plugin.calibration.stages import StageCost
 from otcache_plugin.models.setups import ModelSetup
 
 MakeSetup = Callable[[], ModelSetup]
@@ -37,7 +41,7 @@ BY_HAND = CalibrationSettings(
     pairs=7,
     held_out_pairs=3,
     batch_size=3,
-    search=SearchSettings(trials=10, rounds=((4, 9.0), (9, 4.5))),
+    search=SearchSettings(trials=10, rounds=(Round(4, 9.0), Round(9, 4.5))),
 )
 """Three batches and one held-out one; searched are 4 and 6 steps, predicted 5 and 7."""
 

@@ -127,7 +127,7 @@ def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     second = start(tmp_path)
     assert second.wait() == 1
     assert f"error: another process calibrates in {tmp_path / 'policy'}.calibration" in second.err
-    assert "Wait for it, stop it, or use another --output" in second.err
+    assert "Wait for it, stop it, or use another output" in second.err
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait() == 0, first.err
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
@@ -148,7 +148,7 @@ def test_other_settings(uninterrupted: Path, arguments: list[str], words: str) -
     refused = start(folder, *arguments)
     assert refused.wait() == 2
     assert f"error: {words.format(f'{uninterrupted}.calibration')}" in refused.err
-    assert "Use that again to go on with it, another --output to begin one beside" in refused.err
+    assert "Use that again to go on with it, another output to begin one beside" in refused.err
     assert content_of(uninterrupted) == before
 
 

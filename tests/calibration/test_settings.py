@@ -15,6 +15,7 @@ from otcache_plugin.calibration.settings import (
     MOST_TRIALS,
     MOST_WAYPOINTS,
     CalibrationSettings,
+    Round,
     SearchSettings,
 )
 from otcache_plugin.calibration.shards import _settings
@@ -71,7 +72,7 @@ def test_more_waypoints_than_a_document_holds() -> None:
 
 @pytest.mark.parametrize("waypoints", [None, (), (10, 12)])
 def test_settings_come_back_from_a_manifest(waypoints: tuple[int, ...] | None) -> None:
-    search = SearchSettings(trials=7, rounds=((3, 1.5),), kind="per-pair")
+    search = SearchSettings(trials=7, rounds=(Round(3, 1.5), Round(None, 2.0)), kind="per-pair")
     settings = CalibrationSettings(waypoints=waypoints, seed=3, search=search)
     assert _settings(json.loads(json.dumps(asdict(settings)))) == settings
 

@@ -193,7 +193,7 @@ def test_a_working_folder_that_cannot_be(calibrate: Any, tmp_path: Path) -> None
     refused = calibrate(*SMALL)
     assert (refused.code, refused.out) == (1, "")
     assert f"error: the working folder {tmp_path / 'policy.calibration'} cannot be" in refused.err
-    assert "use another --output" in refused.err
+    assert "use another output" in refused.err
     assert (tmp_path / "policy.calibration").read_text() == "a file in its way"
 
 

@@ -64,13 +64,16 @@ def evidence_schedules(
 def evidence_rows(
     values: Mapping[tuple[int, str], Mapping[str, NDArray[np.float64]]], metrics: Sequence[Metric]
 ) -> tuple[EvidenceRow, ...]:
-    """Return a row per budget, method and metric.
+    """Return a row per budget, method and metric that has a finite value at every pair.
+
+    What cannot be measured is not stated: leaving out the pairs at which a method fails would
+    flatter it.
 
     Args:
         values: `(N,)` values by metric, of each budget and method, on the same pairs.
         metrics: in the order of the rows.
     """
-    return tuple(
+    rows = (
         evidence_row(
             name,
             budget,
@@ -80,13 +83,19 @@ def evidence_rows(
         for budget, name in values
         for metric in metrics
     )
+    return tuple(row for row in rows if row is not None)
 
 
 def evidence_row(
     name: str, budget: int, metric: Metric, values: dict[str, np.ndarray]
-) -> EvidenceRow:
-    """Return one policy's row, its paired difference to `COMPARED_TO` included."""
+) -> EvidenceRow | None:
+    """Return one policy's row, its paired difference to `COMPARED_TO` included.
+
+    None where not all of its values are finite, and no difference where not all of theirs are.
+    """
     own = values[name]
+    if not np.isfinite(own).all():
+        return None
     row = partial(
         EvidenceRow,
         policy=name,
@@ -96,7 +105,7 @@ def evidence_row(
         standard_error=float(own.std(ddof=1) / np.sqrt(len(own))),
         pairs=len(own),
     )
-    if name not in COMPARED_TO:
+    if name not in COMPARED_TO or not np.isfinite(values[COMPARED_TO[name]]).all():
         return row()
     difference = paired_difference(own, values[COMPARED_TO[name]])
     better = difference.win_rate if metric.higher_is_better else 1 - difference.win_rate

@@ -16,6 +16,7 @@ import torch
 from otcache_policies import EdgeTable, same_sigmas
 
 from otcache_plugin.calibration.errors import RecordingError
+from otcache_plugin.calibration.settings import MAX_LOOK_BACK
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.schedulers import Substitute, copy_scheduler, supported_substitute
 from otcache_plugin.pipelines.parts import find_scheduler
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from otcache_plugin.calibration.measuring.trajectories import Trajectory
-
-MAX_LOOK_BACK = 6
 
 
 def max_look_back(pipe: DiffusionPipeline) -> int:

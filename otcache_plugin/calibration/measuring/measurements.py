@@ -9,7 +9,7 @@ import numpy as np
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
-from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.measuring.losses import ScheduleLoss
 from otcache_plugin.calibration.measuring.units import (
     Batch,
     Evaluate,
@@ -92,6 +92,7 @@ class Measurements:
         self.settings = settings
         self._share = share or Share()
         self._spent: dict[Unit, tuple[int, float]] = {}
+        self._finite: dict[Unit, NDArray[np.bool_]] = {}
 
     @property
     def calibration_batches(self) -> tuple[Batch, ...]:
@@ -117,6 +118,16 @@ class Measurements:
     def seconds(self) -> float:
         """Time that workers spent, likewise."""
         return sum(seconds for _, seconds in self._spent.values())
+
+    @property
+    def values(self) -> int:
+        """Values of metrics that were measured, one per run, pair and metric."""
+        return sum(finite.size for finite in self._finite.values())
+
+    @property
+    def values_not_finite(self) -> int:
+        """How many of them are not finite; as losses they are the worst there is."""
+        return sum(int((~finite).sum()) for finite in self._finite.values())
 
     def prepare(self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None) -> None:
         """Have units measured that are too large to be held all at once.
@@ -202,14 +213,18 @@ class Measurements:
         schedules: Sequence[Schedule],
         metric: Metric,
         on_unit: Callable[[], None] = lambda: None,
-    ) -> list[float]:
-        """Return each schedule's loss over all calibration pairs."""
+    ) -> list[ScheduleLoss]:
+        """Return what each schedule loses on all calibration pairs."""
         batches = self.calibration_batches
         units = [self._evaluate(each, batch, metric) for each in schedules for batch in batches]
         measured = iter(self.all_of(units, on_unit))
         return [
-            pooled(np.concatenate([self._losses(next(measured), metric) for _ in batches]))
-            for _ in schedules
+            ScheduleLoss(
+                each,
+                metric.name,
+                np.concatenate([self._losses(next(measured), metric) for _ in batches]),
+            )
+            for each in schedules
         ]
 
     @staticmethod
@@ -247,6 +262,9 @@ class Measurements:
 
     def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
         self._spent[unit] = measured.transformer_calls, measured.seconds
+        if isinstance(unit, Evaluate):
+            values = [measured.arrays[name].astype(np.float64) for name in unit.metrics]
+            self._finite[unit] = np.isfinite(values)
         return unit, measured
 
     def reference(self, batch: Batch) -> Mapping[str, NDArray[Any]]:
@@ -267,6 +285,6 @@ class Measurements:
                 raise UnfinishedError(
                     f"shard {self._share.number} of {self._share.count} has done its part of this "
                     f"stage, and needs {len(units)} measurements of other shards. Run them, then "
-                    "start the same command again; --wait SECONDS waits for shards that run now."
+                    "start the same command again."
                 )
             time.sleep(POLL_SECONDS)

@@ -134,7 +134,7 @@ class PromptMemo:
             "free_text_encoders",
             type(self._pipe).__name__,
             f"this pipeline's text encoders cannot be freed: {reason}",
-            "Calibrate without --free-text-encoders",
+            "Calibrate with free_text_encoders=False",
         )
 
     def _encode(self, *args: Any, **kwargs: Any) -> Any:

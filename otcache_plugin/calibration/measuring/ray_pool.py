@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from otcache_policies import OTCacheError
 
+from otcache_plugin.calibration.errors import ClusterError
 from otcache_plugin.calibration.measuring.units import Evaluate
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ class RayPool:
             room = sum(int(each // amount) for each in self._nodes_with(name, amount))
             count = room if workers is None else workers
             if not 1 <= count <= room:
-                raise OTCacheError(
+                raise ClusterError(
                     f"the Ray cluster at {address} has room for {room} workers of "
-                    f"{settings.threads} CPUs, not for {count or 1}. Lower --cpus-per-worker."
+                    f"{settings.threads} CPUs, not for {count or 1}. Use fewer threads per worker."
                 )
             for _ in range(count):
                 self._begin_worker()
@@ -116,10 +117,10 @@ class RayPool:
             _require_listening(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
             self._ray.init(**options)
         except (OSError, OverflowError, RuntimeError, ValueError) as error:
-            raise OTCacheError(
+            raise ClusterError(
                 f"no Ray cluster at {address} ({error}). Start one with 'ray start --head', or "
-                "pass --ray without an address to use this machine alone. A cluster that asks for "
-                "a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment."
+                f"use the address {LOCAL!r} for this machine alone. A cluster that asks for a "
+                "token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment."
             ) from error
 
     def _nodes_with(self, resource: str, amount: int) -> list[float]:
@@ -141,10 +142,10 @@ class RayPool:
         except self._ray.exceptions.RayError as error:
             self._failed_loads += 1
             if self._failed_loads == MOST_DEATHS:
-                raise OTCacheError(
+                raise ClusterError(
                     f"{MOST_DEATHS} workers died while they loaded the model ({error}). Look at "
                     "Ray's logs: are the same packages installed everywhere, is there enough "
-                    "memory for so many models? A larger --cpus-per-worker begins fewer. What "
+                    "memory for so many models? More threads per worker begin fewer. What "
                     "was measured before is kept."
                 ) from error
             self._replace(worker)
@@ -259,6 +260,6 @@ def _import_ray() -> Any:
         import ray
     except ImportError as error:
         raise OTCacheError(
-            "--ray needs Ray, which is not installed. Run: pip install 'otcache-plugin[ray]'"
+            "a cluster needs Ray, which is not installed. Run: pip install 'otcache-plugin[ray]'"
         ) from error
     return ray

@@ -82,7 +82,7 @@ class Worker:
             *batches_of("calibration", settings.pairs, settings.batch_size),
             *batches_of("held-out", settings.held_out_pairs, settings.batch_size),
         ]
-        if settings.search.kind == "per-pair":
+        if settings.batch_size > 1:  # A search may run every pair on its own.
             batches += batches_of("calibration", settings.pairs, 1)
         return [[pair.prompt for pair in self._pairs_of(batch)] for batch in batches]
 

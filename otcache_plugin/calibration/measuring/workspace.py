@@ -66,7 +66,7 @@ class Workspace:
             except Timeout:
                 raise WorkspaceError(
                     f"another process calibrates in {folder}. Wait for it, stop it, or use "
-                    "another --output."
+                    "another output."
                 ) from None
         try:
             self._claim()
@@ -181,7 +181,7 @@ def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pa
                 name,
                 now.get(name),
                 f"the calibration in {folder} was begun with {then.get(name)!r}",
-                f"Use that again to go on with it, another --output to begin one beside it, or "
+                f"Use that again to go on with it, another output to begin one beside it, or "
                 f"delete {folder} to start anew",
             )
 
@@ -242,7 +242,7 @@ def explained(folder: Path) -> Iterator[None]:
         remedy = (
             "Free some space and start the same command again"
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            else "Check its permissions, or use another --output"
+            else "Check its permissions, or use another output"
         )
         raise WorkspaceError(
             f"the working folder {folder} cannot be used ({error.strerror}). {remedy}; everything "

@@ -6,20 +6,20 @@ the losses, so that several can go on side by side and a replayed one takes no t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.measuring.losses import pooled
+from otcache_plugin.calibration.measuring.units import Batch, Losses, LossRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
     from numpy.typing import NDArray
     from otcache_policies import Schedule
 
-    from otcache_plugin.calibration.measuring.units import Batch, Losses, LossRequest
+    from otcache_plugin.calibration.searching.journal import JournalStudy
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,32 @@ class ScheduleSearch:
         return [each for each in found.values() if each.loss <= self.warm_start.loss][:count]
 
 
+Searching = Generator[list[LossRequest], Losses, ScheduleSearch]
+"""A search under way: it asks for losses, is sent them, and returns what it found."""
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """What a search is asked to do: find a schedule of the warm start's budget with a lower loss.
+
+    Attributes:
+        warm_start: where to begin, and what is never done worse than.
+        panel: the pairs to judge on.
+        max_look_back: the largest look-back to try.
+        seed: of whatever is random.
+        study: gives the journal's study of a part of the search, by the part's name; every trial
+            is to be kept in one.
+        on_trial: to be called after every trial.
+    """
+
+    warm_start: Schedule
+    panel: Panel
+    max_look_back: int
+    seed: int
+    study: Callable[[str], JournalStudy]
+    on_trial: Callable[[], None] = lambda: None
+
+
 def losses_on(
     schedules: Sequence[Schedule], batches: Sequence[Batch]
 ) -> Generator[list[LossRequest], Losses, list[NDArray[np.float64]]]:
@@ -83,10 +109,8 @@ def losses_on(
     return [np.concatenate([given[schedule, batch] for batch in batches]) for schedule in schedules]
 
 
-def begin(
-    warm_start: Schedule, panel: Panel
-) -> Generator[list[LossRequest], Losses, ScheduleSearch]:
-    """A search that has tried nothing but its warm start."""
+def begin(warm_start: Schedule, panel: Panel) -> Searching:
+    """Begin a search: nothing is tried but its warm start."""
     (losses,) = yield from losses_on([warm_start], panel.batches)
     first = Trial(warm_start, pooled(losses))
     return ScheduleSearch(first, (), (first.loss,))

@@ -12,45 +12,44 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState, create_trial
 from otcache_policies import Schedule
 
-from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.measuring.losses import pooled
 from otcache_plugin.calibration.searching.candidates import Trial, losses_on
+from otcache_plugin.calibration.settings import SHIFTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from optuna.trial import FrozenTrial
 
-    from otcache_plugin.calibration.measuring.units import Losses, LossRequest
-    from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch
-    from otcache_plugin.calibration.searching.journal import JournalStudy
-
-SHIFTS = (-2, -1, 1, 2)
-"""Steps by which a climb moves a computed step."""
+    from otcache_plugin.calibration.searching.candidates import (
+        ScheduleSearch,
+        Searching,
+        SearchTask,
+    )
 
 
 def climb(
     search: ScheduleSearch,
+    task: SearchTask,
+    part: str,
     coordinates: Sequence[Callable[[Schedule], list[Schedule]]],
-    panel: Panel,
     trials: int,
-    kept: JournalStudy,
-    on_trial: Callable[[], None] = lambda: None,
-) -> Generator[list[LossRequest], Losses, ScheduleSearch]:
+) -> Searching:
     """Improve the best schedule in one coordinate after the other, until none improves it.
 
     Candidates are tried on the first batches, and those that are ahead there on all.
 
     Args:
         search: what was found so far.
+        task: of the search.
+        part: of the search that this is, as the journal names it.
         coordinates: each gives the schedules that differ from one in it.
-        panel: the pairs to judge on.
         trials: candidates altogether.
-        kept: where they are kept.
-        on_trial: called after every trial.
 
     Returns:
         The search with every candidate that was run on all pairs.
     """
+    panel, kept = task.panel, task.study(part)
     best = search.best(1)[0].schedule
     (best_losses,) = yield from losses_on([best], panel.batches)
     number, unchanged, tried = 0, 0, 0
@@ -68,7 +67,7 @@ def climb(
             trial = Trial(other, pooled(judged[other])) if other in judged else None
             search = search.with_trial(trial)
             kept.keep(_climbing_trial(other, trial))
-            on_trial()
+            task.on_trial()
         tried, unchanged, number = tried + len(others), unchanged + 1, number + 1
         better = min(judged, key=lambda other: pooled(judged[other]), default=best)
         if better in judged and pooled(judged[better]) < pooled(best_losses):

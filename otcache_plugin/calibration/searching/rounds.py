@@ -23,41 +23,53 @@ from otcache_policies import Schedule, project_sum
 from otcache_policies.transport import inherited_look_backs
 from scipy.interpolate import PchipInterpolator
 
-from otcache_plugin.calibration.measuring.trimmed_loss import pooled
+from otcache_plugin.calibration.measuring.losses import differences, pooled
 from otcache_plugin.calibration.searching.candidates import Trial, losses_on
+from otcache_plugin.calibration.settings import SMALLEST_GAP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
 
     from otcache_plugin.calibration.measuring.units import Losses, LossRequest
-    from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch
-    from otcache_plugin.calibration.searching.journal import JournalStudy
-    from otcache_plugin.calibration.settings import SearchSettings
-
-SMALLEST_GAP = 0.1
-"""Where a part is held before rounding, so that no order of steps is ever reversed."""
+    from otcache_plugin.calibration.searching.candidates import (
+        Panel,
+        ScheduleSearch,
+        Searching,
+        SearchTask,
+    )
+    from otcache_plugin.calibration.settings import Round, SearchSettings
 
 
 def search_round(
     search: ScheduleSearch,
-    parts: int,
-    half_width: float,
-    panel: Panel,
+    task: SearchTask,
+    moved: Round,
+    number: int,
     settings: SearchSettings,
     trials: int,
-    seed: int,
-    kept: JournalStudy,
-    on_trial: Callable[[], None] = lambda: None,
-) -> Generator[list[LossRequest], Losses, ScheduleSearch]:
-    """One round of CMA-ES around the best schedule so far, generation by generation."""
+) -> Searching:
+    """Make one round of CMA-ES around the best schedule so far, generation by generation.
+
+    Args:
+        search: what was found so far.
+        task: of the search.
+        moved: what is moved, and how far.
+        number: of the round; its seed is as much larger than the search's.
+        settings: of the search.
+        trials: candidates of the round at most.
+
+    Returns:
+        The search with every candidate that was run on all pairs.
+    """
+    panel, kept = task.panel, task.study(f"round {number}")
     centre = search.best(1)[0].schedule
     values, baseline = yield from losses_on([centre, search.warm_start.schedule], panel.batches)
-    around = _Round(centre, parts, half_width)
+    around = Candidates(centre, moved)
     space = around.space
-    study = _study(len(space), values - baseline, seed, settings)
+    study = _study(len(space), differences(values, baseline), task.seed + number, settings)
     kept.keep(study.get_trials(deepcopy=False)[0])
     stale = 0
     while trials > 0 and stale < settings.patience:
@@ -69,28 +81,27 @@ def search_round(
         judged = yield from _judge(generation, candidates, panel, baseline)
         for trial, schedule, losses in zip(generation, candidates, judged, strict=True):
             trial.set_user_attr("computed_steps", schedule.computed_steps)
-            study.tell(trial, pooled(losses - baseline[: len(losses)]))
+            study.tell(trial, pooled(differences(losses, baseline[: len(losses)])))
             kept.keep(study.get_trials(deepcopy=False)[trial.number])
             complete = len(losses) == len(baseline)
             found = search.with_trial(Trial(schedule, pooled(losses)) if complete else None)
             stale = 0 if found.best_losses[-1] < search.best_losses[-1] else stale + 1
             search = found
-            on_trial()
+            task.on_trial()
     return search
 
 
 @dataclass(frozen=True)
-class _Round:
+class Candidates:
     """What the candidates of one round are made from."""
 
     centre: Schedule
-    parts: int
-    half_width: float
+    moved: Round
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
         """An offset per part of the centre's curve, or per gap where that is fewer."""
-        return _space(min(self.parts, len(self.centre.gaps)))
+        return _space(self.moved.parts_of(len(self.centre.gaps)))
 
     def schedule(self, offsets: NDArray[np.float64]) -> Schedule:
         """Return the candidate of some offsets in [-1, 1], with the centre's look-backs.
@@ -101,7 +112,7 @@ class _Round:
         steps, total = self.centre.computed_steps, self.centre.num_inference_steps
         ends = np.linspace(0, len(steps) - 1, len(offsets) + 1)
         ends = np.interp(ends, np.arange(len(steps)), steps)
-        parts = np.maximum(np.diff(ends) + self.half_width * offsets, SMALLEST_GAP)
+        parts = np.maximum(np.diff(ends) + self.moved.half_width * offsets, SMALLEST_GAP)
         moved = np.concatenate([[0.0], np.cumsum(parts) / parts.sum()]) * (total - 1)
         new = project_sum(PchipInterpolator(ends, moved)(steps))
         midpoints = [(start + end) / 2 for start, end in pairwise(new)]
@@ -121,11 +132,11 @@ def _judge(
     """
     first = yield from losses_on(candidates, panel.batches[: panel.first])
     for trial, losses in zip(trials, first, strict=True):
-        _report(trial, losses - baseline[: len(losses)], 0)
+        _report(trial, differences(losses, baseline[: len(losses)]), 0)
     survivors = [
         number
-        for number, trial in enumerate(trials)
-        if panel.first < len(panel.batches) and not trial.should_prune()
+        for number, (trial, losses) in enumerate(zip(trials, first, strict=True))
+        if panel.first < len(panel.batches) and not _is_hopeless(trial, losses)
     ]
     rest = yield from losses_on(
         [candidates[number] for number in survivors], panel.batches[panel.first :]
@@ -133,17 +144,31 @@ def _judge(
     judged = list(first)
     for number, losses in zip(survivors, rest, strict=True):
         judged[number] = np.concatenate([first[number], losses])
-        _report(trials[number], losses - baseline[-len(losses) :], len(first[number]))
+        _report(trials[number], differences(losses, baseline[-len(losses) :]), len(first[number]))
     return judged
 
 
-def _report(trial: optuna.Trial, differences: NDArray[np.float64], first_pair: int) -> None:
-    for pair, difference in enumerate(differences.tolist(), first_pair):
+def _is_hopeless(trial: optuna.Trial, losses: NDArray[np.float64]) -> bool:
+    """Return whether a trial cannot become the best one, by its losses on the first batches."""
+    if not np.isfinite(losses).all():
+        return True
+    # The pruner compares with the best trial, which has to have a difference at every pair.
+    return bool(np.isfinite(trial.study.best_value)) and trial.should_prune()
+
+
+def _report(trial: optuna.Trial, found: NDArray[np.float64], first_pair: int) -> None:
+    for pair, difference in _finite(found, first_pair).items():
         trial.report(difference, pair)
 
 
+def _finite(found: NDArray[np.float64], first_pair: int = 0) -> dict[int, float]:
+    """Return the differences that the pruner may see, by pair."""
+    by_pair = enumerate(found.tolist(), first_pair)
+    return {pair: difference for pair, difference in by_pair if np.isfinite(difference)}
+
+
 def _study(
-    dimensions: int, differences: NDArray[np.float64], seed: int, settings: SearchSettings
+    dimensions: int, centre: NDArray[np.float64], seed: int, settings: SearchSettings
 ) -> optuna.Study:
     """Return a study that begins with its centre, whose differences to the warm start are known."""
     with warnings.catch_warnings():
@@ -158,8 +183,8 @@ def _study(
         create_trial(
             params=dict.fromkeys(_space(dimensions), 0.0),
             distributions=_space(dimensions),
-            value=pooled(differences),
-            intermediate_values=dict(enumerate(differences.tolist())),
+            value=pooled(centre),
+            intermediate_values=_finite(centre),
         )
     )
     return study

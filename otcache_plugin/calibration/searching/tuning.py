@@ -8,36 +8,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from otcache_policies import (
-    EdgeSettings,
-    MeanCachePolicy,
-    OTCachePolicy,
-    Schedule,
-    wasserstein_barycentre,
-)
-from otcache_policies.edges import Cost
+from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy
+
+from otcache_plugin.calibration.measuring.losses import lowest
+from otcache_plugin.calibration.settings import COSTS, GAMMAS, LOOK_BACK_RULES, RHOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otcache_policies import EdgeTable, Policy
+    from otcache_policies import EdgeTable, Policy, Schedule
 
-    from otcache_plugin.calibration.searching.candidates import ScheduleSearch
+    from otcache_plugin.calibration.measuring.losses import ScheduleLoss
 
-    Losses = Callable[[Sequence[Schedule]], list[float]]
-    """Mean losses of schedules, measured side by side."""
+    Losses = Callable[[Sequence[Schedule]], list[ScheduleLoss]]
+    """What schedules lose on all calibration pairs, measured side by side."""
 
 AnyPolicy = TypeVar("AnyPolicy", bound="Policy")
-
-COSTS: tuple[Cost, ...] = get_args(Cost)
-LOOK_BACK_RULES = (None, 1, 2, 3)
-GAMMAS = (1.0, 2.0, 4.0)
-RHOS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
-BEST_OF_EACH_PAIR = 2
-"""Candidates that each pair's search puts into the pool."""
 
 
 def edge_settings(max_look_back: int) -> tuple[EdgeSettings, ...]:
@@ -58,29 +46,16 @@ def graph_candidates(edges: EdgeTable) -> tuple[MeanCachePolicy, ...]:
 
 def tune_graph(edges: EdgeTable, budgets: Sequence[int], losses: Losses) -> MeanCachePolicy:
     """Return the graph policy with the lowest mean loss over the budgets."""
-    return _best_policy(graph_candidates(edges), budgets, losses)
-
-
-def pool_of_pairs(
-    searches: Sequence[ScheduleSearch],
-    warm_start: Schedule,
-    look_backs: Callable[[tuple[int, ...]], tuple[int, ...]],
-) -> list[Schedule]:
-    """Return what searches of single pairs found, for all pairs to judge.
-
-    Each pair's best few, the barycentre of the pairs' best, and the warm start, so that the anchor
-    is never worse than that over the calibration pairs.
-    """
-    best = [search.best(BEST_OF_EACH_PAIR) for search in searches]
-    mean = wasserstein_barycentre([each[0].schedule for each in best], warm_start.budget)
-    barycentre = Schedule(mean, warm_start.num_inference_steps, look_backs(mean))
-    found = [trial.schedule for each in best for trial in each]
-    return list(dict.fromkeys([warm_start, barycentre, *found]))
+    return best_policy(graph_candidates(edges), budgets, losses)
 
 
 def best_of(schedules: Sequence[Schedule], losses: Losses) -> Schedule:
-    """Return the schedule with the lowest mean loss, the first of several."""
-    return schedules[int(np.argmin(losses(schedules)))]
+    """Return the schedule with the lowest mean loss, the first of several.
+
+    Raises:
+        NotFiniteError: none has one, likewise with the other choices.
+    """
+    return schedules[lowest([[loss] for loss in losses(schedules)])]
 
 
 def tune_rho(policy: OTCachePolicy, budgets: Sequence[int], losses: Losses) -> OTCachePolicy:
@@ -90,13 +65,11 @@ def tune_rho(policy: OTCachePolicy, budgets: Sequence[int], losses: Losses) -> O
     """
     if not budgets:
         return policy
-    return _best_policy([replace(policy, rho=rho) for rho in RHOS], budgets, losses)
+    return best_policy([replace(policy, rho=rho) for rho in RHOS], budgets, losses)
 
 
-def _best_policy(
-    policies: Sequence[AnyPolicy], budgets: Sequence[int], losses: Losses
-) -> AnyPolicy:
+def best_policy(policies: Sequence[AnyPolicy], budgets: Sequence[int], losses: Losses) -> AnyPolicy:
     """Return the policy with the lowest mean loss over the budgets, the first of several."""
-    schedules = [policy.schedule(budget) for policy in policies for budget in budgets]
-    means = np.reshape(losses(schedules), (len(policies), len(budgets))).mean(axis=1)
-    return policies[int(means.argmin())]
+    found = losses([policy.schedule(budget) for policy in policies for budget in budgets])
+    of_each = [found[start : start + len(budgets)] for start in range(0, len(found), len(budgets))]
+    return policies[lowest(of_each)]

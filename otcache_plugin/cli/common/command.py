@@ -1,4 +1,4 @@
-"""What every command does with an argument of the library that is refused."""
+"""What every command makes of the library's errors: it has words of its own for what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from typing import Any
 
 from otcache_policies import FieldError
 from typer.core import TyperArgument, TyperCommand
+
+from otcache_plugin.calibration.errors import ClusterError, NoShardsError, UnfinishedError
+
+HINTS = {
+    UnfinishedError: "--wait SECONDS waits for shards that run now.",
+    NoShardsError: "Run otcache calibrate with --shard first, and pass merge the same --output.",
+    ClusterError: "--ray alone uses this machine, --cpus-per-worker is the threads of a worker.",
+}
+"""Which options help, by the error."""
 
 
 class Command(TyperCommand):
@@ -16,6 +25,7 @@ class Command(TyperCommand):
 
         Raises:
             FieldError: as the library raised it, with the command's word for its field.
+            OTCacheError: likewise, with the options that help.
         """
         try:
             return super().invoke(ctx)
@@ -25,6 +35,8 @@ class Command(TyperCommand):
             if name in words and (dot or _is_meant(ctx.params.get(name), error.value)):
                 error.field = f"{words[name]}{dot}{key}"
             raise
+        except tuple(HINTS) as error:
+            raise type(error)(f"{error} {HINTS[type(error)]}") from error
 
 
 def _word(parameter: Any) -> str:

@@ -166,3 +166,19 @@ def test_each_is_compared_to_the_next_weaker_one(name: str, other: str) -> None:
     row = evidence_row(name, 8, plugin_host().metric("psnr"), values)
     assert row.compared_to == other
     assert row.difference_mean == pytest.approx(0.5)  # Of 0 and 1.
+
+
+@pytest.mark.parametrize("failed", [float("nan"), float("inf"), float("-inf")])
+def test_what_has_no_finite_value_is_not_stated(failed: float) -> None:
+    """Nor is a difference to it: leaving out the pair would flatter who fails there."""
+    psnr = plugin_host().metric("psnr")
+    rng = np.random.default_rng(0)
+    values = {(4, name): {"psnr": rng.normal(20, 1, 6)} for name in METHODS}
+    values[4, "uniform"]["psnr"][2] = failed
+    rows = {row.policy: row for row in evidence_rows(values, [psnr])}
+    assert set(rows) == {"fewer-steps", "meancache", "otcache"}
+    assert (rows["meancache"].compared_to, rows["meancache"].pairs) == (None, 6)
+    assert rows["otcache"].compared_to == "meancache"
+    assert rows["otcache"] == evidence_row(
+        "otcache", 4, psnr, {name: values[4, name]["psnr"] for name in METHODS}
+    )

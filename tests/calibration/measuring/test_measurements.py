@@ -21,7 +21,6 @@ from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring import measurements as measurements_module
 from otcache_plugin.calibration.measuring.measurements import Measurements, Share
 from otcache_plugin.calibration.measuring.pools import NoPool
-from otcache_plugin.calibration.measuring.trimmed_loss import TRIMMED
 from otcache_plugin.calibration.measuring.units import (
     Batch,
     Evaluate,
@@ -34,7 +33,7 @@ from otcache_plugin.calibration.measuring.units import (
     unit_key,
 )
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.settings import CalibrationSettings
+from otcache_plugin.calibration.settings import TRIMMED, CalibrationSettings
 from otcache_plugin.plugins.host import plugin_host
 
 SETTINGS = CalibrationSettings(pairs=5, held_out_pairs=3, batch_size=2)
@@ -181,7 +180,9 @@ def test_losses_are_small_where_quality_is_good(
     told: list[int] = []
     found = measurements.losses([ONE, OTHER, ONE], metric, lambda: told.append(1))
     expected = [sign * np.mean([value(each, pair) for pair in range(5)]) for each in (ONE, OTHER)]
-    assert found == pytest.approx([*expected, expected[0]])
+    assert [each.schedule for each in found] == [ONE, OTHER, ONE]
+    assert {each.metric for each in found} == {metric.name}
+    assert [each.pooled for each in found] == pytest.approx([*expected, expected[0]])
     assert len(told) == 2 * 3
 
 
@@ -192,7 +193,7 @@ def test_losses_leave_the_extreme_pairs_out(workspace: Workspace, pool: Counting
     values = [value(ONE, pair) for pair in range(60)]  # The larger, the later the pair.
     cut = round(60 * TRIMMED)
     assert cut > 0
-    assert loss == pytest.approx(np.mean(values[cut:-cut]))
+    assert loss.pooled == pytest.approx(np.mean(values[cut:-cut]))
 
 
 Search = Generator[list[LossRequest], Mapping[LossRequest, NDArray[np.float64]], Any]
@@ -297,7 +298,7 @@ def test_shards_do_their_part_and_stop_without_the_others(tmp_path: Path) -> Non
                 ask(RECORDS)
             assert str(caught.value).startswith("shard 1 of 2 has done its part of this stage, and")
             assert "needs 1 measurements of other shards" in str(caught.value)
-            assert "--wait" in str(caught.value)
+            assert "Run them, then start the same command again." in str(caught.value)
     assert pools[0].measured == {RECORDS[0]: 1, RECORDS[2]: 1}
     workspace, two = shard(tmp_path, pools[1], 2)
     with workspace:

@@ -138,8 +138,9 @@ def test_a_worker_too_large(cluster: str, tmp_path: Path) -> None:
     refused = start(tmp_path, "--ray", cluster, "--cpus-per-worker", "3", prepare=environment)
     assert refused.wait() == 1
     assert refused.err == (
-        f"error: the Ray cluster at {cluster} has room for 0 workers of 3 CPUs, not for 1. Lower "
-        "--cpus-per-worker.\n"
+        f"error: the Ray cluster at {cluster} has room for 0 workers of 3 CPUs, not for 1. Use "
+        "fewer threads per worker. --ray alone uses this machine, --cpus-per-worker is the threads "
+        "of a worker.\n"
     )
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
@@ -179,7 +180,7 @@ def test_no_cluster(tmp_path: Path) -> None:
         refused = start(tmp_path, "--ray", address, prepare=environment)
         assert refused.wait() == 1
         assert refused.err.startswith(f"error: no Ray cluster at {address} (")
-        assert "Start one with 'ray start --head', or pass --ray without" in refused.err
+        assert "Start one with 'ray start --head', or use the address 'local'" in refused.err
         assert len(refused.err.splitlines()) == 1
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
@@ -192,5 +193,6 @@ def test_ray_is_not_installed(tmp_path: Path) -> None:
     refused = start(tmp_path, "--ray", prepare=without_ray)
     assert refused.wait() == 1
     assert refused.err == (
-        "error: --ray needs Ray, which is not installed. Run: pip install 'otcache-plugin[ray]'\n"
+        "error: a cluster needs Ray, which is not installed. Run: "
+        "pip install 'otcache-plugin[ray]'\n"
     )

@@ -147,7 +147,7 @@ def test_another_process_is_refused_until_the_first_one_is_gone(folder: Path) ->
     with Workspace(folder, {}):
         refused = subprocess.run(command, input="", capture_output=True, text=True, check=False)
     assert "WorkspaceError: another process calibrates in" in refused.stderr
-    assert "use another --output." in refused.stderr
+    assert "use another output." in refused.stderr
     assert refused.stdout == ""
     accepted = subprocess.run(command, input="", capture_output=True, text=True, check=False)
     assert (accepted.returncode, accepted.stdout) == (0, "open\n")
@@ -343,7 +343,7 @@ def test_a_damaged_manifest_is_refused(folder: Path, data: bytes) -> None:
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
-        with pytest.raises(WorkspaceError, match=r"cannot be used.*use another --output"):
+        with pytest.raises(WorkspaceError, match=r"cannot be used.*use another output"):
             Workspace(folder, MANIFEST)
     assert (tmp_path / "file").read_text() == "mine"
 

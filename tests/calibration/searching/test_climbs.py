@@ -19,6 +19,7 @@ from driven_search import (
     drive,
     mean_loss,
     studies_of,
+    task_on,
 )
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -32,8 +33,8 @@ from otcache_plugin.calibration.searching.climbs import (
     climb,
     look_back_coordinates,
 )
-from otcache_plugin.calibration.searching.journal import TrialJournal
 
+NAN, INF = float("nan"), float("inf")
 BASE = Schedule([0, 2, 5, 8, 11], 12)
 LOOK_BACKS = list(product((1, 2, 3), repeat=4))
 Coordinates = Sequence[Callable[[Schedule], list[Schedule]]]
@@ -97,14 +98,14 @@ class Climb:
             search = yield from begin(warm_start, panel)
             for trial in found:
                 search = search.with_trial(trial)
-            return (yield from climb(search, coordinates, panel, trials, kept, on_trial))
+            return (yield from climb(search, task, "climb", coordinates, trials))
 
-        kept = TrialJournal(self.journal).study("climb")
+        task = task_on(self.journal, "joint", warm_start, panel, on_trial=on_trial)
         return drive(climbing(), loss)
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return studies_of(self.journal)["climb"].trials
+        return studies_of(self.journal)["joint, climb"].trials
 
 
 @pytest.fixture
@@ -269,3 +270,38 @@ def test_without_coordinates_the_warm_start_remains(climbing: Climb) -> None:
     loss = driven.result.warm_start.loss
     assert driven.result == ScheduleSearch(Trial(BASE, loss), (), (loss,))
     assert driven.asked == [[(BASE, ONE_BATCH.batches[0])]] * 2
+
+
+@pytest.mark.parametrize("failed", [NAN, INF, -INF])
+def test_a_candidate_that_fails_later_hides_no_better_one(climbing: Climb, failed: float) -> None:
+    """The first candidate is ahead on the first batches, and has no finite loss on the others."""
+    base = Schedule([0, 4, 8], 9, [1, 1])
+    fails, better = base.with_look_backs([2, 1]), base.with_look_backs([3, 1])
+
+    def loss(schedule: Schedule, pair: int) -> float:
+        if schedule == fails:
+            return failed if pair == 31 else 0.0
+        return 1.0 if schedule == better else 2.0
+
+    coordinates = look_back_coordinates(base, 3)
+    driven = climbing(loss, base, coordinates, EIGHT_BATCHES)
+    assert driven.batches_of(fails) == set(EIGHT_BATCHES.batches)
+    assert driven.result.best(9) == [Trial(better, 1.0)]
+    assert min(driven.result.best_losses) == 1.0
+
+
+@pytest.mark.parametrize("failed", [NAN, INF, -INF])
+def test_a_climb_leaves_a_start_without_a_finite_loss(climbing: Climb, failed: float) -> None:
+    base = Schedule([0, 4, 8], 9, [1, 1])
+
+    def loss(schedule: Schedule, pair: int) -> float:
+        return failed if schedule == base else float(sum(schedule.look_backs))
+
+    found = climbing(loss, base, look_back_coordinates(base, 2)).result
+    assert found.warm_start == Trial(base, INF)
+    assert found.best(1)[0].loss == 3.0
+    # Where nothing is finite, it ends with what it began with.
+    nowhere = Climb(climbing.journal.with_name("nowhere.log"))
+    nothing = nowhere(lambda *_: failed, base, look_back_coordinates(base, 2)).result
+    assert nothing.best(1) == [Trial(base, INF)]
+    assert set(nothing.best_losses) == {INF}

@@ -22,6 +22,7 @@ from driven_search import (
     drive,
     mean_loss,
     studies_of,
+    task_on,
 )
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -38,9 +39,8 @@ from otcache_plugin.calibration.searching.candidates import (
     losses_on,
 )
 from otcache_plugin.calibration.searching.climbs import all_coordinates, climb
-from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.search import search_schedule
-from otcache_plugin.calibration.settings import EVERY_GAP, SearchSettings
+from otcache_plugin.calibration.searching.search import ClimbsAndRounds
+from otcache_plugin.calibration.settings import Round, SearchSettings
 
 
 @pytest.fixture
@@ -69,17 +69,9 @@ class Search:
     ) -> Driven:
         if not again:
             self.journal.unlink(missing_ok=True)
-        searching = search_schedule(
-            warm_start,
-            panel,
-            max_look_back,
-            settings or SearchSettings(),
-            seed,
-            TrialJournal(self.journal),
-            "joint",
-            on_trial,
-        )
-        return drive(searching, loss, most)
+        task = task_on(self.journal, "joint", warm_start, panel, max_look_back, seed, on_trial)
+        algorithm = ClimbsAndRounds(settings or SearchSettings())
+        return drive(algorithm.search(task), loss, most)
 
 
 @pytest.fixture
@@ -141,8 +133,8 @@ def test_a_round_leads_out_of_a_basin_that_a_climb_stays_in(
 
     def climbing() -> Any:
         begun = yield from begin(warm_start, ONE_BATCH)
-        kept = TrialJournal(journal).study("alone")
-        return (yield from climb(begun, all_coordinates(warm_start, 1), ONE_BATCH, 1000, kept))
+        task = task_on(journal, "alone", warm_start)
+        return (yield from climb(begun, task, "climb", all_coordinates(warm_start, 1), 1000))
 
     assert drive(climbing(), two_basins).result.best(1) == [
         Trial(Schedule([0, 18, 29], STEPS), 2.0)
@@ -160,7 +152,7 @@ def test_whatever_the_losses_it_is_no_worse_than_the_warm_start(
     search = Search(tmp_path_factory.mktemp("search") / "trials.log")
     loss, warm_start = disturbing(landscape), UniformPolicy(total).schedule(budget)
     panel = Panel(batches_of("calibration", 6, 1), 5)
-    settings = SearchSettings(trials=15, rounds=((2, 9.0), (3, 4.5), (EVERY_GAP, 2.0)))
+    settings = SearchSettings(trials=15, rounds=(Round(2, 9.0), Round(3, 4.5), Round(None, 2.0)))
     driven = search(loss, settings, warm_start, panel, seed=seed, max_look_back=3)
     found: ScheduleSearch = driven.result
     for schedule in driven.schedules:
@@ -270,7 +262,7 @@ def test_the_next_round_goes_on_with_better_look_backs(search: Search, journal: 
     def loss(schedule: Schedule, pair: int) -> float:
         return distance_to(WARM_START.computed_steps)(schedule, pair) - sum(schedule.look_backs)
 
-    settings = SearchSettings(trials=100, rounds=((EVERY_GAP, 3.0),))
+    settings = SearchSettings(trials=100, rounds=(Round(None, 3.0),))
     found: ScheduleSearch = search(loss, settings, max_look_back=3).result
     studies = studies_of(journal)
     climbed, told = (studies[f"joint, {name}"].trials for name in ("climb 1", "round 1"))

@@ -14,15 +14,14 @@ from otcache_policies import (
     OTCachePolicy,
     Policy,
     Schedule,
-    wasserstein_barycentre,
 )
 
-from otcache_plugin.calibration.searching.candidates import ScheduleSearch, Trial
+from otcache_plugin.calibration.errors import NotFiniteError
+from otcache_plugin.calibration.measuring.losses import ScheduleLoss
 from otcache_plugin.calibration.searching.tuning import (
     best_of,
     edge_settings,
     graph_candidates,
-    pool_of_pairs,
     tune_graph,
     tune_rho,
 )
@@ -45,9 +44,12 @@ class Losses:
         self.loss = loss
         self.asked: list[int] = []
 
-    def __call__(self, schedules: Sequence[Schedule]) -> list[float]:
+    def __call__(self, schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
         self.asked.append(len(schedules))
-        return [self.loss(schedule) for schedule in schedules]
+        return [
+            ScheduleLoss(schedule, "a loss", np.array([self.loss(schedule)]))
+            for schedule in schedules
+        ]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,27 +87,6 @@ def test_no_reading_asks_for_more_than_the_table_has(
     assert [each.settings for each in graph_candidates(cut)] == list(found)
 
 
-def search(*trials: tuple[tuple[int, ...], float]) -> ScheduleSearch:
-    """A search from (0, 4, 8), of loss 5."""
-    found = [Trial(Schedule(steps, 9), loss) for steps, loss in trials]
-    return ScheduleSearch(Trial(Schedule([0, 4, 8], 9), 5.0), tuple(found), ())
-
-
-def test_a_pool_has_what_every_pair_found() -> None:
-    searches = [
-        search(((0, 1, 8), 3.0), ((0, 2, 8), 1.0), ((0, 3, 8), 2.0)),
-        search(((0, 6, 8), 4.0), ((0, 7, 8), 9.0)),
-        search(((0, 2, 8), 4.0)),
-    ]
-    warm_start = Schedule([0, 4, 8], 9)
-    pool = pool_of_pairs(searches, warm_start, lambda steps: (2, 3))
-    best = [Schedule([0, step, 8], 9) for step in (2, 6, 2)]
-    mean = Schedule(wasserstein_barycentre(best, 3), 9, [2, 3])
-    assert mean.computed_steps == (0, 3, 8)
-    # The second pair found nothing besides that is as good as the warm start, the third neither.
-    assert pool == [warm_start, mean, *(Schedule([0, step, 8], 9) for step in (2, 3, 6))]
-
-
 def test_the_best_of_schedules_is_the_first_of_several() -> None:
     schedules = [Schedule([0, step, 8], 9) for step in (4, 1, 2, 3, 5)]
     losses = Losses(dict(zip(schedules, (3.0, 2.0, 4.0, 2.0, 5.0), strict=True)).__getitem__)
@@ -141,3 +122,51 @@ def test_where_nothing_is_predicted_rho_stays(policy: OTCachePolicy) -> None:
     assert tune_rho(policy, (), losses) is policy
     assert losses.asked == []
     assert tune_rho(policy, (5,), losses).rho == 0.8
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("failed", [NAN, INF, -INF])
+def test_what_has_no_finite_loss_is_never_chosen(failed: float) -> None:
+    schedules = [Schedule([0, step, 8], 9) for step in (4, 1, 2, 3, 5)]
+    losses = Losses(dict(zip(schedules, (failed, 2.0, failed, 1.0, failed), strict=True)).get)
+    assert best_of(schedules, losses) == schedules[3]
+
+
+@pytest.mark.parametrize("failed", [NAN, INF, -INF])
+def test_one_budget_without_a_finite_loss_rules_a_rho_out(
+    policy: OTCachePolicy, failed: float
+) -> None:
+    """Whatever that rho does at the other budgets."""
+    worst = {replace(policy, rho=rho).schedule(7) for rho in RHOS[:5]}
+    others = [rho for rho in RHOS if replace(policy, rho=rho).schedule(7) not in worst]
+    assert 0 < len(others) < len(RHOS)
+    losses = Losses(lambda schedule: failed if schedule in worst else float(schedule.budget))
+    assert tune_rho(policy, (5, 7, 8), losses).rho == others[0]
+
+
+@pytest.mark.parametrize("failed", [NAN, INF, -INF])
+def test_a_reading_without_a_finite_loss_is_never_chosen(
+    random_table: MakeTable, failed: float
+) -> None:
+    table = random_table(STEPS, 0)
+    first = graph_candidates(table)[0].schedule(5)
+    losses = Losses(lambda schedule: failed if schedule == first else 1.0)
+    chosen = tune_graph(table, BUDGETS, losses)
+    assert chosen.schedule(5) != first
+
+
+@pytest.mark.parametrize("failed", [NAN, INF, -INF])
+def test_where_nothing_is_finite_the_error_says_what_was_run(failed: float) -> None:
+    def losses(schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
+        return [ScheduleLoss(each, "psnr", np.array([1.0, failed, 2.0])) for each in schedules]
+
+    schedules = [Schedule([0, step, 8], 9) for step in (4, 1)]
+    with pytest.raises(NotFiniteError) as caught:
+        best_of(schedules, losses)
+    assert str(caught.value) == (
+        "metric='psnr': none of 2 schedules that were run leaves a choice whose losses are finite; "
+        "that of the steps (0, 4, 8) with look-backs (1, 1) is not finite at the pairs 1 of 0 … 2. "
+        "Look at what the metric gives for such outputs, or use another one."
+    )
