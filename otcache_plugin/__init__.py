@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otcache_plugin.enabling.enable import disable_cache, enable_cache, summary
     from otcache_plugin.models.embedded import load_embedded_pipeline
     from otcache_plugin.models.exact_flow import load_exact_flow_pipeline
-    from otcache_plugin.origins.resolving import resolve_origin
+    from otcache_plugin.origins.hub_revision import resolve_origin
     from otcache_plugin.runs.report import RunReport
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ _LAZY = {
     "enable_cache": "otcache_plugin.enabling.enable",
     "load_embedded_pipeline": "otcache_plugin.models.embedded",
     "load_exact_flow_pipeline": "otcache_plugin.models.exact_flow",
-    "resolve_origin": "otcache_plugin.origins.resolving",
+    "resolve_origin": "otcache_plugin.origins.hub_revision",
     "summary": "otcache_plugin.enabling.enable",
 }
 

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from otcache_policies import FieldError, OTCacheError
 
+__all__ = [
+    "ArgumentError",
+    "ExecutionError",
+    "IncompatibleCacheDitError",
+    "PipelineError",
+    "PluginError",
+    "UnknownNameError",
+]
+
 
 class ArgumentError(FieldError, TypeError):
     """A keyword of `enable_cache` that is unknown or contradicts another one."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
+__all__ = ["DISABLE", "install", "install_when_imported", "is_installed", "uninstall"]
+
 CACHE_DIT = "cache_dit"
 OLDEST_CACHE_DIT = "1.5"
 DISABLE = "OTCACHE_DISABLE"
@@ -102,18 +104,18 @@ def uninstall() -> None:
     _installation.wrappers = {}
 
 
-def check_compatible(cache_dit: ModuleType) -> None:
-    """Raise IncompatibleCacheDitError unless this cache-dit can take `policy=`."""
+def check_compatible(module: ModuleType) -> None:
+    """Raise IncompatibleCacheDitError unless `module`, a cache-dit, can take `policy=`."""
     remedy = (
         f"Install another one (pip install 'cache-dit>={OLDEST_CACHE_DIT}'), or set {DISABLE}=1 "
         "to leave cache-dit alone and call otcache_plugin.enable_cache instead."
     )
-    version = cache_dit.__version__
+    version = module.__version__
     if _is_older(version, OLDEST_CACHE_DIT):
         raise IncompatibleCacheDitError(
             f"cache-dit {version} is older than {OLDEST_CACHE_DIT}. {remedy}"
         )
-    parameters = inspect.signature(cache_dit.enable_cache).parameters
+    parameters = inspect.signature(module.enable_cache).parameters
     missing = [name for name in EXPECTED_PARAMETERS if name not in parameters]
     clashing = [name for name in POLICY_PARAMETERS if name in parameters]
     if missing or clashing:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
+import inspect
 import re
 import shlex
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,9 +18,13 @@ from typing import Any
 import pytest
 import torch
 import typer
+from otcache_policies import Schedule
 from otcache_policies.testing import PolicyConformance
+from otcache_registry import read_policy
+from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from torchmetrics import multimodal
 
+import otcache_plugin
 from otcache_plugin import plugins
 from otcache_plugin.cli.main import app
 from otcache_plugin.evaluation.outputs import Outputs
@@ -109,6 +116,31 @@ def test_python_block_compiles_and_imports_what_exists(block: str) -> None:
             module = importlib.import_module(node.module)
             for name in node.names:
                 assert hasattr(module, name.name), f"{node.module} has no {name.name}"
+
+
+@pytest.mark.parametrize(
+    "documented",
+    [
+        Schedule,
+        read_policy,
+        otcache_plugin.enable_cache,
+        otcache_plugin.load_embedded_pipeline,
+        otcache_plugin.summary,
+    ],
+    ids=lambda documented: documented.__name__,
+)
+def test_examples_in_docstrings(
+    documented: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(BUNDLED_FOLDER / "embedded", tmp_path / "my-policy")
+    monkeypatch.chdir(tmp_path)
+    own = inspect.getmodule(documented)
+    (example,) = doctest.DocTestFinder(recurse=False).find(
+        documented, module=own, globs={documented.__name__: documented}
+    )
+    assert example.examples
+    outcome = doctest.DocTestRunner().run(example)
+    assert outcome.failed == 0
 
 
 def test_first_example_of_the_readme_imports_the_plugin() -> None:

@@ -32,7 +32,7 @@ def demo(
 ) -> None:
     """Accelerate the embedded model and write a report."""
     from otcache_plugin.comparing.comparison import compare
-    from otcache_plugin.comparing.report import render_report, require_writable, write_report
+    from otcache_plugin.comparing.html_report import render_report, require_writable, write_report
     from otcache_plugin.comparing.results import ComparisonSettings
     from otcache_plugin.models.setups import load_setup
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
+__all__ = ["FoundDocument", "Wanted", "find_document", "open_document"]
+
 
 @dataclass(frozen=True)
 class Wanted:

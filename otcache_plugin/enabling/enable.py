@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from otcache_plugin.plugins.registries import Activation
     from otcache_plugin.runs.report import RunReport
 
+__all__ = [
+    "ATTRIBUTE",
+    "disable_cache",
+    "disable_policy",
+    "enable_cache",
+    "summarise_policy",
+    "summary",
+]
+
 ATTRIBUTE = "_otcache_activation"
 
 
@@ -39,6 +48,10 @@ def enable_cache(
     **cache_dit_arguments: Any,
 ) -> Any:
     """Accelerate a pipeline by a policy; needs no patch of cache-dit.
+
+    The policy "otcache" is [OTCache](https://arxiv.org/abs/2606.31026); "meancache" is
+    [MeanCache](https://arxiv.org/abs/2601.19961), whose average velocity the executor "velocity"
+    puts in the place of the steps that are not computed.
 
     Args:
         pipe_or_adapter: a diffusers pipeline with a transformer and a scheduler.
@@ -64,6 +77,14 @@ def enable_cache(
         BudgetError: the budget or speed-up is outside the policy's range.
         DocumentNotFoundError: no calibrated document for this model revision.
         PipelineError: the pipeline cannot be accelerated.
+
+    Examples:
+        >>> import otcache_plugin
+        >>> pipe = otcache_plugin.load_embedded_pipeline()
+        >>> pipe = otcache_plugin.enable_cache(pipe, policy="otcache", budget=10)
+        >>> picture = pipe("red circle left on navy").images[0]
+        >>> len(otcache_plugin.summary(pipe).computed_steps)
+        10
     """
     arguments = _bind(pipe_or_adapter, args, cache_dit_arguments)
     if policy is None:
@@ -127,6 +148,15 @@ def summary(pipe: Any) -> RunReport:
 
     Raises:
         PipelineError: no policy is enabled on it.
+
+    Examples:
+        >>> import otcache_plugin
+        >>> pipe = otcache_plugin.load_embedded_pipeline()
+        >>> pipe = otcache_plugin.enable_cache(pipe, policy="uniform", budget=4)
+        >>> picture = pipe("red circle left on navy", num_inference_steps=10).images[0]
+        >>> report = otcache_plugin.summary(pipe)
+        >>> report.computed_steps, report.as_planned
+        ((0, 3, 6, 9), True)
     """
     applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
     if applied is None:

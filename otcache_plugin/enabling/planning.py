@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from otcache_plugin.plugins.host import PluginHost
 
+__all__ = ["make_plan"]
+
 
 def make_plan(
     host: PluginHost,

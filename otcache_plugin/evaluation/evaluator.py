@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Space
     from otcache_plugin.evaluation.pairs import Pair
 
+__all__ = ["Evaluator"]
+
 
 class Evaluator:
     """Runs schedules on a pipeline and compares what each gives with the full run's outputs.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Outputs, Space
     from otcache_plugin.evaluation.pairs import Pair
 
+__all__ = ["METRICS", "Metric", "TensorMetric"]
+
 BEST_PSNR = 100.0
 """dB given to identical pictures, whose ratio is infinite."""
 

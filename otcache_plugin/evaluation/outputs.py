@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from otcache_plugin.evaluation.pairs import Pair
 
+__all__ = ["SPACES", "Outputs", "Space", "generate", "generate_outputs"]
+
 Space = Literal["latents", "pictures"]
 """Where a metric compares."""
 

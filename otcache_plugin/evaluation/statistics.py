@@ -11,6 +11,8 @@ from scipy import stats
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["PairedDifference", "paired_difference"]
+
 
 @dataclass(frozen=True)
 class PairedDifference:

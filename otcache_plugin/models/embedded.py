@@ -12,6 +12,14 @@ from diffusers import FluxPipeline
 
 from otcache_plugin.models.precision import convert
 
+__all__ = [
+    "FOLDER",
+    "SEQUENCE_LENGTH",
+    "TRUE_CFG_SCALE",
+    "FluxScenesPipeline",
+    "load_embedded_pipeline",
+]
+
 SEQUENCE_LENGTH = 8
 """Text tokens of a caption, start and end included."""
 
@@ -73,6 +81,12 @@ def load_embedded_pipeline(torch_dtype: torch.dtype = torch.float32) -> FluxScen
 
     Returns:
         The pipeline on the CPU, its progress bar off.
+
+    Examples:
+        >>> import otcache_plugin
+        >>> pipe = otcache_plugin.load_embedded_pipeline()
+        >>> pipe("red circle left on navy", num_inference_steps=10).images[0].size
+        (32, 32)
     """
     pipeline: FluxScenesPipeline = FluxScenesPipeline.from_pretrained(
         FOLDER, low_cpu_mem_usage=False

@@ -30,10 +30,27 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.models import scenes
+from otcache_plugin.models.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    POSITIONS,
+    SHAPES,
+    SIZE,
+    Scenes,
+    all_captions,
+    render,
+    sample_captions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+__all__ = [
+    "ExactFlowPipeline",
+    "ExactFlowSettings",
+    "ExactFlowTransformer",
+    "load_exact_flow_pipeline",
+]
 
 MODEL_ID = "exact-flow"
 
@@ -95,8 +112,8 @@ class ExactFlowTransformer(ModelMixin, ConfigMixin):
                 prompt,
                 "none of the flow's scenes has that caption",
                 "Use 'COLOUR SHAPE POSITION on BACKGROUND' with colours "
-                f"{', '.join(scenes.COLOURS)}; shapes {', '.join(scenes.SHAPES)}; positions "
-                f"{', '.join(scenes.POSITIONS)}; backgrounds {', '.join(scenes.BACKGROUNDS)}",
+                f"{', '.join(COLOURS)}; shapes {', '.join(SHAPES)}; positions "
+                f"{', '.join(POSITIONS)}; backgrounds {', '.join(BACKGROUNDS)}",
             )
         points = self.points[matches]
         return Targets(points, points.square().sum(1))
@@ -173,7 +190,7 @@ class ExactFlowPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         conditions = {text: self.transformer.condition(text) for text in dict.fromkeys(prompts)}
         if latents is None:
-            shape = (len(prompts), 3, scenes.SIZE, scenes.SIZE)
+            shape = (len(prompts), 3, SIZE, SIZE)
             latents = randn_tensor(shape, generator=generator, device=self.device)
         if sigmas is None:
             sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist()
@@ -210,5 +227,5 @@ def load_exact_flow_pipeline(settings: ExactFlowSettings | None = None) -> Exact
     return pipeline
 
 
-def _render(count: int, rng: np.random.Generator) -> scenes.Scenes:
-    return scenes.render(scenes.sample_captions(scenes.all_captions(), count, rng), rng)
+def _render(count: int, rng: np.random.Generator) -> Scenes:
+    return render(sample_captions(all_captions(), count, rng), rng)

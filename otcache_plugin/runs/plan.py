@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from otcache_policies import Policy
 
+__all__ = [
+    "DEFAULT_RATIO",
+    "CalibratedPlan",
+    "DocumentOrigin",
+    "Plan",
+    "Request",
+    "Resolution",
+    "SchedulePlan",
+    "UncalibratedPlan",
+]
+
 DEFAULT_RATIO = 15 / 50
 """Share of computed steps when neither budget nor speed-up is asked for and no document says."""
 

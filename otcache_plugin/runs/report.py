@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otcache_plugin.runs.plan import Plan
 
+__all__ = ["RunReport", "planned_report"]
+
 
 @dataclass(frozen=True)
 class RunReport:

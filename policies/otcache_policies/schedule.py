@@ -43,6 +43,8 @@ class Segment:
 class Schedule:
     """The computed steps of a run of `num_inference_steps` steps.
 
+    Look-backs are those of [MeanCache](https://arxiv.org/abs/2601.19961).
+
     Args:
         computed_steps: Strictly increasing steps from 0 to num_inference_steps - 1, both included.
         num_inference_steps: Steps of the run, T >= 1.
@@ -52,6 +54,13 @@ class Schedule:
 
     Raises:
         ScheduleError: Any of this does not hold.
+
+    Examples:
+        >>> schedule = Schedule([0, 1, 3, 7, 9], num_inference_steps=10, look_backs=[1, 1, 2, 1])
+        >>> schedule.budget, schedule.speedup, schedule.gaps
+        (5, 2.0, (1, 2, 4, 2))
+        >>> print(schedule.segments[2])
+        Segment(start=3, end=7, look_back=2)
     """
 
     computed_steps: tuple[int, ...]

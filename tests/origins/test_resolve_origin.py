@@ -140,7 +140,7 @@ def test_resolving_loads_no_torch() -> None:
         check=True,
     )
     loaded = done.stdout.split()
-    assert "otcache_plugin.origins.resolving" in loaded
+    assert "otcache_plugin.origins.hub_revision" in loaded
     assert [name for name in ("torch", "diffusers", "cache_dit") if name in loaded] == []
 
 

@@ -149,6 +149,11 @@ def read_policy(path: str | Path, source: str | None = None) -> StoredPolicy:
         DocumentNotFoundError: There is no document at that path.
         DocumentError: The document is not valid, or its edge table is missing, damaged, too large,
             not the one that the document was written with, or does not fit it.
+
+    Examples:
+        >>> stored = read_policy("my-policy")
+        >>> stored.document.model.id, stored.document.default_budget
+        ('embedded', 15)
     """
     folder = _folder_of(path)
     document = read_document(folder)

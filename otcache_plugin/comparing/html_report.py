@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otcache_plugin.comparing.results import ComparisonResult, MethodRow
     from otcache_plugin.evaluation.statistics import PairedDifference
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = "html_report.html.j2"
 SHOWN_PAIRS = 6
 """Pairs whose pictures are shown: the first ones, so that nobody chose them."""
 

@@ -9,6 +9,8 @@ from otcache_plugin.errors import ArgumentError
 from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.origins.paths import SHA, is_repository_id
 
+__all__ = ["resolve_origin"]
+
 
 def resolve_origin(model: str, revision: str | None = None) -> ModelOrigin:
     """Ask the Hub which commit a model's branch or tag is, for those who load it themselves.

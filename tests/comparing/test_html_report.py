@@ -14,8 +14,8 @@ import pytest
 from otcache_policies import FieldError
 from PIL import Image
 
-from otcache_plugin.comparing import report
-from otcache_plugin.comparing.report import (
+from otcache_plugin.comparing import html_report
+from otcache_plugin.comparing.html_report import (
     SHOWN_PAIRS,
     curves,
     render_report,
@@ -273,6 +273,6 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     def read_only(*, dir: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(report, "TemporaryFile", read_only)
+    monkeypatch.setattr(html_report, "TemporaryFile", read_only)
     with pytest.raises(FieldError, match="Permission denied"):
         require_writable(tmp_path / "report.html")
