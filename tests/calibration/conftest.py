@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from otcache_policies import EdgeTable, Schedule
 from processes import SETTINGS
 from small_calibration import Calibrated, calibrate_flow
@@ -24,15 +23,6 @@ from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin
 
 PROMPTS = tuple(f"kind {number}" for number in range(12))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Tiny tensors only lose by threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_pipe() -> ExactFlowPipeline:

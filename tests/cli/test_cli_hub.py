@@ -6,12 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hub_server import HubServer, environment, isolate_client
+from hub_server import HubServer, environment
 from huggingface_hub import constants
 from otcache_registry import read_policy, write_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
@@ -34,11 +33,10 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def hub() -> Iterator[HubServer]:
-    """A Hub with alice, who writes for otcache."""
-    with HubServer() as hub:
-        hub.add_user("alice", token=TOKEN, organisations=("otcache",))
-        yield hub
+def hub(hub: HubServer) -> HubServer:
+    """With alice's token, which looks like one and must never be shown."""
+    hub.add_user("alice", token=TOKEN, organisations=("otcache",))
+    return hub
 
 
 @pytest.fixture
@@ -66,12 +64,10 @@ def otcache(hub: HubServer, tmp_path: Path) -> Any:
 @pytest.fixture
 def here(hub: HubServer, main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the same command in this process, which is quicker."""
-    isolate_client(monkeypatch, tmp_path / "home")
     files = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
     monkeypatch.setenv("OTCACHE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("OTCACHE_OFFLINE", raising=False)
 
     def run(*arguments: object, token: str | None = None, **variables: str) -> Any:
         known = {} if token is None else {"HF_TOKEN": token}

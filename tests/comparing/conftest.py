@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from comparison_helpers import PAIRS, STEPS, SilentProgress
 from otcache_registry import StoredPolicy, read_policy, write_policy
 
@@ -20,15 +18,6 @@ from otcache_plugin.comparing.results import ComparisonResult, ComparisonSetting
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from more, and batches add up in the same order every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from otcache_plugin.evaluation.statistics import PairedDifference, paired_differ
 
 
 @given(st.integers(0, 10_000), st.integers(2, 60), st.floats(-2, 2))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_interval_is_students(seed: int, count: int, shift: float) -> None:
     rng = np.random.default_rng(seed)
     a = rng.normal(30 + shift, 3, count)

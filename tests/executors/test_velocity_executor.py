@@ -16,7 +16,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from otcache_policies import Schedule, UniformPolicy
-from published_schedules import PublishedSchedule
+from published_schedules import PublishedSchedule, published_schedules
 from tiny_pipelines import (
     CASES,
     FLUX,
@@ -112,6 +112,7 @@ def reference_run(
 
 # The two other kinds of Flux are compared bit by bit in test_a_batch_….
 @pytest.mark.parametrize("case", [FLUX, QWEN, Z_IMAGE], ids=str)
+@pytest.mark.parametrize("published", published_schedules(), ids=str)
 def test_published_schedules_bit_by_bit(
     case: Case, published: PublishedSchedule, enable: Any
 ) -> None:

@@ -1,42 +1,41 @@
-"""Fixtures of tests with pipelines: published schedules, and none that is left accelerated."""
+"""Fixtures of tests with pipelines, for all tests: none is left accelerated, nothing is patched."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-import cache_dit
 import pytest
-import torch
-from published_schedules import published_schedules
 
 import otcache_plugin
-from otcache_plugin.plugins import host as host_module
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that asks for `published` once per published schedule."""
-    if "published" in metafunc.fixturenames:
-        metafunc.parametrize("published", published_schedules(), ids=str)
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Tiny tensors only lose by threads, and bit-identity should not hang on their number."""
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def installed() -> Iterator[None]:
     """`policy=` is in cache-dit before every test and after it, whatever the test does."""
-    otcache_plugin.install()
+    _install_where_it_is_loaded()
     yield
-    otcache_plugin.install()
+    _install_where_it_is_loaded()
+
+
+def _install_where_it_is_loaded() -> None:
+    if "cache_dit" in sys.modules:
+        otcache_plugin.install()
 
 
 @pytest.fixture
 def enable() -> Iterator[Any]:
     """`cache_dit.enable_cache`, taken off again at the end: cache-dit itself patches classes."""
+    import cache_dit
+
     pipes: list[Any] = []
 
     def enable_cache(pipe: Any, *args: Any, **kwargs: Any) -> Any:
@@ -51,6 +50,8 @@ def enable() -> Iterator[Any]:
 @pytest.fixture
 def fresh_host() -> Iterator[None]:
     """Plugins are loaded anew in the test, and again after it."""
-    host_module.plugin_host.cache_clear()
+    from otcache_plugin.plugins import host
+
+    host.plugin_host.cache_clear()
     yield
-    host_module.plugin_host.cache_clear()
+    host.plugin_host.cache_clear()

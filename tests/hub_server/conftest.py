@@ -1,8 +1,7 @@
-"""Fixtures: a Hub with a user and their organisation, and the real client on it."""
+"""Fixtures: the real client on a Hub, as one of its users."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,6 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     isolate_client(monkeypatch, folder)
     return folder
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    """A Hub with alice, who writes for otcache, and bob, who does not."""
-    with HubServer() as hub:
-        hub.add_user("alice", token="hf_alice", organisations=("otcache",))
-        hub.add_user("bob", token="hf_bob")
-        yield hub
 
 
 @pytest.fixture

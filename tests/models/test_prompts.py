@@ -189,7 +189,9 @@ def test_a_prompt_on_both_sides_is_refused(other: str) -> None:
     require_disjoint(Prompts(("A red car",)), Prompts(("A red cart", "red car")))
 
 
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 ENDINGS = st.sampled_from(["txt", "jsonl", "csv"])
 BYTES = st.one_of(
     st.binary(max_size=200),

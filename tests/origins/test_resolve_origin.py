@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from diffusers import FluxPipeline
-from hub_server import Fault, HubServer, isolate_client
+from hub_server import Fault, HubServer
 from huggingface_hub import constants, snapshot_download
 from otcache_registry.hub.errors import GatedError, HubNotFoundError
 from tiny_pipelines import make_flux
@@ -25,18 +25,22 @@ ABSENT = dict.fromkeys(("vae", "text_encoder", "tokenizer", "text_encoder_2", "t
 METADATA = Path(".cache", "huggingface", "download", "transformer")
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pipeline on disk."""
+    folder = tmp_path_factory.mktemp("saved")
+    make_flux().save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """The client's own Hub here, with a tiny pipeline in org/model, tagged v1, and a commit on."""
-    monkeypatch.delenv("OTCACHE_OFFLINE", raising=False)
-    isolate_client(monkeypatch, tmp_path / "home")
-    make_flux().save_pretrained(tmp_path / "saved")
-    with HubServer() as server:
-        server.create_repo("org/model")
-        server.commit_folder("org/model", tmp_path / "saved")
-        server.tag("org/model", "v1")
-        server.commit("org/model", {"later": b""})
-        yield server
+def hub(hub: HubServer, saved: Path) -> HubServer:
+    """With a tiny pipeline in org/model, tagged v1, and a commit on."""
+    hub.create_repo("org/model")
+    hub.commit_folder("org/model", saved)
+    hub.tag("org/model", "v1")
+    hub.commit("org/model", {"later": b""})
+    return hub
 
 
 @pytest.fixture

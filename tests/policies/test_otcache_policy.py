@@ -107,7 +107,7 @@ def paths(draw: st.DrawFn) -> tuple[int, list[int], int]:
     return total, sorted(budgets), draw(st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(path=paths(), rho=st.floats(0.5, 2.0))
 def test_every_budget_of_any_path_is_a_schedule(
     random_schedule: RandomSchedule, path: tuple[int, list[int], int], rho: float

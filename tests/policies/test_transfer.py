@@ -56,7 +56,7 @@ def test_transfer_keeps_the_noise_levels() -> None:
     assert np.abs(target[before] - sigmas[before]).max() > 0.25
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     total=st.integers(2, 60),
     target_total=st.integers(2, 60),

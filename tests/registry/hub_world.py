@@ -1,16 +1,14 @@
-"""A Hub with users and policy repositories, and the registry's client on it."""
+"""Documents on a Hub, the registry's client on it, and how it may misbehave."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import Fault, HubServer, isolate_client
+from hub_server import Fault, HubServer
 from hub_server.faults import FaultKind
 from otcache_registry import (
     ModelReference,
@@ -47,19 +45,6 @@ PUBLISHED = {
     "edges_sha256": None,
 }
 FIGURES = {"schedules.png": b"\x89PNG schedules", "gaps.png": b"\x89PNG gaps"}
-
-
-@contextmanager
-def hub_world(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[HubServer]:
-    """A Hub with alice, who writes for otcache too, and bob; nothing of the machine's is used."""
-    isolate_client(monkeypatch, home)
-    for name in ("OTCACHE_OFFLINE", "OTCACHE_NAMESPACES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OTCACHE_CACHE", str(home / "otcache"))
-    with HubServer() as hub:
-        hub.add_user("alice", token="hf_alice", organisations=("otcache",))
-        hub.add_user("bob", token="hf_bob")
-        yield hub
 
 
 def client_of(

@@ -83,7 +83,7 @@ any_array = st.sampled_from(["f2", "f4", "f8", "i8", "u1", "?"]).flatmap(
     st.integers(0, 10**9),
     st.floats(0, 1e6),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_what_was_kept_is_given_back(
     arrays: dict[str, np.ndarray], calls: int, seconds: float
 ) -> None:
@@ -245,7 +245,7 @@ def assert_refused(workspace: Workspace, path: Path) -> None:
 
 
 @given(position=st.integers(0, 10**9), bit=st.integers(0, 7))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_flipped_bit_is_noticed(
     kept_file: tuple[Workspace, Path, bytes], position: int, bit: int
 ) -> None:
@@ -257,7 +257,7 @@ def test_a_flipped_bit_is_noticed(
 
 
 @given(st.integers(0, 10**9))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_cut_file_is_noticed(kept_file: tuple[Workspace, Path, bytes], length: int) -> None:
     workspace, path, data = kept_file
     path.write_bytes(data[: length % len(data)])

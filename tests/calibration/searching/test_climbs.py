@@ -194,7 +194,7 @@ def test_a_climb_goes_on_from_the_best_so_far(climbing: Climb) -> None:
 
 
 @given(st.integers(0, 10**6), st.booleans())
-@hypothesis_settings(deadline=None, max_examples=15)
+@hypothesis_settings(max_examples=15)
 def test_where_it_ends_no_coordinate_improves(
     tmp_path_factory: pytest.TempPathFactory, landscape: int, steps_too: bool
 ) -> None:

@@ -159,7 +159,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 
 @given(st.integers(0, 10**9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_cut_off_anywhere_it_is_completed(written: tuple[Path, bytes], length: int) -> None:
     path, data = written
     path.write_bytes(data)
@@ -195,7 +195,7 @@ def test_a_damaged_line_is_refused_with_the_way_out(journal: Path) -> None:
 
 
 @given(position=st.integers(0, 10**9), bit=st.integers(0, 7))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_whatever_bit_is_flipped_it_is_refused_or_goes_on(
     written: tuple[Path, bytes], position: int, bit: int
 ) -> None:

@@ -226,7 +226,7 @@ moves = st.lists(st.integers(1, 20), min_size=2, max_size=12).flatmap(
 
 
 @given(moves, st.floats(0, 30), st.integers(0, 10**6))
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(max_examples=200)
 def test_any_offsets_give_a_schedule(
     case: tuple[Schedule, int], half_width: float, seed: int
 ) -> None:
@@ -240,7 +240,7 @@ def test_any_offsets_give_a_schedule(
 
 
 @given(moves, st.floats(0, 30))
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(max_examples=200)
 def test_no_offsets_give_the_centre(case: tuple[Schedule, int], half_width: float) -> None:
     centre, parts = case
     still = Candidates(centre, Round(parts, half_width))

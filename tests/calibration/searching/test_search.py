@@ -145,7 +145,7 @@ def test_a_round_leads_out_of_a_basin_that_a_climb_stays_in(
 
 
 @given(st.integers(0, 10**6), st.integers(0, 100), st.integers(4, 8), st.integers(2, 4))
-@hypothesis_settings(deadline=None, max_examples=12)
+@hypothesis_settings(max_examples=12)
 def test_whatever_the_losses_it_is_no_worse_than_the_warm_start(
     tmp_path_factory: pytest.TempPathFactory, landscape: int, seed: int, total: int, budget: int
 ) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, isolate_client
+from hub_server import HubServer
 from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument, read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.documents.names import document_folder
@@ -147,14 +146,11 @@ def test_a_folder_of_that_name_is_read(
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """A Hub with a repository that holds the exact flow's document."""
-    isolate_client(monkeypatch, tmp_path / "home")
-    monkeypatch.delenv("OTCACHE_OFFLINE", raising=False)
-    with HubServer() as hub:
-        hub.create_repo(REPOSITORY)
-        put(hub, "exact-flow")
-        yield hub
+def hub(hub: HubServer) -> HubServer:
+    """With a repository that holds the exact flow's document."""
+    hub.create_repo(REPOSITORY)
+    put(hub, "exact-flow")
+    return hub
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from hub_world import (
     client_of,
     created,
     document_of,
-    hub_world,
     publish,
     write,
 )
@@ -72,11 +70,10 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    with hub_world(monkeypatch, tmp_path / "home") as hub:
-        world = World(hub, tmp_path)
-        monkeypatch.setattr(bundled, "BUNDLED_FOLDER", world.bundled)
-        yield world
+def world(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    world = World(hub, tmp_path)
+    monkeypatch.setattr(bundled, "BUNDLED_FOLDER", world.bundled)
+    return world
 
 
 def source_of(found: Resolved) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from hub_world import (
     client_of,
     document_of,
     files_of,
-    hub_world,
     publish,
     write,
 )
@@ -33,12 +31,6 @@ from otcache_registry.hub.fetching import (
 from otcache_registry.store.store import DamagedError, PolicyStore
 
 OTHER_REVISION = "f" * 40
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with hub_world(monkeypatch, tmp_path / "home") as hub:
-        yield hub
 
 
 @pytest.fixture

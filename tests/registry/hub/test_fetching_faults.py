@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hub_fixtures import hub_world
 from hub_server import HubServer
 from hub_world import (
     LASTING,
@@ -17,7 +18,6 @@ from hub_world import (
     client_of,
     document_of,
     files_of,
-    hub_world,
     publish,
 )
 from otcache_policies import FieldError

@@ -8,15 +8,14 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import httpx2
 import pytest
 from hub_server import Fault, HubServer, messages
 from hub_server.faults import FaultKind
-from hub_world import client_of, hub_world
+from hub_world import client_of
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 from otcache_registry.hub.client import TRIES, Changes, HubClient, RemoteFile
@@ -47,13 +46,12 @@ by_lfs = pytest.mark.filterwarnings(
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """A Hub with one repository of alice's that has a small and a large file."""
-    with hub_world(monkeypatch, tmp_path / "home") as hub:
-        hub.upload_mode = "lfs"
-        hub.create_repo(NAME)
-        hub.commit(NAME, {"a/small.json": b"{}", "large.safetensors": b"large" * 99})
-        yield hub
+def hub(hub: HubServer) -> HubServer:
+    """With one repository of alice's that has a small and a large file."""
+    hub.upload_mode = "lfs"
+    hub.create_repo(NAME)
+    hub.commit(NAME, {"a/small.json": b"{}", "large.safetensors": b"large" * 99})
+    return hub
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from hub_world import (
     created,
     document_of,
     files_of,
-    hub_world,
     publish,
     write,
 )
@@ -42,12 +40,6 @@ by_lfs = pytest.mark.filterwarnings(
     # huggingface_hub 2.4 hands files to its HTTP library as data=, which that deprecates.
     "ignore:Use 'content=<...>' to upload raw bytes/text content:DeprecationWarning"
 )
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with hub_world(monkeypatch, tmp_path / "home") as hub:
-        yield hub
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_fixtures import hub_world
 from hub_server import Fault, HubServer
 from hub_world import (
     LASTING,
@@ -15,7 +16,6 @@ from hub_world import (
     document_of,
     files_of,
     hasten_client,
-    hub_world,
     write,
 )
 from otcache_registry.documents.names import document_folder

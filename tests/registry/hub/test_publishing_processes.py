@@ -7,20 +7,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hub_server import Fault, HubServer, environment
 from hub_world import (
     REPOSITORY,
     client_of,
     document_of,
     files_of,
-    hub_world,
     publish,
     write,
 )
@@ -47,12 +45,6 @@ FORKSERVER: ForkServerContext = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(
     ["huggingface_hub.hf_api", "huggingface_hub.repocard", "otcache_registry.hub.publishing"]
 )
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with hub_world(monkeypatch, tmp_path / "home") as hub:
-        yield hub
 
 
 def pushing(endpoint: str, folder: Path) -> str:

@@ -1,7 +1,0 @@
-"""Fixtures of the tests of the patch of cache-dit: accelerated pipelines."""
-
-from __future__ import annotations
-
-from pipeline_fixtures import enable, fresh_host, installed, one_thread, pytest_generate_tests
-
-__all__ = ["enable", "fresh_host", "installed", "one_thread", "pytest_generate_tests"]
