@@ -53,7 +53,7 @@ def in_turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert code == 75, command.err
         number = part.partition("/")[0]
         assert command.err.startswith(f"error: shard {number} of 2 has done its part of this stage")
-        assert "Run them, then start the same command again; --wait SECONDS" in command.err
+        assert "Run them, then start the same command again. --wait SECONDS" in command.err
         assert command.out == ""
         assert not (folder / "policy").exists()
         # Alone, it has not come any further for want of the other one.
