@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from otcache_registry import PolicyDocument, StoredPolicy
 
-    from otcache_plugin.runs.plan import Resolution
+    from otcache_plugin.runs.resolution import ScheduledRun
 
 MOST_STEPS = 10_000
 """As many as a document may be for."""
@@ -47,7 +47,7 @@ def predict(
     typer.echo(PRINTED[output](stored, resolution))
 
 
-def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Resolution:
+def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> ScheduledRun:
     """Return the schedule of a run, found as `enable_cache` finds it.
 
     Args:
@@ -91,20 +91,20 @@ def _sigmas(document: PolicyDocument, steps: int) -> NDArray[Any]:
     return np.interp(positions, np.arange(len(known)), known)
 
 
-def _steps(stored: StoredPolicy, resolution: Resolution) -> str:
+def _steps(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     return " ".join(map(str, resolution.schedule.computed_steps))
 
 
-def _mask(stored: StoredPolicy, resolution: Resolution) -> str:
+def _mask(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     return json.dumps(cache_dit_mask(resolution))
 
 
-def cache_dit_mask(resolution: Resolution) -> list[int]:
+def cache_dit_mask(resolution: ScheduledRun) -> list[int]:
     """Return the schedule as cache-dit's `steps_computation_mask`; it knows no look-backs."""
     return [int(computed) for computed in resolution.schedule.mask]
 
 
-def _json(stored: StoredPolicy, resolution: Resolution) -> str:
+def _json(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     schedule = resolution.schedule
     data = {
         "source": stored.source,
@@ -118,7 +118,7 @@ def _json(stored: StoredPolicy, resolution: Resolution) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False)
 
 
-def _cache_dit_yaml(stored: StoredPolicy, resolution: Resolution) -> str:
+def _cache_dit_yaml(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     """Return a configuration that `cache_dit.load_configs` reads.
 
     As with `executor="blocks"`: every block runs on the computed steps, and on the others the
@@ -142,7 +142,7 @@ def _cache_dit_yaml(stored: StoredPolicy, resolution: Resolution) -> str:
     ).rstrip("\n")
 
 
-PRINTED: dict[Format, Callable[[StoredPolicy, Resolution], str]] = {
+PRINTED: dict[Format, Callable[[StoredPolicy, ScheduledRun], str]] = {
     Format.STEPS: _steps,
     Format.MASK: _mask,
     Format.JSON: _json,

@@ -6,15 +6,20 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otcache_policies import BudgetError, Schedule, budget_for_speedup
+from otcache_policies import BudgetError, DecidingPolicy, Schedule, budget_for_speedup
 from otcache_registry import DocumentError
 
 from otcache_plugin.enabling.documents import FoundDocument, Wanted, find_document, open_document
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.plugins.registries import CalibratedPolicy, UncalibratedPolicy
+from otcache_plugin.plugins.registries import (
+    CalibratedPolicy,
+    UncalibratedDecidingPolicy,
+    UncalibratedPolicy,
+)
 from otcache_plugin.runs.plan import (
     DEFAULT_RATIO,
     CalibratedPlan,
+    DecidingPlan,
     DocumentOrigin,
     Plan,
     Request,
@@ -74,6 +79,9 @@ def make_plan(
     if isinstance(entry, UncalibratedPolicy):
         _check_request(request)
         return UncalibratedPlan(policy, entry.make, request, DEFAULT_RATIO)
+    if isinstance(entry, UncalibratedDecidingPolicy):
+        _check_request(request)
+        return DecidingPlan(entry.make(), request)
     return _calibrated_plan(entry, find_document(pipe, wanted), request)
 
 
@@ -86,6 +94,11 @@ def _calibrated_plan(entry: CalibratedPolicy, found: FoundDocument, request: Req
     stored, document = found.stored, found.stored.document
     policy = entry.make(stored)
     _check_request(request)
+    model = document.model
+    origin = DocumentOrigin(stored.source, model.id, model.revision, found.notes)
+    if isinstance(policy, DecidingPolicy):
+        ratio = document.default_budget / document.num_inference_steps
+        return DecidingPlan(policy, request, ratio, origin)
     if request.budget is not None and request.budget not in policy.budgets:
         raise BudgetError(
             "budget",
@@ -96,8 +109,6 @@ def _calibrated_plan(entry: CalibratedPolicy, found: FoundDocument, request: Req
             "scales with it",
         )
     _check_speedup(request.speedup, policy)
-    model = document.model
-    origin = DocumentOrigin(stored.source, model.id, model.revision, found.notes)
     sigmas = None if stored.edges is None else stored.edges.sigmas
     return CalibratedPlan(policy, sigmas, document.default_budget, request, origin)
 

@@ -25,14 +25,16 @@ from otcache_plugin.pipelines.parts import (
     require_same_scheduler,
     transformer_not_called,
 )
+from otcache_plugin.runs.plan import DecidingPlan
 from otcache_plugin.runs.report import planned_report
+from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import DiffusionPipeline
 
-    from otcache_plugin.runs.plan import Plan, Resolution
+    from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
 
 HOOK_NAME = "otcache_blocks"
@@ -57,10 +59,19 @@ class BlocksExecutor:
             The activation, which reports and removes itself.
 
         Raises:
-            ArgumentError: the `cache_config` says itself which steps to compute.
+            ArgumentError: the `cache_config` says itself which steps to compute, or the policy
+                decides it at every step.
             PipelineError: cache-dit does not support the pipeline, it has two transformers, or
                 its scheduler has no sigmas to resolve a schedule from.
         """
+        if isinstance(plan, DecidingPlan):
+            raise ArgumentError(
+                "executor",
+                BlocksExecutor.name,
+                f"cache-dit is told the computed steps when a run begins, and policy "
+                f"{plan.policy_name!r} decides at every step",
+                "Pass executor='velocity', or a policy that gives a schedule",
+            )
         _require_one_supported_denoiser(pipe)
         scheduler = find_scheduler(pipe)
         if not hasattr(scheduler, "sigmas"):
@@ -142,7 +153,7 @@ class BlocksActivation:
         self._pipe = pipe
         self._scheduler = scheduler
         self._original_class = original_class
-        self._resolution: Resolution | None = None
+        self._resolution: ScheduledRun | None = None
         self._run_pending = False
         self._step = 0
         self._calls = 0
@@ -203,10 +214,12 @@ class BlocksActivation:
     def _begin(self) -> None:
         begin = self._scheduler.begin_index or 0
         sigmas = self._scheduler.sigmas[begin:].double().cpu().numpy()
-        self._resolution = self.plan.resolve(sigmas)
+        resolution = self.plan.resolve(sigmas)
+        assert isinstance(resolution, ScheduledRun), "a policy that decides was refused"
+        self._resolution = resolution
         self._run_pending = False
         self._step = self._calls = self._calls_in_step = 0
-        mask = [int(computed) for computed in self._resolution.schedule.mask]
+        mask = [int(computed) for computed in resolution.schedule.mask]
         for context in self._contexts():
             context.cache_config.steps_computation_mask = mask
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffusers import (
     DPMSolverMultistepScheduler,
@@ -19,9 +19,6 @@ from diffusers import (
 )
 
 from otcache_plugin.errors import PipelineError
-
-if TYPE_CHECKING:
-    from otcache_policies import Schedule
 
 BLOCKS = "executor='blocks'"
 EULER = "a FlowMatchEulerDiscreteScheduler"
@@ -85,23 +82,28 @@ def supported_substitute(scheduler: Any) -> Substitute:
     raise _refusal(scheduler, _reason(scheduler))
 
 
-def require_look_backs(scheduler: Any, schedule: Schedule) -> None:
-    """Check that the scheduler can do what a schedule asks for.
+def require_look_back(
+    scheduler: Any, look_back: int, whose: str, steps: int | str = "num_inference_steps"
+) -> None:
+    """Check that the scheduler can do what a schedule or a policy asks for.
+
+    Args:
+        scheduler: of the pipeline.
+        look_back: the largest one of a cached step.
+        whose: "the schedule" or "the policy", for the error.
+        steps: of the run, where known, for the remedy.
 
     Raises:
-        PipelineError: a cached step looks further back than the scheduler allows.
+        PipelineError: that is further back than the scheduler allows.
     """
-    if supported_substitute(scheduler) is Substitute.AVERAGE_VELOCITY:
-        return
-    largest = max((s.look_back for s in schedule.segments if s.gap > 1), default=1)
-    if largest > 1:
+    if look_back > 1 and supported_substitute(scheduler) is Substitute.PLAIN_REUSE:
         raise PipelineError(
             "scheduler",
             type(scheduler).__name__,
             f"its steps are not Euler steps, so a cached step can only repeat the last velocity, "
-            f"and the schedule has a look-back of {largest}",
+            f"and {whose} has a look-back of {look_back}",
             f"Pass a schedule of look-back 1, policy=Schedule(computed_steps, "
-            f"{schedule.num_inference_steps}), or a policy calibrated with this scheduler; "
+            f"{steps}), or a policy calibrated with this scheduler; "
             f"or pass {BLOCKS}, or set {EULER}",
         )
 

@@ -7,12 +7,15 @@ replaced by the estimate: the average velocity, or the last one again where the 
 Euler steps. Everything sits on the instances of one pipeline and is taken off again by `remove`.
 
 A run begins at `scheduler.set_timesteps`: the state of any earlier run, finished or interrupted,
-is dropped there, and the schedule is resolved from the sigmas that the scheduler then has.
+is dropped there, and what the run follows is resolved from the sigmas that the scheduler then has.
+
+A policy that decides is asked once per step, before its first transformer call. It observes the
+latents that the last `scheduler.step` gave (for the first step, those handed to it), in the
+pipeline's own form: the transformer's input may be doubled for guidance or have a picture beside.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,9 +28,10 @@ from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
 from otcache_plugin.executors.schedulers import (
     Substitute,
-    require_look_backs,
+    require_look_back,
     supported_substitute,
 )
+from otcache_plugin.executors.velocity_run import VelocityRun
 from otcache_plugin.pipelines.parts import (
     find_denoisers,
     find_scheduler,
@@ -36,18 +40,23 @@ from otcache_plugin.pipelines.parts import (
     require_same_scheduler,
     transformer_not_called,
 )
-from otcache_plugin.runs.plan import SchedulePlan
+from otcache_plugin.runs.plan import DecidingPlan, SchedulePlan
 from otcache_plugin.runs.report import planned_report
+from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import DiffusionPipeline
 
-    from otcache_plugin.runs.plan import Plan, Resolution
+    from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
 
 HOOK_NAME = "otcache_velocity"
+OBSERVED = "latents"
+"""All that a policy is shown here. What else one may want to see is to be got in `new_forward`,
+where every transformer call comes by."""
+
 BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers")
 
 
@@ -71,15 +80,19 @@ class VelocityExecutor:
             The activation, which reports and removes itself.
 
         Raises:
-            ArgumentError: a block-cache argument was given.
+            ArgumentError: a block-cache argument was given, or the policy observes what this
+                executor cannot show.
             PipelineError: no denoiser, or a scheduler with which no estimate is known to be
-                right, or not the one that an explicit schedule asks for.
+                right, or not the one that an explicit schedule or the policy asks for.
         """
         refuse_block_cache_arguments(cache_dit_arguments)
         scheduler = find_scheduler(pipe)
         substitute = supported_substitute(scheduler)
         if isinstance(plan, SchedulePlan):
-            require_look_backs(scheduler, plan.schedule)
+            _require_look_backs(scheduler, ScheduledRun(plan.schedule))
+        if isinstance(plan, DecidingPlan):
+            _require_observable(plan)
+            require_look_back(scheduler, plan.policy.look_back, "the policy")
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
@@ -100,29 +113,21 @@ def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None
             )
 
 
-class _Run:
-    """What one run has done so far."""
+def _require_look_backs(scheduler: Any, run: ScheduledRun) -> None:
+    require_look_back(scheduler, run.largest_look_back, "the schedule", run.num_inference_steps)
 
-    def __init__(self, resolution: Resolution, sigmas: torch.Tensor, begin: int) -> None:
-        self.schedule = resolution.schedule
-        self.transferred = resolution.transferred
-        self.sigmas = sigmas
-        self.begin = begin
-        self.step = 0
-        self.calls_in_step = 0
-        self.computed_steps: list[int] = []
-        self.transformer_calls = 0
-        self.stale_outputs: list[Any] = []
-        self.log: deque[LogEntry] = deque(maxlen=max(self.schedule.look_backs, default=1))
 
-    @property
-    def finished(self) -> bool:
-        return self.step == self.schedule.num_inference_steps
-
-    def release(self) -> None:
-        """Drop the tensors, which nothing needs once the last step is taken."""
-        self.stale_outputs.clear()
-        self.log.clear()
+def _require_observable(plan: DecidingPlan) -> None:
+    """Raise ArgumentError when the policy observes something else than latents."""
+    if plan.policy.observes != OBSERVED:
+        raise ArgumentError(
+            "executor",
+            VelocityExecutor.name,
+            f"policy {plan.policy_name!r} observes {plan.policy.observes!r} to decide, and this "
+            f"executor shows {OBSERVED!r}",
+            "Pass an executor that shows it (`otcache plugins` lists those there are), or another "
+            "policy",
+        )
 
 
 class _SkipCachedSteps(ModelHook):
@@ -139,7 +144,7 @@ class _SkipCachedSteps(ModelHook):
         if run is None:
             return self.fn_ref.original_forward(*args, **kwargs)
         call, run.calls_in_step = run.calls_in_step, run.calls_in_step + 1
-        if not run.schedule.is_computed(run.step):
+        if not run.computes():
             return run.stale_outputs[min(call, len(run.stale_outputs) - 1)]
         output = self.fn_ref.original_forward(*args, **kwargs)
         if call == 0:
@@ -165,7 +170,7 @@ class VelocityActivation:
         self._denoisers = denoisers
         self._scheduler = scheduler
         self._substitute = substitute
-        self._run: _Run | None = None
+        self._run: VelocityRun | None = None
         self._run_pending = False
         for denoiser in denoisers:
             registry = HookRegistry.check_if_exists_or_initialize(denoiser)
@@ -185,19 +190,20 @@ class VelocityActivation:
         run = self._run
         if run is None:
             return planned
+        resolution = run.resolution
         return replace(
             planned,
-            num_inference_steps=run.schedule.num_inference_steps,
-            planned_steps=run.schedule.computed_steps,
-            look_backs=run.schedule.look_backs,
+            num_inference_steps=resolution.num_inference_steps,
+            planned_steps=resolution.planned_steps,
+            look_backs=resolution.look_backs(run.computed_steps),
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
-            transferred=run.transferred,
+            transferred=resolution.transferred,
         )
 
     @torch.compiler.disable
-    def run_for_forward(self) -> _Run | None:
+    def run_for_forward(self) -> VelocityRun | None:
         """Return the run that a transformer call belongs to, None outside of any: a direct call."""
         require_same_scheduler(self._pipe, self._scheduler)
         if self._run_pending:
@@ -209,8 +215,9 @@ class VelocityActivation:
     def _begin(self, begin: int) -> None:
         sigmas = self._scheduler.sigmas[begin:].float()
         resolution = self.plan.resolve(sigmas.double().cpu().numpy())
-        require_look_backs(self._scheduler, resolution.schedule)
-        self._run = _Run(resolution, sigmas, begin)
+        if isinstance(resolution, ScheduledRun):
+            _require_look_backs(self._scheduler, resolution)
+        self._run = VelocityRun(resolution, sigmas, begin)
         self._run_pending = False
 
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
@@ -230,19 +237,18 @@ class VelocityActivation:
             raise transformer_not_called()
         refuse_token_noise_levels(kwargs)
         run = self._align(run, timestep)
-        velocity = self._velocity(run, model_output)
         # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
         kept = bool(run.log) and sample is run.log[-1].x_after
         x_before = sample if kept else sample.clone()
+        if run.step == 0:
+            run.resolution.begin(x_before)
+        velocity = self._velocity(run, model_output)
         result = self._scheduler_hooks.original_step(velocity, timestep, sample, *args, **kwargs)
         sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
-        run.log.append(LogEntry(x_before, result[0], velocity, sigma, sigma_next))
-        run.step, run.calls_in_step = run.step + 1, 0
-        if run.finished:
-            run.release()
+        run.advance(LogEntry(x_before, result[0], velocity, sigma, sigma_next))
         return result
 
-    def _align(self, run: _Run, timestep: float | torch.Tensor) -> _Run:
+    def _align(self, run: VelocityRun, timestep: float | torch.Tensor) -> VelocityRun:
         """Begin the run anew when its first step is not the scheduler's first.
 
         Image-to-image pipelines skip the first timesteps; some say so by `set_begin_index`,
@@ -260,11 +266,11 @@ class VelocityActivation:
         fresh.calls_in_step = run.calls_in_step
         return fresh
 
-    def _velocity(self, run: _Run, model_output: torch.Tensor) -> torch.Tensor:
-        if not run.schedule.is_computed(run.step):
+    def _velocity(self, run: VelocityRun, model_output: torch.Tensor) -> torch.Tensor:
+        if not run.computes():
             if self._substitute is Substitute.PLAIN_REUSE:
                 return run.log[-1].velocity
-            look_back = run.schedule.look_back_at(run.step)
+            look_back = run.resolution.look_back_at(run.step)
             sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
             return estimate_velocity(run.log, look_back, sigma, sigma_next)
         if run.calls_in_step == 0:

@@ -18,7 +18,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otcache_policies import BudgetError, Budgets, Policy, Schedule
+    from otcache_policies import (
+        BudgetError,
+        Budgets,
+        Decider,
+        DecidingPolicy,
+        Decision,
+        Policy,
+        RunConditions,
+        Schedule,
+    )
     from otcache_registry import StoredPolicy
 
     from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
@@ -33,14 +42,19 @@ if TYPE_CHECKING:
         MetricRegistry,
         PolicyRegistry,
     )
-    from otcache_plugin.runs.plan import Plan, Resolution
+    from otcache_plugin.runs.plan import DecidingPlan, Plan
     from otcache_plugin.runs.report import RunReport, planned_report
+    from otcache_plugin.runs.resolution import Resolution
 
 __all__ = [
     "Activation",
     "ArgumentError",
     "BudgetError",
     "Budgets",
+    "Decider",
+    "DecidingPlan",
+    "DecidingPolicy",
+    "Decision",
     "ExecutionError",
     "Executor",
     "ExecutorRegistry",
@@ -53,6 +67,7 @@ __all__ = [
     "Policy",
     "PolicyRegistry",
     "Resolution",
+    "RunConditions",
     "RunReport",
     "Schedule",
     "StoredPolicy",
@@ -74,9 +89,19 @@ _MODULES = {
         "MetricRegistry",
         "PolicyRegistry",
     ),
-    "otcache_plugin.runs.plan": ("Plan", "Resolution"),
+    "otcache_plugin.runs.plan": ("DecidingPlan", "Plan"),
     "otcache_plugin.runs.report": ("RunReport", "planned_report"),
-    "otcache_policies": ("BudgetError", "Budgets", "Policy", "Schedule"),
+    "otcache_plugin.runs.resolution": ("Resolution",),
+    "otcache_policies": (
+        "BudgetError",
+        "Budgets",
+        "Decider",
+        "DecidingPolicy",
+        "Decision",
+        "Policy",
+        "RunConditions",
+        "Schedule",
+    ),
     "otcache_registry": ("StoredPolicy",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

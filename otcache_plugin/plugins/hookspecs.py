@@ -18,12 +18,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Register policies: ways to get a schedule for a budget."""
+    """Register policies: what says which steps of a run are computed."""
 
 
 @hookspec
 def otcache_register_executors(registry: ExecutorRegistry) -> None:
-    """Register executors: what makes a schedule happen inside a pipeline."""
+    """Register executors: what makes a policy happen inside a pipeline."""
 
 
 @hookspec

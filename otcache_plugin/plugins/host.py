@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otcache_plugin.evaluation.metrics import Metric
-    from otcache_plugin.plugins.registries import CalibratedPolicy, Executor, UncalibratedPolicy
+    from otcache_plugin.plugins.registries import Executor, RegisteredPolicy
 
 ALLOW_LIST = "OTCACHE_PLUGINS"
 OWN_DISTRIBUTION = "otcache-plugin"
@@ -65,7 +65,7 @@ class PluginHost:
     metrics: MetricRegistry
     plugins: tuple[LoadedPlugin, ...]
 
-    def policy(self, name: str) -> UncalibratedPolicy | CalibratedPolicy:
+    def policy(self, name: str) -> RegisteredPolicy:
         """Return the policy that is registered under that name.
 
         Raises:

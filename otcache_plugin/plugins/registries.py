@@ -11,7 +11,7 @@ from otcache_plugin.errors import PluginError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from otcache_policies import Policy
+    from otcache_policies import DecidingPolicy, Policy
     from otcache_registry import StoredPolicy
 
     from otcache_plugin.evaluation.metrics import Metric
@@ -53,16 +53,33 @@ class UncalibratedPolicy:
 
 
 @dataclass(frozen=True)
+class UncalibratedDecidingPolicy:
+    """A policy that decides at every step, and needs nothing before.
+
+    Attributes:
+        make: gives the policy.
+        description: one line for `otcache plugins`.
+    """
+
+    make: Callable[[], DecidingPolicy[Any]]
+    description: str
+
+
+@dataclass(frozen=True)
 class CalibratedPolicy:
     """A policy that is read from a policy document.
 
     Attributes:
-        make: from the document and its edge table to the policy.
+        make: from the document and its edge table to the policy, which gives schedules or decides
+            at every step.
         description: one line for `otcache plugins`.
     """
 
-    make: Callable[[StoredPolicy], Policy]
+    make: Callable[[StoredPolicy], Policy | DecidingPolicy[Any]]
     description: str
+
+
+RegisteredPolicy = UncalibratedPolicy | UncalibratedDecidingPolicy | CalibratedPolicy
 
 
 @dataclass(frozen=True)
@@ -153,7 +170,7 @@ class Registry(Generic[Entry]):
         return self._entries[name][0]
 
 
-class PolicyRegistry(Registry["UncalibratedPolicy | CalibratedPolicy"]):
+class PolicyRegistry(Registry[RegisteredPolicy]):
     """The policies that `policy=` knows by name."""
 
     def __init__(self, distribution: str) -> None:
@@ -165,10 +182,19 @@ class PolicyRegistry(Registry["UncalibratedPolicy | CalibratedPolicy"]):
         """Register a policy made from the number of inference steps of a run."""
         self._add(name, UncalibratedPolicy(make, description))
 
-    def register_calibrated(
-        self, name: str, make: Callable[[StoredPolicy], Policy], description: str
+    def register_deciding(
+        self, name: str, make: Callable[[], DecidingPolicy[Any]], description: str
     ) -> None:
-        """Register a policy made from a policy document."""
+        """Register a policy that decides at every step of a run."""
+        self._add(name, UncalibratedDecidingPolicy(make, description))
+
+    def register_calibrated(
+        self,
+        name: str,
+        make: Callable[[StoredPolicy], Policy | DecidingPolicy[Any]],
+        description: str,
+    ) -> None:
+        """Register a policy made from a policy document, of either kind."""
         self._add(name, CalibratedPolicy(make, description))
 
 

@@ -1,17 +1,19 @@
-"""What `enable_cache` was asked for, resolved to a schedule at every run.
+"""What `enable_cache` was asked for, resolved at every run to what that run follows.
 
 The number of steps and the sigmas are known only when a run begins, so nothing before that
-produces a schedule: a plan holds the request and answers with one when it is shown the sigmas.
+produces a schedule: a plan holds the request and answers with one when it is shown the sigmas, or
+with a policy that will decide at every step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from otcache_policies import (
     BudgetError,
+    RunConditions,
     Schedule,
     ScheduleError,
     budget_for_speedup,
@@ -19,11 +21,15 @@ from otcache_policies import (
     transfer,
 )
 
+from otcache_plugin.runs.resolution import DecidedRun, ScheduledRun
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from otcache_policies import Policy
+    from otcache_policies import DecidingPolicy, Policy
+
+    from otcache_plugin.runs.resolution import Resolution
 
 __all__ = [
     "DEFAULT_RATIO",
@@ -38,14 +44,6 @@ __all__ = [
 
 DEFAULT_RATIO = 15 / 50
 """Share of computed steps when neither budget nor speed-up is asked for and no document says."""
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """A schedule for one run, and whether it was carried over from another noise schedule."""
-
-    schedule: Schedule
-    transferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,10 @@ class Plan(Protocol):
         ...
 
     def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
-        """Return the schedule of a run with these `(T + 1,)` sigmas.
+        """Return what a run with these `(T + 1,)` sigmas follows.
 
         Raises:
-            ScheduleError, BudgetError: there is none.
+            ScheduleError, BudgetError: there is nothing.
         """
         ...
 
@@ -88,7 +86,7 @@ class SchedulePlan:
     policy_name: str = "schedule"
     origin: None = None
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+    def resolve(self, sigmas: NDArray[np.float64]) -> ScheduledRun:
         """See `Plan.resolve`."""
         steps = len(sigmas) - 1
         if steps != self.schedule.num_inference_steps:
@@ -99,7 +97,7 @@ class SchedulePlan:
                 f"Call the pipeline with num_inference_steps={self.schedule.num_inference_steps}, "
                 f"or pass a policy by name, which adapts to the run",
             )
-        return Resolution(self.schedule)
+        return ScheduledRun(self.schedule)
 
 
 @dataclass(frozen=True)
@@ -109,12 +107,17 @@ class Request:
     budget: int | None = None
     speedup: float | None = None
 
-    def budget_for(self, num_inference_steps: int, default_ratio: float) -> int:
-        """Return the budget of a run; a speed-up and the default scale with the number of steps."""
-        if self.budget is not None:
-            return self.budget
-        if self.speedup is not None:
+    def asked_for(self, num_inference_steps: int) -> int | None:
+        """Return the budget asked for of a run, None for the default; a speed-up scales with it."""
+        if self.budget is None and self.speedup is not None:
             return budget_for_speedup(self.speedup, num_inference_steps)
+        return self.budget
+
+    def budget_for(self, num_inference_steps: int, default_ratio: float) -> int:
+        """Return the budget of a run; the default, too, scales with the number of steps."""
+        asked = self.asked_for(num_inference_steps)
+        if asked is not None:
+            return asked
         return min(max(round(default_ratio * num_inference_steps), 2), num_inference_steps)
 
 
@@ -128,11 +131,11 @@ class UncalibratedPlan:
     default_ratio: float
     origin: None = None
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+    def resolve(self, sigmas: NDArray[np.float64]) -> ScheduledRun:
         """See `Plan.resolve`."""
         steps = len(sigmas) - 1
         policy = self.make_policy(steps)
-        return Resolution(_schedule(policy, self.request.budget_for(steps, self.default_ratio)))
+        return ScheduledRun(_schedule(policy, self.request.budget_for(steps, self.default_ratio)))
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class CalibratedPlan:
         """The policy's registered name."""
         return self.policy.name
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
+    def resolve(self, sigmas: NDArray[np.float64]) -> ScheduledRun:
         """See `Plan.resolve`.
 
         On other steps or sigmas than the calibrated ones the schedule of the same share of
@@ -167,13 +170,13 @@ class CalibratedPlan:
             positions = np.linspace(0, steps, calibrated_steps + 1)
             calibrated = np.interp(positions, np.arange(steps + 1), sigmas)
         if same_sigmas(sigmas, calibrated):
-            return Resolution(_schedule(self.policy, budget))
+            return ScheduledRun(_schedule(self.policy, budget))
         if budget == steps:
-            return Resolution(Schedule.full(steps))
+            return ScheduledRun(Schedule.full(steps))
         if not 2 <= budget < steps:
-            raise BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
+            raise _more_than_the_run(budget, steps)
         schedule = self.policy.schedule(self._calibrated_budget(budget, steps))
-        return Resolution(transfer(schedule, calibrated, sigmas, budget), transferred=True)
+        return ScheduledRun(transfer(schedule, calibrated, sigmas, budget), transferred=True)
 
     def _calibrated_budget(self, budget: int, steps: int) -> int:
         """Return the served budget that computes the same share of the calibrated steps.
@@ -193,6 +196,45 @@ class CalibratedPlan:
                 f"{self.policy.num_inference_steps} are",
             )
         return served
+
+
+@dataclass(frozen=True)
+class DecidingPlan:
+    """A policy that decides at every step, begun anew for each run.
+
+    Attributes:
+        policy: that decides.
+        request: how many steps it should aim at.
+        default_ratio: share of computed steps when nothing is asked for; None leaves it to the
+            policy.
+        origin: the policy document it rests on, if any.
+    """
+
+    policy: DecidingPolicy[Any]
+    request: Request
+    default_ratio: float | None = None
+    origin: DocumentOrigin | None = None
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name."""
+        return self.policy.name
+
+    def resolve(self, sigmas: NDArray[np.float64]) -> DecidedRun:
+        """See `Plan.resolve`; what was asked for is a budget for the policy to aim at."""
+        steps = len(sigmas) - 1
+        budget = (
+            self.request.asked_for(steps)
+            if self.default_ratio is None
+            else self.request.budget_for(steps, self.default_ratio)
+        )
+        if budget is not None and budget > steps:
+            raise _more_than_the_run(budget, steps)
+        return DecidedRun(self.policy, RunConditions(sigmas, budget))
+
+
+def _more_than_the_run(budget: int, steps: int) -> BudgetError:
+    return BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
 
 
 def _schedule(policy: Policy, budget: int) -> Schedule:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from otcache_plugin.runs.plan import DecidingPlan
+
 if TYPE_CHECKING:
     from otcache_plugin.runs.plan import Plan
 
@@ -22,9 +24,10 @@ class RunReport:
         model: the model that the document was calibrated on, None without a document.
         revision: its revision, None without a document or where it holds for any.
         notes: what to know of how the document was found.
+        decided: whether the policy decides at every step, so that nothing is planned before.
         num_inference_steps: denoising steps of the run, 0 before the first one.
-        planned_steps: the steps that the schedule computes.
-        look_backs: one per segment of the schedule.
+        planned_steps: the steps that the schedule computes, none where the policy decides.
+        look_backs: one per segment of the schedule, or of what was computed.
         computed_steps: the steps in which the transformer was really called.
         finished_steps: denoising steps taken, fewer than `num_inference_steps` when interrupted.
         transformer_calls: calls of the transformer that ran, wholly or (executor "blocks") in
@@ -39,6 +42,7 @@ class RunReport:
     model: str | None = None
     revision: str | None = None
     notes: tuple[str, ...] = ()
+    decided: bool = False
     num_inference_steps: int = 0
     planned_steps: tuple[int, ...] = ()
     look_backs: tuple[int, ...] = ()
@@ -49,11 +53,16 @@ class RunReport:
 
     @property
     def as_planned(self) -> bool:
-        """Whether a run finished and computed exactly the planned steps."""
-        return bool(self.planned_steps) and (
-            self.computed_steps == self.planned_steps
-            and self.finished_steps == self.num_inference_steps
-        )
+        """Whether a run finished and computed exactly the planned steps.
+
+        Where the policy decides, there is nothing to compare with but what holds for every run:
+        that its first and its last step were computed.
+        """
+        if self.finished_steps != self.num_inference_steps:
+            return False
+        if self.decided:
+            return {0, self.num_inference_steps - 1} <= set(self.computed_steps)
+        return bool(self.planned_steps) and self.computed_steps == self.planned_steps
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and `as_planned`, for JSON."""
@@ -65,15 +74,16 @@ class RunReport:
             first = f"policy {self.policy}{origin}, executor {self.executor}: no run yet"
             return "\n".join([first, *self.notes])
         steps = " ".join(map(str, self.computed_steps))
+        when = ", decided at run time" if self.decided else ""
         lines = [
             f"policy {self.policy}{origin}, executor {self.executor}",
             f"computed {len(self.computed_steps)} of {self.num_inference_steps} steps "
-            f"({self.transformer_calls} transformer calls): {steps}",
+            f"({self.transformer_calls} transformer calls){when}: {steps}",
         ]
         if self.transferred:
             lines.append("schedule carried over from the steps and sigmas it was calibrated on")
         if not self.as_planned:
-            planned = " ".join(map(str, self.planned_steps))
+            planned = " ".join(map(str, self.planned_steps)) or "the first and the last at least"
             done = f"NOT AS PLANNED: finished {self.finished_steps} steps"
             lines.append(f"{done}; planned to compute {planned}")
         return "\n".join([*lines, *self.notes])
@@ -81,9 +91,16 @@ class RunReport:
 
 def planned_report(plan: Plan, executor: str) -> RunReport:
     """Return the report of a plan before any run."""
+    decided = isinstance(plan, DecidingPlan)
     if plan.origin is None:
-        return RunReport(plan.policy_name, executor)
+        return RunReport(plan.policy_name, executor, decided=decided)
     origin = plan.origin
     return RunReport(
-        plan.policy_name, executor, origin.source, origin.model, origin.revision, origin.notes
+        plan.policy_name,
+        executor,
+        origin.source,
+        origin.model,
+        origin.revision,
+        origin.notes,
+        decided,
     )

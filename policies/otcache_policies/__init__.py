@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from otcache_policies.deciding import Decider, DecidingPolicy, Decision, RunConditions
     from otcache_policies.edges import EdgeSettings, EdgeTable
     from otcache_policies.errors import (
         BudgetError,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetError",
     "Budgets",
+    "Decider",
+    "DecidingPolicy",
+    "Decision",
     "EdgeSettings",
     "EdgeTable",
     "EdgeTableError",
@@ -48,6 +52,7 @@ __all__ = [
     "OTCacheError",
     "OTCachePolicy",
     "Policy",
+    "RunConditions",
     "Schedule",
     "ScheduleError",
     "Segment",
@@ -65,6 +70,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "deciding": ("Decider", "DecidingPolicy", "Decision", "RunConditions"),
     "edges": ("EdgeSettings", "EdgeTable"),
     "errors": ("BudgetError", "EdgeTableError", "FieldError", "OTCacheError", "ScheduleError"),
     "meancache": ("MeanCachePolicy",),

@@ -1,23 +1,27 @@
-"""A conformance suite for policies: subclass it in your own tests to prove a new policy right.
+"""Conformance suites for policies: subclass one in your own tests to prove a new policy right.
 
     class TestMyPolicy(PolicyConformance):
         def make_policy(self, num_inference_steps):
             return MyPolicy(num_inference_steps)
 
-pytest collects the subclass, not the suite itself, whose name does not begin with "Test". This is
-the only module of the package that needs pytest.
+`DecidingPolicyConformance` is for policies that decide at every step. pytest collects the subclass,
+not the suite itself, whose name does not begin with "Test". This is the only module of the package
+that needs pytest.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+from otcache_policies.deciding import DecidingPolicy, Decision, RunConditions
 from otcache_policies.errors import BudgetError
 from otcache_policies.policy import Budgets, Policy
 from otcache_policies.schedule import Schedule
 
-__all__ = ["PolicyConformance"]
+__all__ = ["DecidingPolicyConformance", "PolicyConformance"]
 
 
 class PolicyConformance:
@@ -90,3 +94,55 @@ class PolicyConformance:
         for policy in policies:
             with pytest.raises(BudgetError):
                 policy.schedule(budget)
+
+
+class DecidingPolicyConformance:
+    """What every policy that decides at every step promises.
+
+    Attributes:
+        budget: What a run asks for, for policies that need a budget to aim at.
+    """
+
+    budget: ClassVar[int | None] = None
+
+    def make_policy(self) -> DecidingPolicy[Any]:
+        """Return the policy under test. Override it."""
+        raise NotImplementedError("make_policy must return the policy under test")
+
+    def observations(self) -> Sequence[Any]:
+        """Return what a run of some steps would show the policy, one per step. Override it."""
+        raise NotImplementedError("observations must return what a policy is shown, step by step")
+
+    def _conditions(self) -> RunConditions:
+        return RunConditions(np.linspace(1.0, 0.0, len(self.observations()) + 1), self.budget)
+
+    def _decide(self, policy: DecidingPolicy[Any]) -> list[Decision]:
+        first, *others = self.observations()
+        decider = policy.begin(self._conditions(), first)
+        return [decider.decide(step, each) for step, each in enumerate(others[:-1], start=1)]
+
+    def test_has_the_parts_of_a_policy(self) -> None:
+        policy = self.make_policy()
+        assert isinstance(policy, DecidingPolicy), f"{policy!r} lacks a part of DecidingPolicy"
+        assert isinstance(policy.observes, str), "observes is not a str"
+        assert isinstance(policy.look_back, int), "look_back is not an int"
+        assert policy.look_back >= 1, "look_back is below 1"
+        assert isinstance(policy.name, str), f"name {policy.name!r} is not a str"
+        assert policy.name.isidentifier(), f"name {policy.name!r} is not an identifier"
+
+    def test_every_answer_is_a_decision(self) -> None:
+        for step, decision in enumerate(self._decide(self.make_policy()), start=1):
+            assert isinstance(decision, Decision), f"step {step}: {decision!r} is no Decision"
+
+    def test_a_run_depends_on_none_before(self) -> None:
+        policy = self.make_policy()
+        decisions = self._decide(policy)
+        assert self._decide(policy) == decisions, "changed when begun again"
+        assert self._decide(self.make_policy()) == decisions, "changed when rebuilt"
+
+    def test_runs_do_not_disturb_each_other(self) -> None:
+        policy, (first, *others) = self.make_policy(), self.observations()
+        one, other = (policy.begin(self._conditions(), first) for _ in range(2))
+        for step, each in enumerate(others[:-1], start=1):
+            decision = one.decide(step, each)
+            assert other.decide(step, each) == decision, f"step {step}: two runs share a state"

@@ -39,8 +39,10 @@ def policy_of(stored: StoredPolicy) -> Policy:
 
     Raises:
         UnknownNameError: nothing registered a policy of the document's name.
-        DocumentError: the policy needs no document.
+        DocumentError: the policy needs no document, or has no schedules because it decides at
+            every step of a run.
     """
+    from otcache_policies import DecidingPolicy
     from otcache_registry import DocumentError
 
     from otcache_plugin.plugins.host import plugin_host
@@ -51,7 +53,12 @@ def policy_of(stored: StoredPolicy) -> Policy:
     if not isinstance(entry, CalibratedPolicy):
         problem, remedy = "a policy that needs no document", f"Pass policy={name!r}"
         raise DocumentError("name", name, problem, remedy)
-    return entry.make(stored)
+    made = entry.make(stored)
+    if isinstance(made, DecidingPolicy):
+        problem = "a policy that decides at every step of a run, so it has no schedules to show"
+        remedy = "Enable it on a pipeline with policy=…; otcache_plugin.summary tells what it did"
+        raise DocumentError("name", name, problem, remedy)
+    return made
 
 
 def short_revision(revision: str | None) -> str:
