@@ -19,7 +19,7 @@ import pytest
 import torch
 import typer
 from otcache_policies import Schedule
-from otcache_policies.testing import PolicyConformance
+from otcache_policies.testing import DecidingPolicyConformance, PolicyConformance
 from otcache_registry import read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from torchmetrics import multimodal
@@ -30,7 +30,11 @@ from otcache_plugin.cli.main import app
 from otcache_plugin.evaluation.outputs import Outputs
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.plugins import hookspecs
-from otcache_plugin.plugins.registries import MetricRegistry
+from otcache_plugin.plugins.registries import (
+    MetricRegistry,
+    PolicyRegistry,
+    UncalibratedDecidingPolicy,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -248,3 +252,27 @@ def test_documented_metric_of_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = Outputs(torch.zeros(3, 4), pictures)
     pairs = [Pair("a dog", 0), Pair("a red dog", 1), Pair("dog", 2)]
     assert metric.values(outputs, outputs, pairs).tolist() == [0.0, 765.0, 51.0]
+
+
+def test_documented_deciding_policy() -> None:
+    (block,) = (each for each in blocks(page("docs/plugins.md"), "python") if "MovedPolicy" in each)
+    module = ModuleType("otcache_moved")
+    exec(compile(block, "docs/plugins.md", "exec"), vars(module))
+    registry = PolicyRegistry("docs")
+    vars(module)["otcache_register_policies"](registry)
+    entry = registry.get("moved")
+    assert isinstance(entry, UncalibratedDecidingPolicy)
+
+    class Suite(DecidingPolicyConformance):
+        def make_policy(self) -> Any:
+            return entry.make()
+
+        def observations(self) -> list[torch.Tensor]:
+            return [torch.full((2, 3), each) for each in (0.0, 0.1, 0.3, 0.4, 0.45, 0.6)]
+
+    for name in dir(Suite):
+        if name.startswith("test_"):
+            getattr(Suite(), name)()
+    # 0.1 and 0.3 from 0, of which 0.3 is computed; then 0.4 and 0.45 from there.
+    decisions = [each.value for each in Suite()._decide(entry.make())]
+    assert decisions == ["cache", "compute", "cache", "cache"]

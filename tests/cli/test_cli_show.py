@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moved_latents import MovedLatents
 from otcache_policies import Schedule
 from otcache_registry import EvidenceRow, ModelReference, read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from plugin_fakes import FakeEntryPoint, plugin
 from published_schedules import published_schedules
 from tiny_documents import write_document
 
 from otcache_plugin.cli.show import draw
+from otcache_plugin.plugins import PolicyRegistry
+from otcache_plugin.plugins import host as host_module
+from otcache_plugin.plugins.host import load_plugins
 
 EVIDENCE = (
     EvidenceRow(policy="uniform", budget=8, metric="lpips", mean=0.5, standard_error=0.02, pairs=9),
@@ -188,6 +193,23 @@ def test_document_of_a_policy_that_nobody_registered(main: Any, tmp_path: Path) 
     refused = main("show", str(tmp_path / "other"))
     assert refused.code == 2
     assert "a policy that needs no document. Pass policy='uniform'" in refused.err
+
+
+@pytest.mark.parametrize("command", [("show", "--json"), ("predict", "--budget", "8")])
+def test_document_of_a_policy_that_has_no_schedules(
+    command: tuple[str, ...], main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        registry.register_calibrated("moved_latents", lambda _: MovedLatents(0.1), "decides")
+
+    module = plugin(otcache_register_policies=otcache_register_policies)
+    host = load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
+    monkeypatch.setattr(host_module, "plugin_host", lambda: host)
+    write_document(tmp_path / "policy", name="moved_latents")
+    name, *options = command
+    refused = main(name, str(tmp_path / "policy"), *options)
+    assert (refused.code, refused.out) == (2, "")
+    assert "a policy that decides at every step of a run, so it has no schedules" in refused.err
 
 
 def test_as_a_process(otcache: Any) -> None:
