@@ -254,9 +254,10 @@ def test_documented_metric_of_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert metric.values(outputs, outputs, pairs).tolist() == [0.0, 765.0, 51.0]
 
 
-def test_documented_deciding_policy() -> None:
+def test_documented_deciding_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = (each for each in blocks(page("docs/plugins.md"), "python") if "MovedPolicy" in each)
     module = ModuleType("otcache_moved")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look it up
     exec(compile(block, "docs/plugins.md", "exec"), vars(module))
     registry = PolicyRegistry("docs")
     vars(module)["otcache_register_policies"](registry)

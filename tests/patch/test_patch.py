@@ -443,6 +443,7 @@ def test_a_report_as_json(enable: Any) -> None:
         "model": None,
         "revision": None,
         "notes": (),
+        "decided": False,
         "num_inference_steps": 6,
         "planned_steps": (0, 2, 5),
         "look_backs": (1, 2),
