@@ -6,8 +6,9 @@ nothing heavy: every name below is loaded when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from otcache_policies.lazy import lazy_names
 
 from otcache_plugin.patch import install, install_when_imported, is_installed, uninstall
 
@@ -36,30 +37,20 @@ __all__ = [
     "uninstall",
 ]
 
-_LAZY = {
-    "RunReport": "otcache_plugin.runs.report",
-    "Schedule": "otcache_policies",
-    "disable_cache": "otcache_plugin.enabling.enable",
-    "enable_cache": "otcache_plugin.enabling.enable",
-    "load_embedded_pipeline": "otcache_plugin.models.embedded",
-    "load_exact_flow_pipeline": "otcache_plugin.models.exact_flow",
-    "resolve_origin": "otcache_plugin.origins.hub_revision",
-    "summary": "otcache_plugin.enabling.enable",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
-
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "otcache_plugin.runs.report": ("RunReport",),
+        "otcache_policies": ("Schedule",),
+        "otcache_plugin.enabling.enable": (
+            "disable_cache",
+            "enable_cache",
+            "summary",
+        ),
+        "otcache_plugin.models.embedded": ("load_embedded_pipeline",),
+        "otcache_plugin.models.exact_flow": ("load_exact_flow_pipeline",),
+        "otcache_plugin.origins.hub_revision": ("resolve_origin",),
+    },
+)
 
 install_when_imported()

@@ -13,10 +13,8 @@ is the same as an uninterrupted run's in one process. Exit code 1 when it is not
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +23,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+
+from policy_content import content_of
 
 SETTINGS = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
@@ -108,22 +109,6 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
         return pid == process.pid
 
     return [pid for pid in sorted(names) if "ray::_RayWorker" in names[pid] and is_below(pid)]
-
-
-def content_of(policy: Path) -> dict[str, Any]:
-    """Return all of a document's folder that does not depend on when and how it was measured."""
-    content: dict[str, Any] = {
-        str(path.relative_to(policy)): path.read_bytes()
-        for path in sorted(policy.rglob("*"))
-        if path.is_file()
-    }
-    document = json.loads(content["policy.json"])
-    for name in ("created", "seconds"):
-        del document["calibration"][name]
-    content["policy.json"] = document
-    card = content["README.md"].decode()
-    content["README.md"] = re.sub(r"- Created: .*|\d+ seconds on", "", card)
-    return content
 
 
 @dataclass(frozen=True)

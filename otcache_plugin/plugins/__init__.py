@@ -14,8 +14,9 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from otcache_policies.lazy import lazy_names
 
 if TYPE_CHECKING:
     from otcache_policies import (
@@ -76,46 +77,34 @@ __all__ = [
     "planned_report",
 ]
 
-_MODULES = {
-    "otcache_plugin.errors": ("ArgumentError", "ExecutionError", "PipelineError"),
-    "otcache_plugin.evaluation.metrics": ("Metric", "TensorMetric"),
-    "otcache_plugin.evaluation.outputs": ("Outputs",),
-    "otcache_plugin.evaluation.pairs": ("Pair",),
-    "otcache_plugin.plugins.hookspecs": ("hookimpl",),
-    "otcache_plugin.plugins.registries": (
-        "Activation",
-        "Executor",
-        "ExecutorRegistry",
-        "MetricRegistry",
-        "PolicyRegistry",
-    ),
-    "otcache_plugin.runs.plan": ("DecidingPlan", "Plan"),
-    "otcache_plugin.runs.report": ("RunReport", "planned_report"),
-    "otcache_plugin.runs.resolution": ("Resolution",),
-    "otcache_policies": (
-        "BudgetError",
-        "Budgets",
-        "Decider",
-        "DecidingPolicy",
-        "Decision",
-        "Policy",
-        "RunConditions",
-        "Schedule",
-    ),
-    "otcache_registry": ("StoredPolicy",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "otcache_plugin.errors": ("ArgumentError", "ExecutionError", "PipelineError"),
+        "otcache_plugin.evaluation.metrics": ("Metric", "TensorMetric"),
+        "otcache_plugin.evaluation.outputs": ("Outputs",),
+        "otcache_plugin.evaluation.pairs": ("Pair",),
+        "otcache_plugin.plugins.hookspecs": ("hookimpl",),
+        "otcache_plugin.plugins.registries": (
+            "Activation",
+            "Executor",
+            "ExecutorRegistry",
+            "MetricRegistry",
+            "PolicyRegistry",
+        ),
+        "otcache_plugin.runs.plan": ("DecidingPlan", "Plan"),
+        "otcache_plugin.runs.report": ("RunReport", "planned_report"),
+        "otcache_plugin.runs.resolution": ("Resolution",),
+        "otcache_policies": (
+            "BudgetError",
+            "Budgets",
+            "Decider",
+            "DecidingPolicy",
+            "Decision",
+            "Policy",
+            "RunConditions",
+            "Schedule",
+        ),
+        "otcache_registry": ("StoredPolicy",),
+    },
+)

@@ -210,7 +210,7 @@ class ExecutorRegistry(Registry[RegisteredExecutor]):
 
 
 class MetricRegistry(Registry[RegisteredMetric]):
-    """The metrics that a calibration and `--metric` know by name."""
+    """The metrics that a calibration knows by name."""
 
     def __init__(self, distribution: str) -> None:
         super().__init__("metric", distribution)

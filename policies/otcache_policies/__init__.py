@@ -8,8 +8,9 @@ not wait for it. `otcache_policies.testing` is the conformance suite for policie
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from otcache_policies.lazy import lazy_names
 
 if TYPE_CHECKING:
     from otcache_policies.deciding import Decider, DecidingPolicy, Decision, RunConditions
@@ -69,39 +70,33 @@ __all__ = [
     "wasserstein_barycentre",
 ]
 
-_MODULES = {
-    "deciding": ("Decider", "DecidingPolicy", "Decision", "RunConditions"),
-    "edges": ("EdgeSettings", "EdgeTable"),
-    "errors": ("BudgetError", "EdgeTableError", "FieldError", "OTCacheError", "ScheduleError"),
-    "meancache": ("MeanCachePolicy",),
-    "otcache": ("OTCachePolicy",),
-    "policy": ("Budgets", "Policy", "budget_for_speedup"),
-    "schedule": ("Schedule", "Segment"),
-    "shortest_path": ("budgeted_shortest_path",),
-    "sigmas": ("same_sigmas",),
-    "transport": (
-        "geodesic_weights",
-        "lift",
-        "predict",
-        "project_sum",
-        "realise",
-        "transfer",
-        "wasserstein_barycentre",
-    ),
-    "uniform": ("UniformPolicy",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"otcache_policies.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "otcache_policies.deciding": ("Decider", "DecidingPolicy", "Decision", "RunConditions"),
+        "otcache_policies.edges": ("EdgeSettings", "EdgeTable"),
+        "otcache_policies.errors": (
+            "BudgetError",
+            "EdgeTableError",
+            "FieldError",
+            "OTCacheError",
+            "ScheduleError",
+        ),
+        "otcache_policies.meancache": ("MeanCachePolicy",),
+        "otcache_policies.otcache": ("OTCachePolicy",),
+        "otcache_policies.policy": ("Budgets", "Policy", "budget_for_speedup"),
+        "otcache_policies.schedule": ("Schedule", "Segment"),
+        "otcache_policies.shortest_path": ("budgeted_shortest_path",),
+        "otcache_policies.sigmas": ("same_sigmas",),
+        "otcache_policies.transport": (
+            "geodesic_weights",
+            "lift",
+            "predict",
+            "project_sum",
+            "realise",
+            "transfer",
+            "wasserstein_barycentre",
+        ),
+        "otcache_policies.uniform": ("UniformPolicy",),
+    },
+)

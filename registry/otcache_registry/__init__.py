@@ -8,8 +8,9 @@ it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from otcache_policies.lazy import lazy_names
 
 if TYPE_CHECKING:
     from otcache_registry.documents.bundled import BundledPolicy, bundled_policies, find_bundled
@@ -65,45 +66,33 @@ __all__ = [
     "write_policy",
 ]
 
-_MODULES = {
-    "documents.bundled": ("BundledPolicy", "bundled_policies", "find_bundled"),
-    "documents.card": ("render_card",),
-    "documents.document": (
-        "POLICY_SCHEMA",
-        "Calibration",
-        "EvidenceRow",
-        "GraphSettings",
-        "ModelReference",
-        "PolicyDocument",
-        "Publication",
-        "Sampling",
-        "ScheduleRecord",
-        "json_schema",
-    ),
-    "documents.drawing": ("draw_schedule",),
-    "errors": ("DocumentError", "DocumentNotFoundError"),
-    "documents.folder": (
-        "StoredPolicy",
-        "check_writable",
-        "edges_bytes",
-        "edges_digest",
-        "read_document",
-        "read_policy",
-        "write_policy",
-    ),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"otcache_registry.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "otcache_registry.documents.bundled": ("BundledPolicy", "bundled_policies", "find_bundled"),
+        "otcache_registry.documents.card": ("render_card",),
+        "otcache_registry.documents.document": (
+            "POLICY_SCHEMA",
+            "Calibration",
+            "EvidenceRow",
+            "GraphSettings",
+            "ModelReference",
+            "PolicyDocument",
+            "Publication",
+            "Sampling",
+            "ScheduleRecord",
+            "json_schema",
+        ),
+        "otcache_registry.documents.drawing": ("draw_schedule",),
+        "otcache_registry.errors": ("DocumentError", "DocumentNotFoundError"),
+        "otcache_registry.documents.folder": (
+            "StoredPolicy",
+            "check_writable",
+            "edges_bytes",
+            "edges_digest",
+            "read_document",
+            "read_policy",
+            "write_policy",
+        ),
+    },
+)

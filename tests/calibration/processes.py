@@ -1,4 +1,4 @@
-"""The command in processes of their own, to be killed; and what makes two documents the same.
+"""The command in processes of their own, to be killed.
 
 They are forked from a server that has imported everything, so that starting one takes no time.
 """
@@ -6,11 +6,9 @@ They are forked from a server that has imported everything, so that starting one
 from __future__ import annotations
 
 import atexit
-import json
 import multiprocessing
 import os
 import random
-import re
 import signal
 import sys
 import time
@@ -138,22 +136,3 @@ def random_moments(seed: int, count: int, files: int) -> list[tuple[int, float]]
     """Numbers of files at which to kill, rising, each with some milliseconds of delay."""
     rng = random.Random(seed)
     return [(each, rng.random() * 0.02) for each in sorted(rng.sample(range(files), count))]
-
-
-def content_of(policy: Path) -> dict[str, Any]:
-    """All of a policy's folder that does not depend on when and how it was measured."""
-    content: dict[str, Any] = {
-        str(path.relative_to(policy)): path.read_bytes()
-        for path in sorted(policy.rglob("*"))
-        if path.is_file()
-    }
-    document = json.loads(content["policy.json"])
-    for name in ("created", "seconds"):
-        del document["calibration"][name]
-    content["policy.json"] = document
-    content["README.md"] = [
-        re.sub(r"\d+ seconds on", "seconds on", line)
-        for line in content["README.md"].decode().splitlines()
-        if not line.startswith("- Created:")
-    ]
-    return content

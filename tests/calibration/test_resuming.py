@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from processes import SETTINGS, Command, content_of, count_files, random_moments
+from policy_content import content_of
+from processes import SETTINGS, Command, count_files, random_moments
 
 from otcache_plugin.calibration.measuring.units import Batch, Record, Reference, unit_key
 

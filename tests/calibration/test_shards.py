@@ -9,7 +9,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import SETTINGS, Command, content_of, count_files
+from policy_content import content_of
+from processes import SETTINGS, Command, count_files
 
 FEW_TRIALS = ("--trials", "4")
 """Trials need the other shard again and again, so that each few of them take a turn."""

@@ -195,7 +195,7 @@ def test_the_order_of_imports_and_the_switch(
         assert "policy" in inspect.signature(cache_dit.interface.enable_cache).parameters
         """,
         OTCACHE_DISABLE=disable,
-        PYTHONPATH=str(stand_in),
+        PYTHONPATH=os.pathsep.join([str(stand_in), *sys.path]),
     )
     assert printed.strip() == str(installed)
 

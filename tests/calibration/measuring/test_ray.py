@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import DEADLINE, FORKING, SETTINGS, Command, content_of, count_files
+from policy_content import content_of
+from processes import DEADLINE, FORKING, SETTINGS, Command, count_files
 
 MARK = "OTCACHE_TEST_OF_RAY"
 """In the environment of everything that a test starts."""
