@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -192,6 +193,33 @@ def test_every_command_is_documented_with_its_options(command: str) -> None:
 def test_documented_commands_are_all_there_are() -> None:
     documented = re.findall(r"^## otcache ([a-z]+)$", page("docs/cli.md"), re.MULTILINE)
     assert sorted(documented) == sorted(COMMANDS)
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows of a table of CONTRIBUTING.md."""
+    section = page("CONTRIBUTING.md").partition(f"### {heading}\n")[2].partition("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [line.strip("| ").split(" | ") for line in lines[2:]]
+
+
+def test_the_table_of_the_rooms_is_what_is_held() -> None:
+    rooms = [row[0].strip("`") for row in table("The rooms of `otcache_plugin`")]
+    contracts = tomllib.loads(page("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (contract,) = (each for each in contracts if each.get("containers") == ["otcache_plugin"])
+    floors = [set(layer.split(" : ")) for layer in reversed(contract["layers"])]
+    assert len(rooms) == sum(map(len, floors))
+    for floor in floors:
+        assert set(rooms[: len(floor)]) == floor
+        del rooms[: len(floor)]
+
+
+def test_where_something_would_go_exists() -> None:
+    places = [
+        place for row in table("Where would it go?") for place in re.findall(r"`([^`]+)`", row[1])
+    ]
+    assert len(places) >= 10
+    for place in places:
+        assert (ROOT / place).exists(), place
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
