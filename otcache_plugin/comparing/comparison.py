@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.comparing.methods import Contender
     from otcache_plugin.comparing.results import ComparisonSettings
+    from otcache_plugin.comparing.timing import Times
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
@@ -60,35 +61,10 @@ def compare(
     call_arguments = {**setup.call_arguments, "num_inference_steps": steps}
     pairs = setup.held_out_pairs(settings.pairs)
 
-    progress.start("generating pictures", 1 + len(contenders))
-    full = generate_outputs(setup.pipe, pairs, call_arguments)
-    progress.advance()
-    generated = []
-    for contender in contenders:
-        generated.append(_generate(setup.pipe, contender, pairs, call_arguments))
-        progress.advance()
-
+    full, generated = _generate_all(setup.pipe, contenders, pairs, call_arguments, progress)
     progress.start("timing, methods taking turns", settings.rounds * (1 + len(contenders)))
     timed = pairs[: settings.timed_pairs]
     times = measure_times(setup.pipe, contenders, timed, call_arguments, settings.rounds, progress)
-    full_seconds, *seconds = times.seconds
-
-    psnr, ssim = plugin_host().metric("psnr"), plugin_host().metric("ssim")
-    rows = tuple(
-        MethodRow(
-            contender.method,
-            contender.schedule,
-            calls,
-            own_seconds,
-            speedup,
-            _pictures(outputs),
-            psnr.values(outputs, full, pairs),
-            ssim.values(outputs, full, pairs),
-        )
-        for contender, (outputs, calls), own_seconds, speedup in zip(
-            contenders, generated, seconds, times.speedups, strict=True
-        )
-    )
     calibration = stored.document.calibration
     return ComparisonResult(
         setup.name,
@@ -97,8 +73,8 @@ def compare(
         stored.source,
         tuple(pairs),
         _pictures(full),
-        full_seconds,
-        rows,
+        times.seconds[0],
+        _rows(contenders, generated, times, full, pairs),
         stored.meancache_policy().settings.look_back,
         calibration is not None and calibration.prompts_digest == setup.prompts_digest,
         machine(),
@@ -116,6 +92,24 @@ def _require_installed() -> None:
         )
 
 
+def _generate_all(
+    pipe: DiffusionPipeline,
+    contenders: Sequence[Contender],
+    pairs: Sequence[Pair],
+    call_arguments: Mapping[str, Any],
+    progress: CalibrationProgress,
+) -> tuple[Outputs, list[tuple[Outputs, int]]]:
+    """Return the full run's outputs, and each contender's with its transformer calls."""
+    progress.start("generating pictures", 1 + len(contenders))
+    full = generate_outputs(pipe, pairs, call_arguments)
+    progress.advance()
+    generated = []
+    for contender in contenders:
+        generated.append(_generate(pipe, contender, pairs, call_arguments))
+        progress.advance()
+    return full, generated
+
+
 def _generate(
     pipe: DiffusionPipeline,
     contender: Contender,
@@ -131,6 +125,31 @@ def _generate(
             f"{contender.method} did not compute its schedule {contender.schedule}: {report}"
         )
     return outputs, report.transformer_calls
+
+
+def _rows(
+    contenders: Sequence[Contender],
+    generated: Sequence[tuple[Outputs, int]],
+    times: Times,
+    full: Outputs,
+    pairs: Sequence[Pair],
+) -> tuple[MethodRow, ...]:
+    psnr, ssim = plugin_host().metric("psnr"), plugin_host().metric("ssim")
+    return tuple(
+        MethodRow(
+            contender.method,
+            contender.schedule,
+            calls,
+            seconds,
+            speedup,
+            _pictures(outputs),
+            psnr.values(outputs, full, pairs),
+            ssim.values(outputs, full, pairs),
+        )
+        for contender, (outputs, calls), seconds, speedup in zip(
+            contenders, generated, times.seconds[1:], times.speedups, strict=True
+        )
+    )
 
 
 def _pictures(outputs: Outputs) -> torch.Tensor:
