@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -19,6 +21,8 @@ from otcache_plugin.models import scenes
 from otcache_plugin.models.embedded import SEQUENCE_LENGTH
 
 TEXT_WIDTH = 64
+UNTIED: dict[str, Any] = {"tie_word_embeddings": False}
+"""Of a T5Config, which takes it without naming it in its signature."""
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -102,6 +106,7 @@ def build_text_encoders(vocabulary_size: int) -> tuple[CLIPTextModel, T5EncoderM
             dropout_rate=0.0,
             pad_token_id=0,
             eos_token_id=2,
+            **UNTIED,
         )
     )
     return clip, t5
