@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from otcache_policies import BudgetError
-from otcache_policies.edges import Cost
 
 from otcache_plugin.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from otcache_policies.edges import Cost
 
 MOST_TRIALS = 4_000
 
@@ -22,7 +24,7 @@ SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
 MAX_LOOK_BACK = 6
 """Largest look-back that is measured and tried, where the scheduler allows more than one."""
 
-COSTS: tuple[Cost, ...] = get_args(Cost)
+COSTS: tuple[Cost, ...] = ("velocity", "displacement")
 GAMMAS = (1.0, 2.0, 4.0)
 LOOK_BACK_RULES = (None, 1, 2, 3)
 """The readings of the edge table that are tried are all of these, one with the other."""
