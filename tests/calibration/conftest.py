@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from otcache_policies import EdgeTable, Schedule
-from processes import SETTINGS
+from processes import SETTINGS, Command
 from small_calibration import Calibrated, calibrate_flow
 
 from otcache_plugin.models.exact_flow import (
@@ -83,17 +81,13 @@ def rugged_loss() -> Callable[[Schedule], float]:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the installed command writes when nothing happens to it; other runs must be the same."""
-    policy = tmp_path_factory.mktemp("uninterrupted") / "policy"
-    command = [Path(sys.executable).with_name("otcache"), "calibrate", "exact-flow", *SETTINGS]
-    subprocess.run(
-        [*command, "--output", policy, "--quiet"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
-    return policy
+def uninterrupted(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command writes when nothing happens to it; other runs must be the same."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    arguments = ("calibrate", "exact-flow", *SETTINGS, "--output", str(folder / "policy"))
+    command = Command(folder, *arguments)
+    assert command.wait() == 0, command.err
+    return folder / "policy"
 
 
 @pytest.fixture(scope="session")

@@ -1,36 +1,19 @@
-"""The command in processes of their own, to be killed.
-
-They are forked from a server that has imported everything, so that starting one takes no time.
-"""
+"""The command in processes of their own, to be killed."""
 
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import random
 import signal
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-FORKING: Any = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(
-    [
-        "diffusers.pipelines.flux.pipeline_flux",
-        "matplotlib.backends.backend_agg",
-        "optuna.storages.journal",
-        "cmaes",
-        "otcache_plugin.calibration.evidence.figures",
-        "otcache_plugin.calibration.measuring.ray_pool",
-        "otcache_plugin.calibration.shards",
-        "otcache_plugin.models.exact_flow",
-        "otcache_plugin.models.scenes",
-        "otcache_plugin.cli.main",
-    ]
-)
+from forking import FORKING
+from waiting import CEILING, wait_until
 
 SETTINGS = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
@@ -38,9 +21,8 @@ SETTINGS = (
 )
 """Two batches of calibration pairs and two of held-out ones; a second or two of measuring."""
 
-DEADLINE = 120.0
-"""Seconds after which a test gives up waiting."""
-
+Preparation = Callable[[], object]
+"""Something that is done in a process before the command; must be picklable."""
 
 _STARTED: list[Any] = []
 
@@ -58,11 +40,11 @@ class Command:
 
     Args:
         arguments: of the command.
-        prepare: called in the process first; must be picklable.
+        prepare: done in the process first.
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, prepare: Callable[[], None] | None = None
+        self, folder: Path, *arguments: str, prepare: tuple[Preparation, ...] = ()
     ) -> None:
         number = len(list(folder.glob("*.stdout")))
         self._out, self._err = folder / f"{number}.stdout", folder / f"{number}.stderr"
@@ -95,36 +77,60 @@ class Command:
 
     def wait(self) -> int:
         """Its exit status; minus the signal when it was killed by one."""
-        self._process.join(DEADLINE)
+        self._process.join(CEILING)
         assert self.ended, self.err
         return int(self._process.exitcode)
 
-    def signal_at(self, number: signal.Signals, folder: Path, files: int, delay: float = 0) -> None:
-        """Send a signal as soon as there are so many files in a folder, or it has ended."""
-        started = time.monotonic()
-        while not self.ended and count_files(folder) < files:
-            assert time.monotonic() < started + DEADLINE, self.err
-            time.sleep(0.002)
-        time.sleep(delay)
-        if not self.ended:
-            os.kill(self.pid, number)
+    def wait_until(self, happened: Callable[[], object]) -> None:
+        """Return when something has happened that it does."""
+        wait_until(happened, lambda: not self.ended)
 
 
 def _run(
-    arguments: tuple[str, ...], out: Path, err: Path, prepare: Callable[[], None] | None
+    arguments: tuple[str, ...], out: Path, err: Path, prepare: tuple[Preparation, ...]
 ) -> None:
+    assert "forked" in sys.modules, "the server has not imported it, so that all is slow"
     for stream, path in ((1, out), (2, err)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, stream)
     os.environ.update(COLUMNS="200", NO_COLOR="1")
     # Tests that run in the background of a shell inherit that it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if prepare is not None:
-        prepare()
+    for each in prepare:
+        each()
     from otcache_plugin.cli.main import main
 
     sys.argv = ["otcache", *arguments]
     main()
+
+
+def at_measurements(count: int, act: Preparation) -> Preparation:
+    """Prepare to do something once, as soon as the working folder holds so many measurements."""
+    return partial(_act_at, count, act)
+
+
+def _act_at(count: int, act: Preparation) -> None:
+    from otcache_plugin.calibration.measuring.workspace import UNITS_FOLDER, Workspace
+
+    put = Workspace.put
+
+    def putting(self: Workspace, *arguments: Any) -> None:
+        put(self, *arguments)
+        if count_files(self.folder / UNITS_FOLDER) >= count:
+            Workspace.put = put  # type: ignore[method-assign]
+            act()
+
+    Workspace.put = putting  # type: ignore[method-assign]
+
+
+def die() -> None:
+    """End at once, as if the power was cut."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in(seconds: float) -> None:
+    """End as suddenly, and wherever the process is then."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def count_files(folder: Path) -> int:
@@ -132,7 +138,10 @@ def count_files(folder: Path) -> int:
     return len(os.listdir(folder)) if folder.is_dir() else 0
 
 
-def random_moments(seed: int, count: int, files: int) -> list[tuple[int, float]]:
-    """Numbers of files at which to kill, rising, each with some milliseconds of delay."""
+def random_deaths(seed: int, count: int, files: int) -> list[Preparation]:
+    """Prepare to die at random numbers of measurements, rising, some milliseconds later."""
     rng = random.Random(seed)
-    return [(each, rng.random() * 0.02) for each in sorted(rng.sample(range(files), count))]
+    return [
+        at_measurements(each, partial(die_in, rng.uniform(0.0001, 0.02)))
+        for each in sorted(rng.sample(range(files), count))
+    ]

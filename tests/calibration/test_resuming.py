@@ -10,10 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from forking import FORKING
 from policy_content import content_of
-from processes import SETTINGS, Command, count_files, random_moments
+from processes import SETTINGS, Command, at_measurements, count_files, random_deaths
+from waiting import CEILING
 
 from otcache_plugin.calibration.measuring.units import Batch, Record, Reference, unit_key
+
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 KILLS = 5
 
@@ -31,11 +35,9 @@ def units(folder: Path) -> Path:
 def test_killed_at_random_moments_it_comes_to_the_same(uninterrupted: Path, tmp_path: Path) -> None:
     whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
     killed, survivors = 0, 0
-    for files, delay in random_moments(1, KILLS, whole):
-        command = start(tmp_path)
-        command.signal_at(signal.SIGKILL, units(tmp_path), files, delay)
-        ended = command.wait()
-        assert ended in (0, -signal.SIGKILL)
+    for death in random_deaths(1, KILLS, whole):
+        ended = start(tmp_path, prepare=(death,)).wait()
+        assert ended in (0, -signal.SIGALRM)
         killed += ended != 0
         assert count_files(units(tmp_path)) >= survivors
         survivors = count_files(units(tmp_path))
@@ -64,19 +66,21 @@ def die_at(name: str, call: int) -> None:
 
 def test_killed_while_the_document_is_written(uninterrupted: Path, tmp_path: Path) -> None:
     for name, call in (("write_bytes", 3), ("rename", 1)):
-        assert start(tmp_path, prepare=partial(die_at, name, call)).wait() == -signal.SIGKILL
+        dying = start(tmp_path, prepare=(partial(die_at, name, call),))
+        assert dying.wait() == -signal.SIGKILL
         assert not (tmp_path / "policy").exists()
     assert start(tmp_path).wait() == 0
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
     # A document that is there already is moved away first, then the new one is moved there.
-    assert start(tmp_path, prepare=partial(die_at, "rename", 2)).wait() == -signal.SIGKILL
+    dying = start(tmp_path, prepare=(partial(die_at, "rename", 2),))
+    assert dying.wait() == -signal.SIGKILL
     assert start(tmp_path).wait() == 0
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
 
 
 def test_ctrl_c_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
-    command = start(tmp_path, "--quiet")
-    command.signal_at(signal.SIGINT, units(tmp_path), 30)
+    interrupted = at_measurements(30, partial(signal.raise_signal, signal.SIGINT))
+    command = start(tmp_path, "--quiet", prepare=(interrupted,))
     assert command.wait() == 130
     assert command.out == ""
     assert command.err == (
@@ -106,7 +110,7 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
     ):
         if what == "journal":
             (work / "trials.log").unlink()
-        full = start(tmp_path, "--quiet", prepare=partial(small_files, largest))
+        full = start(tmp_path, "--quiet", prepare=(partial(small_files, largest),))
         assert full.wait() == 1, full.err
         assert full.out == ""
         assert full.err.startswith("error: ")
@@ -123,13 +127,14 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
 
 
 def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
-    first = start(tmp_path)
-    first.signal_at(signal.SIGSTOP, units(tmp_path), 1)
+    go_on = FORKING.Event()
+    first = start(tmp_path, prepare=(at_measurements(1, partial(go_on.wait, CEILING)),))
+    first.wait_until(lambda: count_files(units(tmp_path)))
     second = start(tmp_path)
     assert second.wait() == 1
     assert f"error: another process calibrates in {tmp_path / 'policy'}.calibration" in second.err
     assert "Wait for it, stop it, or use another output" in second.err
-    os.kill(first.pid, signal.SIGCONT)
+    go_on.set()
     assert first.wait() == 0, first.err
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
 

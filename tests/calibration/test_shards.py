@@ -7,10 +7,14 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from policy_content import content_of
-from processes import SETTINGS, Command, count_files
+from processes import SETTINGS, Command, at_measurements, count_files, die
+from waiting import CEILING
+
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 FEW_TRIALS = ("--trials", "4")
 """Trials need the other shard again and again, so that each few of them take a turn."""
@@ -18,14 +22,14 @@ FEW_TRIALS = ("--trials", "4")
 MOST_TURNS = 40
 
 
-def start(folder: Path, *arguments: str) -> Command:
+def start(folder: Path, *arguments: str, **options: Any) -> Command:
     """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"), "--quiet")
-    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments)
+    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)
 
 
-def shard(folder: Path, part: str, *arguments: str) -> Command:
-    return start(folder, "--shard", part, *arguments)
+def shard(folder: Path, part: str, *arguments: str, **options: Any) -> Command:
+    return start(folder, "--shard", part, *arguments, **options)
 
 
 def merge(folder: Path, *arguments: str) -> Command:
@@ -86,11 +90,11 @@ def test_merge(alone: Path, in_turns: Path) -> None:
 
 
 def test_side_by_side_with_one_killed(uninterrupted: Path, tmp_path: Path) -> None:
-    first, second = (shard(tmp_path, part, "--wait", "100") for part in ("1/2", "2/2"))
-    units = tmp_path / "policy.shard-2-of-2" / "units"
-    second.signal_at(signal.SIGKILL, units, 20)
+    for_long = ("--wait", str(CEILING))
+    first = shard(tmp_path, "1/2", *for_long)
+    second = shard(tmp_path, "2/2", *for_long, prepare=(at_measurements(20, die),))
     assert second.wait() == -signal.SIGKILL
-    second = shard(tmp_path, "2/2", "--wait", "100")
+    second = shard(tmp_path, "2/2", *for_long)
     assert second.wait() == 0, second.err
     assert first.wait() == 0, first.err
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)

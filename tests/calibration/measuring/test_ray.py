@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forking import FORKING
 from policy_content import content_of
-from processes import DEADLINE, FORKING, SETTINGS, Command, count_files
+from processes import SETTINGS, Command, at_measurements, count_files, die
+from waiting import CEILING, wait_until
+
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 MARK = "OTCACHE_TEST_OF_RAY"
 """In the environment of everything that a test starts."""
@@ -32,10 +35,22 @@ def units(folder: Path) -> Path:
     return folder / "policy.calibration" / "units"
 
 
+PATIENCE = {
+    "RAY_agent_register_timeout_ms": f"{CEILING * 1000:.0f}",
+    "RAY_gcs_server_port_wait_time_s": f"{CEILING:.0f}",
+    "RAY_gcs_server_request_timeout_seconds": f"{CEILING:.0f}",
+    "RAY_health_check_timeout_ms": f"{CEILING * 1000:.0f}",
+    "RAY_raylet_client_connect_timeout_milliseconds": f"{CEILING * 1000:.0f}",
+    "RAY_worker_register_timeout_seconds": f"{CEILING:.0f}",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
+"""Ray gives up nothing where the machine is busy, and kills nothing where its memory is full."""
+
+
 def environment(**values: str) -> None:
     """Set variables of the process that it is called in; a cluster asks for a token of its own."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ.update({**token, **values})
+    os.environ.update({**PATIENCE, **token, **values})
 
 
 def marked(mark: str) -> dict[int, str]:
@@ -50,19 +65,17 @@ def marked(mark: str) -> dict[int, str]:
     return found
 
 
-def until_gone(mark: str) -> dict[int, str]:
-    """What is left of a mark's processes when there has been time to end.
+def wait_until_gone(mark: str) -> None:
+    """Return when a mark's processes have ended.
 
-    Ray's agents, which find out by themselves that their cluster was killed, take theirs.
+    Ray's agents, which find out by themselves that their cluster was killed, take their time.
     """
-    started = time.monotonic()
-    while (left := _without_agents(mark)) and time.monotonic() < started + 60:
-        time.sleep(0.1)
-    return left
+    wait_until(lambda: not [line for line in marked(mark).values() if "Agent" not in line])
 
 
-def _without_agents(mark: str) -> dict[int, str]:
-    return {pid: line for pid, line in marked(mark).items() if "Agent" not in line}
+def workers_of(mark: str) -> list[int]:
+    """Numbers of the workers of a mark."""
+    return [pid for pid, line in marked(mark).items() if line.startswith("ray::_RayWorker")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -71,63 +84,58 @@ def test_everything_is_killed_once(uninterrupted: Path, tmp_path: Path) -> None:
     mark = str(tmp_path)
     # An address in the environment is not the cluster that --ray alone is for.
     variables = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', "RAY_ADDRESS": "127.0.0.1:1", MARK: mark}
-    prepare = partial(environment, **variables)
-    killed = start(tmp_path, "--ray", prepare=prepare)
-    killed.signal_at(signal.SIGKILL, units(tmp_path), 20)
+    marking = partial(environment, **variables)
+    killed = start(tmp_path, "--ray", prepare=(marking, at_measurements(20, die)))
     assert killed.wait() == -signal.SIGKILL
-    assert until_gone(mark) == {}
+    wait_until_gone(mark)
     kept = count_files(units(tmp_path))
     assert kept >= 20
-    again = start(tmp_path, "--ray", prepare=prepare)
-    while count_files(units(tmp_path)) <= kept and not again.ended:
-        time.sleep(0.002)
-    workers = [pid for pid, line in marked(mark).items() if line.startswith("ray::_RayWorker")]
-    assert len(workers) == 2, marked(mark)
-    os.kill(workers[0], signal.SIGKILL)
+    go_on = FORKING.Event()
+    pausing = at_measurements(kept + 1, partial(go_on.wait, CEILING))
+    again = start(tmp_path, "--ray", prepare=(marking, pausing))
+    again.wait_until(lambda: count_files(units(tmp_path)) > kept and len(workers_of(mark)) == 2)
+    os.kill(workers_of(mark)[0], signal.SIGKILL)
+    go_on.set()
     assert again.wait() == 0, again.err
     assert again.out == f"wrote {tmp_path / 'policy'}\n"
     # Ray says so, in a line or two; and not on stdout, where it does by itself.
     assert "A worker died or was killed" in again.err
     assert "Traceback" not in again.err
-    assert until_gone(mark) == {}
+    wait_until_gone(mark)
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
     whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
     assert count_files(units(tmp_path)) == whole
 
 
 def hold_cluster(address: Path, done: Any) -> None:
-    """A cluster of two processors, until it is not needed any more."""
+    """A cluster of one processor, until it is not needed any more."""
     environment()
     import ray
 
     context = ray.init(
-        address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False
+        address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False
     )
     address.with_suffix(".part").write_text(context.address_info["gcs_address"])
     address.with_suffix(".part").rename(address)
-    done.wait()
+    done.wait(CEILING)
     ray.shutdown()
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cluster(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a cluster."""
     address = tmp_path_factory.mktemp("cluster") / "address"
     done = FORKING.Event()
     process = FORKING.Process(target=hold_cluster, args=(address, done))
     process.start()
-    started = time.monotonic()
-    while not address.exists():
-        assert process.is_alive()
-        assert time.monotonic() < started + DEADLINE
-        time.sleep(0.05)
+    wait_until(address.exists, process.is_alive)
     yield address.read_text()
     done.set()
     process.join()
 
 
 def test_a_cluster_that_is_there(uninterrupted: Path, cluster: str, tmp_path: Path) -> None:
-    command = start(tmp_path, "--ray", cluster, prepare=environment)
+    command = start(tmp_path, "--ray", cluster, prepare=(environment,))
     assert command.wait() == 0, command.err
     assert command.err == (
         f"{tmp_path / 'policy'}.calibration holds the measurements; delete it when all is well.\n"
@@ -136,7 +144,7 @@ def test_a_cluster_that_is_there(uninterrupted: Path, cluster: str, tmp_path: Pa
 
 
 def test_a_worker_too_large(cluster: str, tmp_path: Path) -> None:
-    refused = start(tmp_path, "--ray", cluster, "--cpus-per-worker", "3", prepare=environment)
+    refused = start(tmp_path, "--ray", cluster, "--cpus-per-worker", "3", prepare=(environment,))
     assert refused.wait() == 1
     assert refused.err == (
         f"error: the Ray cluster at {cluster} has room for 0 workers of 3 CPUs, not for 1. Use "
@@ -147,7 +155,7 @@ def test_a_worker_too_large(cluster: str, tmp_path: Path) -> None:
 
 
 def test_what_a_worker_refuses_is_said_as_ever(cluster: str, tmp_path: Path) -> None:
-    refused = start(tmp_path, "--ray", cluster, "--revision", "r1", prepare=environment)
+    refused = start(tmp_path, "--ray", cluster, "--revision", "r1", prepare=(environment,))
     assert refused.wait() == 2
     assert refused.err.startswith("error: --revision='r1': exact-flow ships with its weights")
     assert len(refused.err.splitlines()) == 1
@@ -170,7 +178,7 @@ def test_a_model_that_kills_every_worker(cluster: str, tmp_path: Path) -> None:
     said = tmp_path / "said"
     process = FORKING.Process(target=load_and_die, args=(cluster, said))
     process.start()
-    process.join(DEADLINE)
+    process.join(CEILING)
     assert process.exitcode == 0
     assert said.read_text().startswith("3 workers died while they loaded the model (")
     assert "Look at Ray's logs" in said.read_text()
@@ -178,7 +186,7 @@ def test_a_model_that_kills_every_worker(cluster: str, tmp_path: Path) -> None:
 
 def test_no_cluster(tmp_path: Path) -> None:
     for address in ("127.0.0.1:1", "127.0.0.1:99999", "ray://127.0.0.1:1"):
-        refused = start(tmp_path, "--ray", address, prepare=environment)
+        refused = start(tmp_path, "--ray", address, prepare=(environment,))
         assert refused.wait() == 1
         assert refused.err.startswith(f"error: no Ray cluster at {address} (")
         assert "Start one with 'ray start --head', or use the address 'local'" in refused.err
@@ -191,7 +199,7 @@ def without_ray() -> None:
 
 
 def test_ray_is_not_installed(tmp_path: Path) -> None:
-    refused = start(tmp_path, "--ray", prepare=without_ray)
+    refused = start(tmp_path, "--ray", prepare=(without_ray,))
     assert refused.wait() == 1
     assert refused.err == (
         "error: a cluster needs Ray, which is not installed. Run: "

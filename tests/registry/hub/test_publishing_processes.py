@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import pytest
+from forking import FORKING
 from hub_server import Fault, HubServer, environment
 from hub_world import (
     REPOSITORY,
@@ -40,11 +40,7 @@ from otcache_registry.store.store import PolicyStore
 print(record.commit)
 """
 
-# Its processes start quickly, and are no copies of this one with its threads.
-FORKSERVER: ForkServerContext = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(
-    ["huggingface_hub.hf_api", "huggingface_hub.repocard", "otcache_registry.hub.publishing"]
-)
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 
 def pushing(endpoint: str, folder: Path) -> str:
@@ -72,8 +68,8 @@ def together(hub: HubServer, work: Callable[[str, Path], str], *folders: Path) -
     """Do it in as many processes at once as there are folders; returns what each returned."""
     processes, results = [], []
     for folder in folders:
-        result, told = FORKSERVER.Pipe(duplex=False)
-        process = FORKSERVER.Process(target=tell, args=(told, work, hub.endpoint, folder))
+        result, told = FORKING.Pipe(duplex=False)
+        process = FORKING.Process(target=tell, args=(told, work, hub.endpoint, folder))
         process.start()
         told.close()  # So that the end of a process is the end of what it tells.
         processes.append(process)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import random
 import shutil
 import subprocess
@@ -13,13 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import otcache_registry.store.store
 import pytest
 from filelock import FileLock
+from forking import FORKING
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.store.store import PolicyStore, StoreError
 from waiting import CEILING, wait_until
@@ -29,9 +28,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 EXACT = BUNDLED_FOLDER / "exact-flow"
 SMALL = {name: (EXACT / name).read_bytes() for name in ("policy.json", "edges.safetensors")}
 
-# Its processes start within milliseconds, and are no copies of this one with its threads.
-FORKSERVER: ForkServerContext = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["otcache_registry.store.store"])
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 
 def contents_of(name: str) -> dict[str, bytes]:
@@ -71,7 +68,7 @@ def hold(folder: Path, held: Any, release: Any) -> None:
 @contextmanager
 def running(*calls: tuple[Any, ...]) -> Iterator[list[Any]]:
     """Run functions in processes of their own; what is left of them is killed."""
-    processes = [FORKSERVER.Process(target=target, args=args) for target, *args in calls]
+    processes = [FORKING.Process(target=target, args=args) for target, *args in calls]
     for process in processes:
         process.start()
     try:
@@ -110,7 +107,7 @@ def needed_files(store: PolicyStore) -> set[str]:
 
 def test_processes_add_the_same_and_different_documents(tmp_path: Path) -> None:
     names, count = ["a", "b", "c"], 4
-    begin = FORKSERVER.Barrier(len(names))
+    begin = FORKING.Barrier(len(names))
     with running(*((add_some, tmp_path, name, begin, count) for name in names)) as processes:
         finish(processes)
     store = PolicyStore(tmp_path)
@@ -125,7 +122,7 @@ def test_processes_add_the_same_and_different_documents(tmp_path: Path) -> None:
 
 def test_pruning_while_others_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", CEILING)
-    begin = FORKSERVER.Barrier(3)
+    begin = FORKING.Barrier(3)
     store = PolicyStore(tmp_path)
     pruned = []
     with running(*((add_some, tmp_path, name, begin, 10) for name in ("a", "b"))) as processes:
@@ -146,7 +143,7 @@ def test_processes_killed_while_they_add(tmp_path: Path) -> None:
     store, chance = PolicyStore(tmp_path / "store"), random.Random(0)
     added, attempts, cut_off = [], itertools.count(), 0
     while cut_off < 5:
-        started, first = FORKSERVER.Event(), 1000 * next(attempts)
+        started, first = FORKING.Event(), 1000 * next(attempts)
         with running((add_for_ever, store.folder, started, first)) as (process,):
             wait_until(started.is_set, process.is_alive)
             time.sleep(chance.uniform(0, 0.06))
@@ -166,7 +163,7 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
     store = PolicyStore(tmp_path)
     record = store.add(REPOSITORY, "1" * 40, "", contents_of("first"), NOON)
     monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", 0.2)
-    held, release = FORKSERVER.Event(), FORKSERVER.Event()
+    held, release = FORKING.Event(), FORKING.Event()
     with running((hold, tmp_path, held, release)) as processes:
         wait_until(held.is_set, processes[0].is_alive)
         for write in (
