@@ -5,15 +5,19 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs clean
+.PHONY: help demo test test-all check docs clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## Accelerate the embedded model, and write a report with pictures
 	@$(BIN)/otcache demo
 
-test: $(STAMP) ## Run the tests
+test: $(STAMP) ## Run the tests, some minutes
+	@$(BIN)/python -m pytest -m "not slow"
+	@echo "Those that are marked slow were left out: make test-all runs them too"
+
+test-all: $(STAMP) ## Run all tests, those too that start clusters, install packages and kill processes
 	@$(BIN)/python -m pytest
 
 check: $(STAMP) ## Check style, types and the imports' direction

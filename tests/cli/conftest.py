@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from otcache_plugin.models.setups import SETUPS, ModelSetup, load_setup
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -44,12 +46,21 @@ def otcache() -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def exact_flow() -> ModelSetup:
+    """The exact flow, which no command alters."""
+    return load_setup("exact-flow")
+
+
 @pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def main(
+    exact_flow: ModelSetup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
     """Return a function that runs the same entry point here, where torch is loaded already."""
     from otcache_plugin.cli.main import main as entry_point
 
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setitem(SETUPS, "exact-flow", lambda: exact_flow)
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["otcache", *arguments])

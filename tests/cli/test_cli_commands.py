@@ -112,6 +112,7 @@ SMALL = ["--steps", "8", "--budget-anchor", "3", "--budget-reference", "5"]
 SMALL += ["--pairs", "2", "--held-out-pairs", "2", "--trials", "6", "--seed", "1"]
 
 
+@pytest.mark.slow
 def test_calibrate_writes_a_document(otcache: Any, tmp_path: Path) -> None:
     folder = tmp_path / ("a long name " * 8) / "[red]policy"
     done = otcache("calibrate", "exact-flow", "--output", str(folder), *SMALL)

@@ -19,6 +19,7 @@ from otcache_plugin.models.embedded import FOLDER
 SHA = "5" * 40
 
 
+@pytest.mark.slow
 def test_doctor_finds_everything_well(otcache: Any) -> None:
     shown = otcache("doctor", "--json")
     checks = json.loads(shown.out)

@@ -96,7 +96,7 @@ def publish(hub: HubServer, folder: Path, repository: str) -> str:
     return f"hub:{repository}@{commit}#{place}"
 
 
-def test_push_pull_and_use_offline(hub: HubServer, otcache: Any) -> None:
+def test_push_pull_and_use_offline(hub: HubServer, otcache: Any, main: Any) -> None:
     pushed = otcache("push", EXACT, token=TOKEN)
     assert pushed.code == 0, pushed.err
     repository, place = "alice/otcache-exact-flow", place_of(EXACT)
@@ -114,7 +114,7 @@ def test_push_pull_and_use_offline(hub: HubServer, otcache: Any) -> None:
     for named in (policy, f"hub:{repository}"):
         shown = otcache("predict", named, "--budget", "8", OTCACHE_OFFLINE="1")
         assert shown.code == 0, shown.err
-        assert shown.out == otcache("predict", EXACT, "--budget", "8").out
+        assert shown.out == main("predict", str(EXACT), "--budget", "8").out
     assert hub.requests == []
 
 
@@ -185,22 +185,22 @@ def test_push_without_evidence_has_to_be_said(hub: HubServer, here: Any) -> None
     assert here("pull", "alice/otcache-Z-Image", token=TOKEN).code == 0
 
 
-def test_push_says_how_to_log_in(hub: HubServer, otcache: Any, tmp_path: Path) -> None:
-    nobody = otcache("push", EXACT)
+def test_push_says_how_to_log_in(hub: HubServer, here: Any, tmp_path: Path) -> None:
+    nobody = here("push", EXACT)
     assert (nobody.code, nobody.out) == (1, "")
     assert (
         "nobody is logged in to the Hub. Log in with: hf auth login, or set HF_TOKEN" in nobody.err
     )
-    wrong = otcache("push", EXACT, token="hf_" + "b" * 34)
+    wrong = here("push", EXACT, token="hf_" + "b" * 34)
     assert wrong.code == 1
     assert "the Hub does not know this login" in wrong.err
     assert "hf auth login" in wrong.err
     assert "b" * 34 not in wrong.err
-    foreign = otcache("push", EXACT, "--repo", "bob/flow", token=TOKEN)
+    foreign = here("push", EXACT, "--repo", "bob/flow", token=TOKEN)
     assert foreign.code == 1
     assert "not allowed with this login" in foreign.err
     assert hub.repositories == {}
-    missing = otcache("push", tmp_path, token=TOKEN)
+    missing = here("push", tmp_path, token=TOKEN)
     assert missing.code == 2
     assert "no policy.json there" in missing.err
 

@@ -78,21 +78,18 @@ def document_with(setup: ModelSetup, values: dict[str, np.ndarray], **changes: A
 
 
 @pytest.fixture(scope="module")
-def setup() -> ModelSetup:
-    return load_setup("exact-flow")
-
-
-@pytest.fixture(scope="module")
-def values(setup: ModelSetup) -> dict[str, np.ndarray]:
-    return measured(setup)
+def values(exact_flow: ModelSetup) -> dict[str, np.ndarray]:
+    return measured(exact_flow)
 
 
 @pytest.fixture
-def write(setup: ModelSetup, values: dict[str, np.ndarray], tmp_path: Path) -> Callable[..., str]:
+def write(
+    exact_flow: ModelSetup, values: dict[str, np.ndarray], tmp_path: Path
+) -> Callable[..., str]:
     """Write the document, its otcache row's mean made so many times as large."""
 
     def written(factor: float = 1.0, **changes: Any) -> str:
-        stored = document_with(setup, values, **changes)
+        stored = document_with(exact_flow, values, **changes)
         rows = [
             row.model_copy(update={"mean": row.mean * factor}) if row.policy == "otcache" else row
             for row in stored.document.evidence

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tiny_pipelines
 from huggingface_hub import HfApi
 
 from hub_server import HubServer, environment
 
 
+@pytest.mark.slow
 def test_pipeline_from_the_hub_in_another_process(hub: HubServer, tmp_path: Path) -> None:
     tiny_pipelines.make_flux().save_pretrained(tmp_path / "pipeline")
     hub.upload_mode = "lfs"

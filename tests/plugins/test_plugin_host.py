@@ -462,6 +462,7 @@ def run_with(folder: Path, *command: str, **environment: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_example_package_in_a_pipeline(installed_example: Path) -> None:
     program = """
 import json, sys

@@ -37,14 +37,11 @@ def units(folder: Path) -> Path:
 
 PATIENCE = {
     "RAY_agent_register_timeout_ms": f"{CEILING * 1000:.0f}",
-    "RAY_gcs_server_port_wait_time_s": f"{CEILING:.0f}",
-    "RAY_gcs_server_request_timeout_seconds": f"{CEILING:.0f}",
     "RAY_health_check_timeout_ms": f"{CEILING * 1000:.0f}",
-    "RAY_raylet_client_connect_timeout_milliseconds": f"{CEILING * 1000:.0f}",
     "RAY_worker_register_timeout_seconds": f"{CEILING:.0f}",
     "RAY_memory_monitor_refresh_ms": "0",
 }
-"""Ray gives up nothing where the machine is busy, and kills nothing where its memory is full."""
+"""Ray gives up nobody where the machine is busy, and kills nobody where its memory is full."""
 
 
 def environment(**values: str) -> None:
@@ -78,6 +75,7 @@ def workers_of(mark: str) -> list[int]:
     return [pid for pid, line in marked(mark).items() if line.startswith("ray::_RayWorker")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_everything_is_killed_once(uninterrupted: Path, tmp_path: Path) -> None:
     """The command with its cluster, and when it goes on one of its workers."""
@@ -134,6 +132,7 @@ def cluster(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     process.join()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_there(uninterrupted: Path, cluster: str, tmp_path: Path) -> None:
     command = start(tmp_path, "--ray", cluster, prepare=(environment,))
     assert command.wait() == 0, command.err
@@ -143,6 +142,7 @@ def test_a_cluster_that_is_there(uninterrupted: Path, cluster: str, tmp_path: Pa
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_worker_too_large(cluster: str, tmp_path: Path) -> None:
     refused = start(tmp_path, "--ray", cluster, "--cpus-per-worker", "3", prepare=(environment,))
     assert refused.wait() == 1
@@ -154,6 +154,7 @@ def test_a_worker_too_large(cluster: str, tmp_path: Path) -> None:
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_said_as_ever(cluster: str, tmp_path: Path) -> None:
     refused = start(tmp_path, "--ray", cluster, "--revision", "r1", prepare=(environment,))
     assert refused.wait() == 2
@@ -174,6 +175,7 @@ def load_and_die(address: str, said: Path) -> None:
         said.write_text(str(error))
 
 
+@pytest.mark.slow
 def test_a_model_that_kills_every_worker(cluster: str, tmp_path: Path) -> None:
     said = tmp_path / "said"
     process = FORKING.Process(target=load_and_die, args=(cluster, said))

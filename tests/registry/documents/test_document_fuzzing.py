@@ -30,6 +30,7 @@ def fuzzing() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_five_hundred_documents_are_taken_or_refused() -> None:
     done = subprocess.run(
         [sys.executable, str(TOOL), "--count", "500", "--seed", "1"],

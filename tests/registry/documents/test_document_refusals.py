@@ -379,7 +379,7 @@ def changed(content: Any, path: tuple[Any, ...], value: object) -> Any:
     return container
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_mutation_is_accepted_or_refused(
     waypoint_document: PolicyDocument, published_document: PolicyDocument, data: Any
@@ -398,7 +398,7 @@ def test_any_mutation_is_accepted_or_refused(
         assert PolicyDocument.from_json(document.to_json()).to_json() == document.to_json()
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_damaged_text_is_accepted_or_refused(valid_document: PolicyDocument, data: Any) -> None:
     text = valid_document.to_json()

@@ -148,6 +148,7 @@ def test_a_process_that_knows_the_hub_by_its_environment(hub: HubServer, tmp_pat
     assert len(PolicyStore(tmp_path / "cache" / "policies").records()) == 1
 
 
+@pytest.mark.slow
 def test_killed_processes(hub: HubServer) -> None:
     done = subprocess.run(
         [sys.executable, str(KILL_REGISTRY), "--kills", "5", "--seed", "7"],
