@@ -31,6 +31,7 @@ from otcache_registry import StoredPolicy
 from rich.console import Console
 from rich.table import Table
 
+from otcache_plugin.calibration.evidence.rows import policies_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
@@ -152,13 +153,13 @@ def compare(
             measurements = Measurements(workspace, pool, settings)
             with StageProgress(quiet=False) as progress:
                 result = calibrate(pool.facts, measurements, progress)
-            stored = StoredPolicy(result.document, result.edges, name)
+            stored = StoredPolicy(result.document, result.tables, name)
             journal = TrialJournal(workspace.folder / "direct.log")
-            policy, graph = stored.otcache_policy(), stored.meancache_policy()
+            policy, graph = policies_of(stored)
             smallest = settings.budget_anchor
             budgets = sorted({smallest, *(budget for budget in BUDGETS if budget > smallest)})
             tuned = {
-                budget: best_tuned(measurements, result.edges, budget, settings.metric)
+                budget: best_tuned(measurements, graph.edges, budget, settings.metric)
                 for budget in budgets
             }
             direct = {

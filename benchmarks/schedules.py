@@ -22,7 +22,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from otcache_plugin.calibration.evidence.rows import evidence_rows, evidence_schedules, peers
+from otcache_plugin.calibration.evidence.rows import (
+    evidence_rows,
+    evidence_schedules,
+    peers,
+    policies_of,
+)
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
@@ -53,7 +58,7 @@ class Comparison:
 def compare(
     setup: ModelSetup, stored: StoredPolicy, pairs: int, budgets: Sequence[int]
 ) -> Comparison:
-    otcache, meancache = stored.otcache_policy(), stored.meancache_policy()
+    otcache, meancache = policies_of(stored)
     metrics = [plugin_host().metric("psnr"), plugin_host().metric("ssim")]
     arguments = {**setup.call_arguments, "num_inference_steps": otcache.num_inference_steps}
     held_out = [
@@ -114,7 +119,7 @@ def main() -> None:
     if arguments.policy:
         stored = read_policy(arguments.policy)
     else:
-        stored = find_bundled(setup.origin.model, setup.origin.revision)
+        stored = find_bundled("otcache", setup.origin.model, setup.origin.revision)
     comparison = compare(setup, stored, arguments.pairs, arguments.budgets)
     print_table(comparison)
     if arguments.output:

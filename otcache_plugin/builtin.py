@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
+    from otcache_policies import MeanCachePolicy, OTCachePolicy
+    from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
+
+    from otcache_plugin.parameters.meancache import MeanCacheParameters
+    from otcache_plugin.parameters.otcache import OTCacheParameters
     from otcache_plugin.plugins import (
         Executor,
         ExecutorRegistry,
@@ -23,17 +28,59 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
     """Register otcache, meancache and uniform."""
     registry.register_calibrated(
         "otcache",
-        lambda stored: stored.otcache_policy(),
-        "transport between a searched anchor and a graph reference (arXiv 2606.31026)",
+        parameters=_otcache_parameters,
+        make=_otcache,
+        description="transport between a searched anchor and a graph reference (arXiv 2606.31026)",
+        describe=_describe_otcache,
     )
     registry.register_calibrated(
         "meancache",
-        lambda stored: stored.meancache_policy(),
-        "budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
+        parameters=_meancache_parameters,
+        make=_meancache,
+        description="budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
+        converts={"otcache": _meancache_of_otcache},
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
     )
+
+
+def _otcache_parameters() -> type[OTCacheParameters]:
+    from otcache_plugin.parameters.otcache import OTCacheParameters
+
+    return OTCacheParameters
+
+
+def _otcache(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> OTCachePolicy:
+    from otcache_plugin.parameters.otcache import make
+
+    return make(parameters, tables, sampling)
+
+
+def _describe_otcache(parameters: OTCacheParameters, document: PolicyDocument) -> PolicyDetails:
+    from otcache_plugin.parameters.otcache_details import describe
+
+    return describe(parameters, document)
+
+
+def _meancache_parameters() -> type[MeanCacheParameters]:
+    from otcache_plugin.parameters.meancache import MeanCacheParameters
+
+    return MeanCacheParameters
+
+
+def _meancache(
+    parameters: MeanCacheParameters, tables: Tables, sampling: Sampling
+) -> MeanCachePolicy:
+    from otcache_plugin.parameters.meancache import make
+
+    return make(parameters, tables, sampling)
+
+
+def _meancache_of_otcache(parameters: OTCacheParameters) -> MeanCacheParameters:
+    from otcache_plugin.parameters.meancache import from_otcache
+
+    return from_otcache(parameters)
 
 
 def _uniform(num_inference_steps: int) -> Policy:

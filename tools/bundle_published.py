@@ -22,12 +22,18 @@ from otcache_registry import (
     POLICY_SCHEMA,
     ModelReference,
     PolicyDocument,
+    PolicyIdentity,
     Publication,
     Sampling,
     ScheduleRecord,
+    ServedBudgets,
     render_card,
     write_policy,
 )
+from otcache_registry.documents.tables import NO_TABLES
+
+from otcache_plugin.parameters.otcache import OTCacheParameters
+from otcache_plugin.plugins.host import OWN_DISTRIBUTION, plugin_host
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "tests" / "data" / "meancache-published.json"
@@ -54,16 +60,19 @@ def documents(published: Mapping[str, Any]) -> Iterator[tuple[str, PolicyDocumen
             ScheduleRecord.of(Schedule(entry["computed_steps"], total, entry["look_backs"]))
             for entry in by_budget
         )
+        parameters = OTCacheParameters(
+            anchor=anchor, waypoints=tuple(waypoints), reference=reference, rho=RHO
+        )
         document = PolicyDocument(
             schema=POLICY_SCHEMA,
-            name=OTCachePolicy.name,
+            policy=PolicyIdentity(name=OTCachePolicy.name, distribution=OWN_DISTRIBUTION),
             model=ModelReference(id=model["model"], revision=None),
             sampling=sampling(model["pipeline"], model["setting"], total),
             default_budget=max(USUAL_BUDGET, anchor.budget),
-            anchor=anchor,
-            waypoints=tuple(waypoints),
-            reference=reference,
-            rho=RHO,
+            budgets=ServedBudgets(
+                smallest=anchor.budget, largest=reference.budget, calibrated=parameters.budgets
+            ),
+            parameters=parameters.model_dump(),
             published=Publication(
                 authors=AUTHORS, source=SOURCE, paper=PAPER, setting=model["setting"]
             ),
@@ -95,7 +104,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder of the folders")
     output = parser.parse_args().output
     for name, document in documents(json.loads(PUBLISHED.read_text(encoding="utf-8"))):
-        write_policy(output / name, document, None, render_card(document))
+        card = render_card(document, details=plugin_host().describe(document))
+        write_policy(output / name, document, NO_TABLES, card)
         print(output / name)
 
 

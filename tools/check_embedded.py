@@ -22,7 +22,7 @@ from otcache_registry import find_bundled
 from torch import nn
 from torch.nn import functional as F
 
-from otcache_plugin.calibration.evidence.rows import peers
+from otcache_plugin.calibration.evidence.rows import peers, policies_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.evaluation.pairs import Pair
@@ -158,8 +158,8 @@ def jittered(schedule: Schedule, rng: np.random.Generator) -> Schedule:
 
 def jitter_and_gap(setup: ModelSetup, held_out: Evaluator, count: int = 12) -> dict[str, float]:
     """Standard deviation of the mean PSNR under jitter, and MeanCache's gap to uniform."""
-    stored = find_bundled(setup.origin.model, setup.origin.revision)
-    schedules = peers(stored.otcache_policy(), stored.meancache_policy())
+    stored = find_bundled("otcache", setup.origin.model, setup.origin.revision)
+    schedules = peers(*policies_of(stored))
     metric = plugin_host().metric("psnr")
     uniform, meancache = (
         held_out.values(schedules[name](JITTERED_BUDGET), metric)[0]

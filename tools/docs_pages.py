@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from otcache_policies import OTCachePolicy, Schedule
+from otcache_policies import Policy, Schedule
 from otcache_registry import (
     BundledPolicy,
     EvidenceRow,
@@ -20,9 +21,17 @@ from otcache_registry import (
     draw_schedule,
     json_schema,
 )
+from otcache_registry.documents.evidence import headline
+
+from otcache_plugin.plugins.host import load_plugins
+from otcache_plugin.plugins.registries import CalibratedPolicy
+
+HOST = load_plugins((), None)
+"""The built-in policies alone, whatever else is installed where the pages are made."""
 
 GALLERY = "gallery.md"
 SCHEMA = "policy-v1.schema.json"
+PARAMETERS_SCHEMA = "{}-parameters-v1.schema.json"
 
 CELL, ROW = 12, 15
 LEFT, TOP = 40, 22
@@ -47,9 +56,23 @@ What a document is, and what "calibrated" and "published" mean, is on the page a
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages to those in the folder."""
     files.append(File.generated(config, GALLERY, content=gallery()))
-    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
-    files.append(File.generated(config, SCHEMA, content=schema + "\n"))
+    for name, schema in schemas().items():
+        text = json.dumps(schema, indent=2, ensure_ascii=False)
+        files.append(File.generated(config, name, content=text + "\n"))
     return files
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schemas by page: of the common part, and of each policy's parameters."""
+    policies = {name: HOST.policy(name) for name in HOST.policies}
+    return {
+        SCHEMA: json_schema(),
+        **{
+            PARAMETERS_SCHEMA.format(name): json_schema(policy.parameters_class())
+            for name, policy in policies.items()
+            if isinstance(policy, CalibratedPolicy)
+        },
+    }
 
 
 def gallery() -> str:
@@ -59,20 +82,22 @@ def gallery() -> str:
 
 def section(entry: BundledPolicy) -> str:
     """Return what the page says of one document."""
-    document, policy = entry.document, entry.load().otcache_policy()
+    document, policy = entry.document, HOST.policy_of(entry.load())
+    details = HOST.describe(document)
+    assert isinstance(policy, Policy)
     sampling = document.sampling
     size = "" if sampling.width is None else f", {sampling.width} × {sampling.height}"
     text = "\n".join(
-        f"{schedule.budget:>3}  {draw_schedule(schedule)}" for schedule in document.schedules
+        f"{schedule.budget:>3}  {draw_schedule(schedule)}" for _, schedule in details.schedules
     )
     return f"""## {document.model.id}
 
 - {origin(document)}
 - `{sampling.pipeline}`, {sampling.num_inference_steps} steps{size}
-- Budgets {policy.budgets}, default {document.default_budget}, rho {document.rho:g}
+- Budgets {policy.budgets}, default {document.default_budget}. {" ".join(details.notes)}
 - {evidence(document)}
 
-{figure(policy, document.model.id)}
+{figure(policy, document)}
 
 ```text
 {text}
@@ -92,11 +117,10 @@ def origin(document: PolicyDocument) -> str:
 
 def evidence(document: PolicyDocument) -> str:
     """Return the held-out figures that are nearest to what a run gets that asks for no budget."""
-    own = [row for row in document.evidence if row.policy == document.name]
-    if not own:
+    rows = headline(document)
+    if not rows:
         return "No evidence: these schedules have not been run here with the model"
-    budget = min((row.budget for row in own), key=lambda each: abs(each - document.default_budget))
-    return "; ".join(measured(row) for row in own if row.budget == budget)
+    return "; ".join(map(measured, rows))
 
 
 def measured(row: EvidenceRow) -> str:
@@ -110,10 +134,10 @@ def measured(row: EvidenceRow) -> str:
     )
 
 
-def figure(policy: OTCachePolicy, name: str) -> str:
+def figure(policy: Policy, document: PolicyDocument) -> str:
     """Return the schedules as a drawing within the page, in the colours of its palette."""
-    budgets = range(policy.anchor.budget, policy.reference.budget + 1)
-    held = {schedule.budget for schedule in policy.calibrated}
+    held, name = document.calibrated_budgets, document.model.id
+    budgets = range(held[0], held[-1] + 1)
     total = policy.num_inference_steps
     width, height = LEFT + CELL * total + 2, TOP + ROW * len(budgets)
     rows = "\n".join(

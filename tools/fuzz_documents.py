@@ -4,7 +4,7 @@
     .venv/bin/python tools/fuzz_documents.py --first 1234 --count 1     one of them again
 
 Every document is a bundled one with a few seeded mutations: of its values and structure, of its
-text and bytes, of its edge table's header and data. A document is valid, and can then be used, or
+text and bytes, of its tables' header and data. A document is valid, and can then be used, or
 it is refused with a `DocumentError`. Anything else is a failure: another exception, more than 2 s
 of CPU time, or more than 256 MB of memory. Prints every failure with its number and seed, then the
 counts. Exit code 1 when there was a failure.
@@ -29,12 +29,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from otcache_policies import Policy
 from otcache_registry import DocumentError, PolicyDocument, read_policy, render_card
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
-from otcache_registry.documents.folder import DOCUMENT_FILE, EDGES_FILE
+from otcache_registry.documents.files import DOCUMENT_FILE, TABLES_FILE
 from otcache_registry.documents.strict_json import MAX_DOCUMENT_BYTES
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from otcache_plugin.errors import UnknownNameError
+from otcache_plugin.plugins.host import load_plugins
+
+HOST = load_plugins((), None)
+"""The built-in policies alone."""
 
 MOST_SECONDS = 2.0
 MOST_BYTES = 256 * 2**20
@@ -72,10 +79,10 @@ class Case:
     """The files of one document."""
 
     document: bytes
-    edges: bytes | None
+    tables: bytes | None
 
 
-# Mutations of a document's values, and of the header of an edge table.
+# Mutations of a document's values, and of the header of tables.
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -217,7 +224,7 @@ def mutate_text(rng: random.Random, text: bytes) -> bytes:
     return mutate_bytes(rng, text)
 
 
-def mutate_edges(rng: random.Random, data: bytes) -> bytes:
+def mutate_tables(rng: random.Random, data: bytes) -> bytes:
     """Change the header of a safetensors file, the size that it states, numbers or bytes."""
     size = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
@@ -248,7 +255,7 @@ def mutate_edges(rng: random.Random, data: bytes) -> bytes:
 def origins() -> list[Case]:
     """Return the bundled documents, by name."""
     folders = sorted(path.parent for path in BUNDLED_FOLDER.glob(f"*/{DOCUMENT_FILE}"))
-    tables = [folder / EDGES_FILE for folder in folders]
+    tables = [folder / TABLES_FILE for folder in folders]
     return [
         Case((folder / DOCUMENT_FILE).read_bytes(), table.read_bytes() if table.exists() else None)
         for folder, table in zip(folders, tables, strict=True)
@@ -257,15 +264,15 @@ def origins() -> list[Case]:
 
 def make_case(rng: random.Random, origin: Case) -> Case:
     """Return a damaged copy of a document."""
-    content, edges = json.loads(origin.document), origin.edges
+    content, tables = json.loads(origin.document), origin.tables
     if rng.random() < 0.02:
-        return Case(dumped(rng, huge_content(rng, content)), edges)
+        return Case(dumped(rng, huge_content(rng, content)), tables)
     kind = rng.choice(("structure", "structure", "text", "both", "table"))
-    if kind == "table" and edges is not None:
-        edges = mutate_edges(rng, edges)
+    if kind == "table" and tables is not None:
+        tables = mutate_tables(rng, tables)
         if rng.random() < 0.9:  # Else the digest tells, whatever is wrong with the table.
-            content["edges_sha256"] = hashlib.sha256(edges).hexdigest()
-        return Case(json.dumps(content).encode(), edges)
+            content["tables_sha256"] = hashlib.sha256(tables).hexdigest()
+        return Case(json.dumps(content).encode(), tables)
     text = origin.document
     if kind != "text":
         for _ in range(rng.choice((1, 1, 2, 4))):
@@ -275,7 +282,7 @@ def make_case(rng: random.Random, origin: Case) -> Case:
     if kind != "structure":
         for _ in range(rng.choice((1, 1, 3))):
             text = mutate_text(rng, text)
-    return Case(text, edges)
+    return Case(text, tables)
 
 
 def huge_content(rng: random.Random, content: dict[str, Any]) -> dict[str, Any]:
@@ -290,9 +297,9 @@ def huge_content(rng: random.Random, content: dict[str, Any]) -> dict[str, Any]:
 def read(case: Case, folder: Path) -> bool:
     """Read a document, and use it where it is valid; returns whether it is."""
     (folder / DOCUMENT_FILE).write_bytes(case.document)
-    (folder / EDGES_FILE).unlink(missing_ok=True)
-    if case.edges is not None:
-        (folder / EDGES_FILE).write_bytes(case.edges)
+    (folder / TABLES_FILE).unlink(missing_ok=True)
+    if case.tables is not None:
+        (folder / TABLES_FILE).write_bytes(case.tables)
     try:
         stored = read_policy(folder)
     except DocumentError as error:
@@ -300,8 +307,15 @@ def read(case: Case, folder: Path) -> bool:
         return False
     document = stored.document
     assert PolicyDocument.from_json(document.to_json()) == document
-    assert stored.otcache_policy().schedule(document.default_budget).budget > 1
     assert render_card(document)
+    try:
+        policy, details = HOST.policy_of(stored), HOST.describe(document)
+    except (DocumentError, UnknownNameError) as error:
+        str(error)
+        return False
+    assert isinstance(policy, Policy)
+    assert policy.schedule(document.require_default_budget()).budget > 1
+    assert render_card(document, details=details)
     return True
 
 

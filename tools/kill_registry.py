@@ -120,7 +120,7 @@ class World:
         reference = ModelReference(id="example/model", revision=f"{number:040x}")
         document = self.base.document.model_copy(update={"model": reference})
         folder = self.folder / f"v{number}"
-        write_policy(folder, document, self.base.edges, render_card(document, FIGURES), FIGURES)
+        write_policy(folder, document, self.base.tables, render_card(document, FIGURES), FIGURES)
         return Round(number, folder)
 
     def run(self, work: Work, each: Round, moment: Moment | None = None) -> bool:

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING
 from otcache_registry import (
     POLICY_SCHEMA,
     Calibration,
-    GraphSettings,
     ModelReference,
     PolicyDocument,
+    PolicyIdentity,
     Sampling,
-    ScheduleRecord,
-    edges_digest,
+    ServedBudgets,
+    tables_digest,
 )
 
+from otcache_plugin.parameters.edge_tables import tables_of
+from otcache_plugin.parameters.otcache import OTCacheParameters
+from otcache_plugin.parameters.otcache_details import SearchRecord
+from otcache_plugin.plugins.host import OWN_DISTRIBUTION
 from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
 
 if TYPE_CHECKING:
-    from otcache_policies import EdgeTable, MeanCachePolicy, OTCachePolicy
-    from otcache_registry import EvidenceRow
+    from otcache_policies import MeanCachePolicy, OTCachePolicy
+    from otcache_registry import EvidenceRow, Tables
 
     from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.measurements import Measurements
@@ -29,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What a calibration gives: the document and the edge table it rests on."""
+    """What a calibration gives: the document and the tables that it rests on."""
 
     document: PolicyDocument
-    edges: EdgeTable
+    tables: Tables
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Found:
 
 
 def document_of(facts: ModelFacts, measurements: Measurements, found: Found) -> CalibrationResult:
-    """Return the document of what was found, with its edge table.
+    """Return the document of what was found, with its tables.
 
     Args:
         facts: of the model.
@@ -63,10 +67,11 @@ def document_of(facts: ModelFacts, measurements: Measurements, found: Found) -> 
         found: what was found.
     """
     settings, policy, edges = measurements.settings, found.policy, found.graph.edges
+    parameters, tables = OTCacheParameters.of(policy), tables_of(edges)
     height, width = found.size
     document = PolicyDocument(
         schema=POLICY_SCHEMA,
-        name=policy.name,
+        policy=PolicyIdentity(name=policy.name, distribution=OWN_DISTRIBUTION),
         model=ModelReference(id=facts.model, revision=facts.revision),
         sampling=Sampling(
             pipeline=facts.pipeline,
@@ -78,34 +83,38 @@ def document_of(facts: ModelFacts, measurements: Measurements, found: Found) -> 
             guidance=facts.guidance,
         ),
         default_budget=_default_budget(settings),
-        anchor=ScheduleRecord.of(policy.anchor),
-        waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
-        reference=ScheduleRecord.of(policy.reference),
-        rho=policy.rho,
-        graph=GraphSettings.of(found.graph.settings),
+        budgets=ServedBudgets(
+            smallest=policy.budgets.smallest,
+            largest=policy.budgets.largest,
+            calibrated=parameters.budgets,
+        ),
+        parameters=parameters.model_dump(),
         calibration=_calibration(facts, measurements, found.history),
         evidence=found.evidence,
-        edges_sha256=edges_digest(edges),
+        tables_sha256=tables_digest(tables),
     )
-    return CalibrationResult(document, edges)
+    return CalibrationResult(document, tables)
 
 
 def _calibration(
     facts: ModelFacts, measurements: Measurements, history: tuple[float, ...]
 ) -> Calibration:
     settings = measurements.settings
+    record = SearchRecord(
+        reference_budget=settings.budget_reference,
+        anchor_budget=settings.budget_anchor,
+        search=settings.search.kind,
+        trials=settings.search.trials,
+        history=history,
+    )
     return Calibration(
         pairs=settings.pairs,
         seed=settings.seed,
         prompts_digest=facts.prompts_digest,
         held_out_digest=facts.held_out_digest,
         metric=settings.metric,
-        reference_budget=settings.budget_reference,
-        anchor_budget=settings.budget_anchor,
-        search=settings.search.kind,
-        trials=settings.search.trials,
+        settings=record.model_dump(),
         batch_size=settings.batch_size,
-        history=history,
         evaluations=measurements.evaluations,
         transformer_calls=measurements.transformer_calls,
         seconds=round(measurements.seconds, 1),

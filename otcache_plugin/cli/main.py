@@ -111,6 +111,6 @@ def _is_refused_value(error: OTCacheError) -> bool:
         return False
     from otcache_registry.hub.errors import HubError
     from otcache_registry.hub.publishing import LostRaceError, TagError
-    from otcache_registry.store.store import StoreError
+    from otcache_registry.store.errors import StoreError
 
     return not isinstance(error, (HubError, StoreError, LostRaceError, TagError))

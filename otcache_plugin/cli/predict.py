@@ -72,7 +72,7 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Sche
         None
         if document.sampling.sigmas is None
         else _sigmas(document, document.num_inference_steps),
-        document.default_budget,
+        document.require_default_budget(),
         Request(budget),
         DocumentOrigin(stored.source, document.model.id, document.model.revision),
     )
@@ -108,7 +108,7 @@ def _json(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     schedule = resolution.schedule
     data = {
         "source": stored.source,
-        "policy": stored.document.name,
+        "policy": stored.document.policy.name,
         "model": stored.document.model.id,
         "revision": stored.document.model.revision,
         "budget": schedule.budget,

@@ -37,9 +37,13 @@ def push(
     json: Json = False,
 ) -> None:
     """Publish a calibrated document on the Hub, with its card and figures."""
+    from otcache_registry.documents.references import HubReference
     from otcache_registry.hub import publishing
     from otcache_registry.hub.client import HubClient
 
+    from otcache_plugin.plugins.host import plugin_host
+
+    _require_valid(document)
     try:
         published = publishing.push(
             HubClient(),
@@ -50,6 +54,7 @@ def push(
             tag=tag,
             without_evidence=without_evidence,
             replace=replace,
+            describe=plugin_host().describe,
         )
     except publishing.PublishingError as error:
         option = OPTIONS.get(error.field)
@@ -62,10 +67,22 @@ def push(
     except OSError as error:
         problem = f"a file of it cannot be read ({error.strerror})"
         raise ArgumentError("document", str(document), problem, "Check its permissions") from error
-    policy = f"hub:{published.repository}@{published.commit}#{published.folder}"
+    policy = str(HubReference(published.repository, published.commit, published.folder))
     if json:
         print_json({"policy": policy, **asdict(published)})
         return
     typer.echo(published.pull_request or published.url)
     said = {"published": "Published", "proposed": "Proposed", "unchanged": "There already"}
     print_hint(f"{said[published.outcome]}: {policy}")
+
+
+def _require_valid(document: Path) -> None:
+    """Make the policy of a document that is to be published, unless it is not installed."""
+    from otcache_registry import read_policy
+
+    from otcache_plugin.plugins.host import plugin_host
+
+    host, stored = plugin_host(), read_policy(document)
+    if stored.document.policy.name in host.policies:
+        host.policy_of(stored)
+        host.describe(stored.document)

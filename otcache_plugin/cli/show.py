@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otcache_policies import Policy, Schedule
-    from otcache_registry import EvidenceRow, PolicyDocument, StoredPolicy
-
-SIGNS = {"all": "█", "some": "▒", "none": "·"}
+    from otcache_registry import EvidenceRow, PolicyDetails, PolicyDocument, StoredPolicy
 
 
 def show(
@@ -34,21 +30,29 @@ def show(
     quiet: Quiet = False,
 ) -> None:
     """Show a policy document: its model, schedules, evidence and cost."""
+    from otcache_policies import Policy
+
+    from otcache_plugin.plugins.host import plugin_host
+
+    host = plugin_host()
     stored = load_policy(policy, quiet)
-    made = policy_of(stored)
-    chosen = None if budget is None else made.schedule(budget)
+    document = stored.document
+    chosen = None if budget is None else policy_of(stored).schedule(budget)
     if json:
         print_json(_data(stored, chosen))
         return
     console = Console(highlight=False)
     console.print(stored.source, style="bold", markup=False, soft_wrap=True)
-    console.print(_facts(stored.document, made))
+    console.print(_facts(document))
     if chosen is not None:
         _print_schedule(console, chosen)
         return
-    _print_schedules(console, stored.document, made)
-    _print_evidence(console, stored.document)
-    console.print(_origin(stored.document))
+    details = host.describe(document)
+    made = host.policy_of(stored) if document.policy.name in host.policies else None
+    if isinstance(made, Policy):
+        _print_schedules(console, document, made, details)
+    _print_evidence(console, document)
+    console.print(_origin(document, details))
 
 
 def _data(stored: StoredPolicy, chosen: Schedule | None) -> dict[str, Any]:
@@ -57,9 +61,10 @@ def _data(stored: StoredPolicy, chosen: Schedule | None) -> dict[str, Any]:
     return {"source": stored.source, **schedule, **document}
 
 
-def _facts(document: PolicyDocument, policy: Policy) -> Table:
+def _facts(document: PolicyDocument) -> Table:
     model, sampling = document.model, document.sampling
     table = _grid()
+    table.add_row("policy", escape(_policy(document)))
     table.add_row("model", escape(model.id))
     table.add_row("revision", escape(model.revision or "any"))
     table.add_row("pipeline", escape(f"{sampling.pipeline}, {sampling.scheduler}"))
@@ -68,39 +73,67 @@ def _facts(document: PolicyDocument, policy: Policy) -> Table:
         size = f", {sampling.width} × {sampling.height} pixels"
     guidance = "".join(f", {name} {value:g}" for name, value in sampling.guidance.items())
     table.add_row("sampling", escape(f"{sampling.num_inference_steps} steps{size}{guidance}"))
-    default = f"{document.default_budget} unless asked for another"
-    table.add_row("budgets", f"{policy.budgets}; {default}")
+    table.add_row("budgets", _budgets(document))
     return table
 
 
-def _print_schedules(console: Console, document: PolicyDocument, policy: Policy) -> None:
-    rows = list(_schedules(document, policy))
+def _policy(document: PolicyDocument) -> str:
+    """Return the document's policy, and what to do where it is not installed."""
+    from otcache_plugin.errors import UnknownNameError
+    from otcache_plugin.plugins.host import plugin_host
+
+    try:
+        plugin_host().calibrated_policy(document)
+    except UnknownNameError as error:
+        return f"{document.policy.name}, not installed. {error.remedy}"
+    return document.policy.name
+
+
+def _budgets(document: PolicyDocument) -> str:
+    served = document.budgets
+    if served is None:
+        return "decided during the run"
+    from otcache_policies import Budgets
+
+    budgets = Budgets(served.smallest, served.largest, document.num_inference_steps)
+    return f"{budgets}; {document.default_budget} unless asked for another"
+
+
+def _print_schedules(
+    console: Console, document: PolicyDocument, policy: Policy, details: PolicyDetails
+) -> None:
+    from otcache_registry import draw_schedule
+
+    rows = list(_schedules(document, policy, details))
     width = max(console.width - 17, 10)
     console.print(f"\n[bold]schedules[/]  {_legend(document.num_inference_steps, width)}")
     for kind, schedule in rows:
-        console.print(f"{schedule.budget:>4}  {kind:<9}  {draw(schedule, width)}", soft_wrap=True)
+        console.print(
+            f"{schedule.budget:>4}  {kind:<9}  {draw_schedule(schedule, width)}", soft_wrap=True
+        )
 
 
 def _print_schedule(console: Console, schedule: Schedule) -> None:
+    from otcache_registry import draw_schedule
+
     width = max(console.width - 12, 10)
     console.print(f"\n[bold]schedule[/]  {_legend(schedule.num_inference_steps, width)}")
     table = _grid()
-    table.add_row(f"{schedule.budget} steps", draw(schedule, width))
+    table.add_row(f"{schedule.budget} steps", draw_schedule(schedule, width))
     table.add_row("computed", " ".join(map(str, schedule.computed_steps)))
     table.add_row("look-backs", " ".join(map(str, schedule.look_backs)))
     table.add_row("speed-up", f"{schedule.speedup:.2f} at most")
     console.print(table)
 
 
-def _schedules(document: PolicyDocument, policy: Policy) -> Iterator[tuple[str, Schedule]]:
-    """The document's schedules, and between each two of them one that is predicted."""
-    records = (document.anchor, *document.waypoints, document.reference)
-    kinds = ["anchor", *("waypoint" for _ in document.waypoints), "reference"]
-    kept = {
-        record.schedule(document.num_inference_steps): kind
-        for kind, record in zip(kinds, records, strict=True)
-    }
-    calibrated = document.calibrated_budgets
+def _schedules(
+    document: PolicyDocument, policy: Policy, details: PolicyDetails
+) -> Iterator[tuple[str, Schedule]]:
+    """Go through the document's schedules, and between each two of them one that is predicted."""
+    kept = {schedule: label for label, schedule in details.schedules}
+    # A policy that was calibrated as a whole shows its smallest budget and its usual one.
+    usual = policy.budgets.smallest, document.require_default_budget()
+    calibrated = document.calibrated_budgets or tuple(sorted(set(usual)))
     between = {(low + high) // 2 for low, high in pairwise(calibrated)}
     for budget in sorted(between.union(calibrated)):
         if budget in policy.budgets:
@@ -108,22 +141,10 @@ def _schedules(document: PolicyDocument, policy: Policy) -> Iterator[tuple[str, 
             yield kept.get(schedule, "predicted"), schedule
 
 
-def draw(schedule: Schedule, width: int) -> str:
-    """Draw a schedule with no more signs than fit; each then stands for several steps."""
-    mask, group = schedule.mask, _steps_per_sign(schedule.num_inference_steps, width)
-    return "".join(_sign(mask[start : start + group]) for start in range(0, len(mask), group))
-
-
-def _sign(computed: tuple[bool, ...]) -> str:
-    return SIGNS["all" if all(computed) else "some" if any(computed) else "none"]
-
-
-def _steps_per_sign(num_inference_steps: int, width: int) -> int:
-    return math.ceil(num_inference_steps / width)
-
-
 def _legend(num_inference_steps: int, width: int) -> str:
-    group = _steps_per_sign(num_inference_steps, width)
+    from otcache_registry.documents.drawing import steps_per_sign
+
+    group = steps_per_sign(num_inference_steps, width)
     if group == 1:
         return "█ computed step, · cached step"
     return f"each sign is {group} steps: █ all of them computed, ▒ some, · none"
@@ -142,13 +163,15 @@ def _print_evidence(console: Console, document: PolicyDocument) -> None:
     )
     for metric in dict.fromkeys(row.metric for row in rows):
         of_metric = [row for row in rows if row.metric == metric]
-        console.print(_evidence_table(metric, of_metric, document.name))
+        console.print(_evidence_table(metric, of_metric, document.policy.name))
         console.print()
 
 
 def _evidence_table(metric: str, rows: list[EvidenceRow], own: str) -> Table:
     """Return a line per budget, a column per policy, and how the document's own compares."""
-    decimals = _decimals(median(row.standard_error for row in rows))
+    from otcache_registry.documents.evidence import decimals
+
+    places = decimals(rows)
     policies = list(dict.fromkeys(row.policy for row in rows))
     by_place = {(row.budget, row.policy): row for row in rows}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -159,30 +182,25 @@ def _evidence_table(metric: str, rows: list[EvidenceRow], own: str) -> Table:
     if compared is not None:
         table.add_column(escape(f"{own} − {compared}"), justify="right")
     for budget in sorted({row.budget for row in rows}):
-        cells = [_mean(by_place.get((budget, policy)), decimals) for policy in policies]
+        cells = [_mean(by_place.get((budget, policy)), places) for policy in policies]
         if compared is not None:
-            cells.append(_difference(by_place.get((budget, own)), decimals))
+            cells.append(_difference(by_place.get((budget, own)), places))
         table.add_row(str(budget), *cells)
     return table
 
 
-def _mean(row: EvidenceRow | None, decimals: int) -> str:
-    return "" if row is None else f"{row.mean:.{decimals}f}"
+def _mean(row: EvidenceRow | None, places: int) -> str:
+    return "" if row is None else f"{row.mean:.{places}f}"
 
 
-def _difference(row: EvidenceRow | None, decimals: int) -> str:
+def _difference(row: EvidenceRow | None, places: int) -> str:
     if row is None or row.difference_mean is None:
         return ""
-    low, high = (f"{value:+.{decimals}f}" for value in (row.difference_low, row.difference_high))
-    return escape(f"{row.difference_mean:+.{decimals}f} [{low}, {high}]")
+    low, high = (f"{value:+.{places}f}" for value in (row.difference_low, row.difference_high))
+    return escape(f"{row.difference_mean:+.{places}f} [{low}, {high}]")
 
 
-def _decimals(error: float) -> int:
-    """Decimal places that show two significant digits of a standard error, 2 to 12."""
-    return min(max(1 - math.floor(math.log10(error)), 2), 12) if error > 0 else 2
-
-
-def _origin(document: PolicyDocument) -> Table:
+def _origin(document: PolicyDocument, details: PolicyDetails) -> Table:
     """Return how the document came about: calibrated, or published by others."""
     table = _grid()
     published, calibration = document.published, document.calibration
@@ -193,8 +211,9 @@ def _origin(document: PolicyDocument) -> Table:
         table.add_row("evidence", "none: the schedules are passed on as they were published")
     if calibration is not None:
         table.add_row("calibrated", escape(f"{calibration.created} on {calibration.device}"))
-        search = f"{calibration.search}, by {calibration.metric}, {calibration.trials} trials"
-        table.add_row("search", escape(search))
+        table.add_row("metric", escape(calibration.metric))
+        for subject, text in details.calibration:
+            table.add_row(escape(subject), escape(text))
         table.add_row(
             "pairs",
             f"{calibration.pairs}, seed {calibration.seed}, batches of {calibration.batch_size}",

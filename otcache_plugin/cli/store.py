@@ -56,7 +56,7 @@ def prune(json: Json = False) -> None:
 @store.command("path")
 def path() -> None:
     """Print the folder that pulled documents are kept in."""
-    from otcache_registry.store.store import default_store_folder
+    from otcache_registry.store.folder import default_store_folder
 
     typer.echo(default_store_folder())
 

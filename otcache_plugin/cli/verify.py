@@ -96,10 +96,29 @@ def check_files(policy: str, quiet: bool) -> tuple[list[Check], StoredPolicy | N
     document = stored.document
     checks = _pulled_files(stored.source)
     checks.append(Check("document", True, f"valid by {document.schema_}"))
-    if document.edges_sha256 is not None:
-        finding = f"SHA-256 {document.edges_sha256[:12]}…, as in the document"
-        checks.append(Check("edge table", True, finding))
+    if document.tables_sha256 is not None:
+        finding = f"SHA-256 {document.tables_sha256[:12]}…, as in the document"
+        checks.append(Check("tables", True, finding))
+    checks.append(_policy_check(stored))
     return checks, stored
+
+
+def _policy_check(stored: StoredPolicy) -> Check:
+    """Make the policy of a document, unless it is not installed."""
+    from otcache_registry import DocumentError
+
+    from otcache_plugin.errors import UnknownNameError
+    from otcache_plugin.plugins.host import plugin_host
+
+    host, name = plugin_host(), stored.document.policy.name
+    try:
+        host.policy_of(stored)
+        host.describe(stored.document)
+    except UnknownNameError as error:
+        return Check("policy", True, f"{name} was not checked: {error.problem}. {error.remedy}")
+    except DocumentError as error:
+        return Check("policy", False, str(error))
+    return Check("policy", True, f"{name} takes its parameters")
 
 
 def _pulled_files(policy: str) -> list[Check]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otcache_policies import FieldError
 
 import otcache_plugin
+from otcache_plugin.calibration.evidence.rows import policies_of
 from otcache_plugin.comparing.methods import contenders_of, enabled, find_policy
 from otcache_plugin.comparing.results import ComparisonResult, MethodRow
 from otcache_plugin.comparing.timing import machine, measure_times
@@ -75,7 +76,7 @@ def compare(
         _pictures(full),
         times.seconds[0],
         _rows(contenders, generated, times, full, pairs),
-        stored.meancache_policy().settings.look_back,
+        policies_of(stored)[0],
         calibration is not None and calibration.prompts_digest == setup.prompts_digest,
         machine(),
         perf_counter() - started,

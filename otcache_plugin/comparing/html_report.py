@@ -21,6 +21,7 @@ from otcache_policies import FieldError, lift
 
 from otcache_plugin.calibration.evidence.rows import PEERS
 from otcache_plugin.comparing.methods import BUNDLED
+from otcache_plugin.parameters.otcache_details import SearchRecord
 
 if TYPE_CHECKING:
     import torch
@@ -116,6 +117,8 @@ def render_report(result: ComparisonResult, command: str) -> str:
     return environment.get_template(TEMPLATE).render(
         result=result,
         document=result.document,
+        policy=result.policy,
+        search=_search(result),
         model=MODELS[result.model],
         labels=LABELS,
         verdict=verdict,
@@ -128,6 +131,12 @@ def render_report(result: ComparisonResult, command: str) -> str:
         command=command,
         use=_use(result),
     )
+
+
+def _search(result: ComparisonResult) -> SearchRecord | None:
+    """Return how the document's schedules were searched, None where others published them."""
+    calibration = result.document.calibration
+    return None if calibration is None else SearchRecord.read(calibration)
 
 
 def require_writable(path: Path) -> None:
@@ -213,7 +222,7 @@ def picture_uri(picture: torch.Tensor) -> str:
 
 def curves(result: ComparisonResult) -> list[Curve]:
     """Anchor and reference, and between them the schedules of the comparison's budgets."""
-    anchor, reference = result.document.anchor_schedule, result.document.reference_schedule
+    anchor, reference = result.policy.anchor, result.policy.reference
     between = [
         row.schedule
         for row in result.rows

@@ -12,7 +12,7 @@ import cache_dit
 from otcache_policies import FieldError
 from otcache_registry import find_bundled, read_policy
 
-from otcache_plugin.calibration.evidence.rows import PEERS, peers
+from otcache_plugin.calibration.evidence.rows import PEERS, peers, policies_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ def contenders_of(stored: StoredPolicy, policy: str, budgets: Sequence[int]) -> 
         BudgetError: the policy does not serve a budget.
         DocumentError: its schedules were published by others, who had no look-back rule.
     """
-    schedules = peers(stored.otcache_policy(), stored.meancache_policy())
+    schedules = peers(*policies_of(stored))
     bundled = policy == BUNDLED
     contenders = []
     for budget, method in product(budgets, PEERS):
@@ -78,7 +78,7 @@ def find_policy(setup: ModelSetup, policy: str) -> StoredPolicy:
     origin = setup.origin
     if policy == BUNDLED:
         with enabled(setup.pipe, {"policy": policy}):  # or else says how to calibrate one
-            return find_bundled(origin.model, origin.revision)
+            return find_bundled(policy, origin.model, origin.revision)
     stored = read_policy(policy)
     calibrated = stored.document.model
     if (calibrated.id, calibrated.revision) != (origin.model, origin.revision):

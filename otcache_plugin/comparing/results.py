@@ -14,7 +14,7 @@ from otcache_plugin.evaluation.statistics import paired_difference
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
-    from otcache_policies import Schedule
+    from otcache_policies import OTCachePolicy, Schedule
     from otcache_registry import PolicyDocument
 
     from otcache_plugin.evaluation.pairs import Pair
@@ -97,8 +97,8 @@ class ComparisonResult:
         full_pictures: `(N, 3, H, W)` in [0, 1] with every step computed.
         full_seconds: median time of a timed call with every step computed.
         rows: one per budget and method, budgets in the order asked for.
-        look_back: of uniform and MeanCache on every segment; None for the one that the document's
-            edge table finds best on each.
+        policy: the document's OTCache policy. Uniform and MeanCache look back by the rule that it
+            reads its edge table by.
         unseen: whether the document was calibrated on the set-up's calibration prompts, which are
             none of the pairs'; False when on others, or it cannot be told.
         machine: what the times were measured on.
@@ -113,7 +113,7 @@ class ComparisonResult:
     full_pictures: torch.Tensor
     full_seconds: float
     rows: tuple[MethodRow, ...]
-    look_back: int | None
+    policy: OTCachePolicy
     unseen: bool
     machine: str
     seconds: float
@@ -136,9 +136,10 @@ class ComparisonResult:
     @property
     def look_back_rule(self) -> str:
         """The rule by which uniform and MeanCache look back, in words."""
-        if self.look_back is None:
+        look_back = self.policy.settings.look_back
+        if look_back is None:
             return "on each segment the look-back that the document's edge table finds best"
-        return f"look-back {self.look_back} on every segment"
+        return f"look-back {look_back} on every segment"
 
     def row(self, method: str, budget: int) -> MethodRow:
         """Return the row of a method at a budget."""

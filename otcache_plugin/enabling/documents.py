@@ -18,6 +18,7 @@ from otcache_plugin.origins.finding import describe_origin, find_origin
 from otcache_plugin.origins.origin import ModelOrigin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from diffusers import DiffusionPipeline
@@ -48,8 +49,15 @@ class FoundDocument:
     notes: tuple[str, ...] = ()
 
 
-def find_document(pipe: DiffusionPipeline, wanted: Wanted) -> FoundDocument:
-    """Find the document for a pipeline's model revision: in the store, bundled, or on the Hub.
+def find_document(
+    pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted
+) -> FoundDocument:
+    """Find a policy's document for a pipeline's model revision: in the store, bundled, on the Hub.
+
+    Args:
+        pipe: the pipeline.
+        policies: names of the policy, and of those whose documents it can be made from as well.
+        wanted: what is said of the document's model.
 
     Raises:
         ArgumentError: only one of model and revision is given.
@@ -58,6 +66,7 @@ def find_document(pipe: DiffusionPipeline, wanted: Wanted) -> FoundDocument:
     """
     origin = find_origin(pipe, wanted.model, wanted.revision)
     resolved = resolve(
+        policies,
         origin.model,
         origin.revision,
         store=PolicyStore(),

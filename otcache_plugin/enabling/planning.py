@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from otcache_policies import BudgetError, DecidingPolicy, Schedule, budget_for_speedup
-from otcache_registry import DocumentError
 
 from otcache_plugin.enabling.documents import FoundDocument, Wanted, find_document, open_document
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.plugins.registries import (
-    CalibratedPolicy,
-    UncalibratedDecidingPolicy,
-    UncalibratedPolicy,
-)
+from otcache_plugin.plugins.registries import UncalibratedDecidingPolicy, UncalibratedPolicy
 from otcache_plugin.runs.plan import (
     DEFAULT_RATIO,
     CalibratedPlan,
@@ -69,12 +65,7 @@ def make_plan(
         )
     if isinstance(policy, Path) or _names_document(host, policy):
         found = open_document(pipe, policy, wanted)
-        name = found.stored.document.name
-        entry = host.policy(name)
-        if not isinstance(entry, CalibratedPolicy):
-            problem = "a policy that needs no document"
-            raise DocumentError("name", name, problem, f"Pass policy={name!r}")
-        return _calibrated_plan(entry, found, request)
+        return _calibrated_plan(host.policy_of(found.stored), found, request)
     entry = host.policy(policy)
     if isinstance(entry, UncalibratedPolicy):
         _check_request(request)
@@ -82,7 +73,8 @@ def make_plan(
     if isinstance(entry, UncalibratedDecidingPolicy):
         _check_request(request)
         return DecidingPlan(entry.make(), request)
-    return _calibrated_plan(entry, find_document(pipe, wanted), request)
+    found = find_document(pipe, host.serving(policy), wanted)
+    return _calibrated_plan(host.policy_of(found.stored, policy), found, request)
 
 
 def _names_document(host: PluginHost, policy: str) -> bool:
@@ -90,14 +82,16 @@ def _names_document(host: PluginHost, policy: str) -> bool:
     return not policy.isidentifier() or (policy not in host.policies and Path(policy).is_dir())
 
 
-def _calibrated_plan(entry: CalibratedPolicy, found: FoundDocument, request: Request) -> Plan:
+def _calibrated_plan(
+    policy: Policy | DecidingPolicy[Any], found: FoundDocument, request: Request
+) -> Plan:
     stored, document = found.stored, found.stored.document
-    policy = entry.make(stored)
     _check_request(request)
     model = document.model
     origin = DocumentOrigin(stored.source, model.id, model.revision, found.notes)
     if isinstance(policy, DecidingPolicy):
-        ratio = document.default_budget / document.num_inference_steps
+        default = document.default_budget
+        ratio = None if default is None else default / document.num_inference_steps
         return DecidingPlan(policy, request, ratio, origin)
     if request.budget is not None and request.budget not in policy.budgets:
         raise BudgetError(
@@ -109,8 +103,9 @@ def _calibrated_plan(entry: CalibratedPolicy, found: FoundDocument, request: Req
             "scales with it",
         )
     _check_speedup(request.speedup, policy)
-    sigmas = None if stored.edges is None else stored.edges.sigmas
-    return CalibratedPlan(policy, sigmas, document.default_budget, request, origin)
+    sigmas = document.sampling.sigmas
+    levels = None if sigmas is None else np.array(sigmas)
+    return CalibratedPlan(policy, levels, document.require_default_budget(), request, origin)
 
 
 def _check_speedup(speedup: float | None, policy: Policy) -> None:

@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from otcache_plugin.errors import PluginError, UnknownNameError
 from otcache_plugin.plugins import hookspecs
 from otcache_plugin.plugins.registries import (
+    CalibratedPolicy,
     Entry,
     ExecutorRegistry,
     MetricRegistry,
@@ -22,6 +23,9 @@ from otcache_plugin.plugins.registries import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from otcache_policies import DecidingPolicy, Policy
+    from otcache_registry import DocumentError, PolicyDetails, PolicyDocument, StoredPolicy
 
     from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.plugins.registries import Executor, RegisteredPolicy
@@ -74,6 +78,70 @@ class PluginHost:
         """
         return self._registered(self.policies, name)
 
+    def policy_of(
+        self, stored: StoredPolicy, name: str | None = None
+    ) -> Policy | DecidingPolicy[Any]:
+        """Make the policy of a document.
+
+        Args:
+            stored: the document and its tables.
+            name: the policy to make of it, where that is not the document's own.
+
+        Raises:
+            UnknownNameError: the document's policy is not installed; the message says what to
+                install.
+            DocumentError: the document is not one of this policy, or not valid.
+        """
+        document = stored.document
+        own = self.calibrated_policy(document)
+        parameters = own.parameters_of(document)
+        if name is None or name == document.policy.name:
+            policy = own.make(parameters, stored.tables, document.sampling)
+            _check_served(document, policy)
+            return policy
+        entry = self.policy(name)
+        if not isinstance(entry, CalibratedPolicy) or document.policy.name not in entry.converts:
+            known = ", ".join(self.serving(name)) or "none"
+            problem, remedy = f"no document of the policy {name!r}", f"It takes those of: {known}"
+            raise _document_error("policy.name", document.policy.name, problem, remedy)
+        convert = entry.converts[document.policy.name]
+        return entry.make(convert(parameters), stored.tables, document.sampling)
+
+    def calibrated_policy(self, document: PolicyDocument) -> CalibratedPolicy:
+        """Return what a document's policy was registered as; raises as `policy_of` does."""
+        name, distribution = document.policy.name, document.policy.distribution
+        try:
+            entry = self.policy(name)
+        except UnknownNameError as error:
+            remedy = "The document does not say what to install for it"
+            if distribution is not None:
+                remedy = f"Install {distribution}, which has it as the document says"
+            raise UnknownNameError("policy", name, error.problem, remedy) from None
+        if not isinstance(entry, CalibratedPolicy):
+            problem, remedy = "a policy that needs no document", f"Pass policy={name!r}"
+            raise _document_error("policy.name", name, problem, remedy)
+        return entry
+
+    def serving(self, name: str) -> tuple[str, ...]:
+        """Return the policies whose documents serve a policy: its own, then what it converts."""
+        entry = self.policy(name)
+        if not isinstance(entry, CalibratedPolicy):
+            return ()
+        return (name, *(each for each in entry.converts if each in self.policies))
+
+    def describe(self, document: PolicyDocument) -> PolicyDetails:
+        """Return what a document's policy says of it: nothing where it is not installed.
+
+        Raises:
+            DocumentError: what belongs to the policy is not valid.
+        """
+        from otcache_registry import NO_DETAILS
+
+        if document.policy.name not in self.policies:
+            return NO_DETAILS
+        entry = self.calibrated_policy(document)
+        return entry.describe(entry.parameters_of(document), document)
+
     def executor(self, name: str) -> Executor:
         """Return the executor that is registered under that name, or raise UnknownNameError."""
         return self._registered(self.executors, name).make()
@@ -111,6 +179,29 @@ class PluginHost:
             return error
         problem = f"{error.problem} (plugins that failed to load: {broken})"
         return UnknownNameError(error.field, error.value, problem, error.remedy)
+
+
+def _check_served(document: PolicyDocument, policy: Policy | DecidingPolicy[Any]) -> None:
+    """A document says which budgets it serves to those who cannot make its policy."""
+    from otcache_policies import DecidingPolicy
+
+    if isinstance(policy, DecidingPolicy):
+        return
+    stated = document.budgets
+    if stated is None:
+        problem, remedy = "its policy serves some", f"State {policy.budgets}, and the default"
+        raise _document_error("budgets", None, problem, remedy)
+    for field in ("smallest", "largest"):
+        value, served = getattr(stated, field), getattr(policy.budgets, field)
+        if value != served:
+            problem = "not what the policy of its parameters serves"
+            raise _document_error(f"budgets.{field}", value, problem, f"Use {served}")
+
+
+def _document_error(field: str, value: object, problem: str, remedy: str) -> DocumentError:
+    from otcache_registry import DocumentError
+
+    return DocumentError(field, value, problem, remedy)
 
 
 @cache

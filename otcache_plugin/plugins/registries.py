@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from otcache_plugin.errors import PluginError, UnknownNameError
@@ -12,11 +13,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from otcache_policies import DecidingPolicy, Policy
-    from otcache_registry import StoredPolicy
+    from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
+    from pydantic import BaseModel
 
     from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
+
+    Parameters = Any
+    """An instance of a policy's own pydantic class; what it is only the policy knows."""
+
+    ParametersClass = type[BaseModel] | Callable[[], type[BaseModel]]
+    """The class of a policy's parameters, or a function that imports and gives it."""
+
+    MakePolicy = Callable[[Parameters, Tables, Sampling], Policy | DecidingPolicy[Any]]
+    """From parameters, tables and the sampling set-up of a document to its policy, which gives
+    schedules or decides at every step."""
+
+    Describe = Callable[[Parameters, PolicyDocument], PolicyDetails]
+    """From parameters and their document to what is said of them."""
+
+    Conversions = Mapping[str, Callable[[Parameters], Parameters]]
+    """By the name of another policy, from its parameters to a policy's own."""
+
+NO_CONVERSIONS: Conversions = MappingProxyType({})
 
 
 class Activation(Protocol):
@@ -52,6 +72,13 @@ class UncalibratedPolicy:
     description: str
 
 
+def no_details(parameters: Parameters, document: PolicyDocument) -> PolicyDetails:
+    """Say nothing of a document's parameters."""
+    from otcache_registry import NO_DETAILS
+
+    return NO_DETAILS
+
+
 @dataclass(frozen=True)
 class UncalibratedDecidingPolicy:
     """A policy that decides at every step, and needs nothing before.
@@ -67,16 +94,43 @@ class UncalibratedDecidingPolicy:
 
 @dataclass(frozen=True)
 class CalibratedPolicy:
-    """A policy that is read from a policy document.
+    """A policy that is made from a policy document.
 
     Attributes:
-        make: from the document and its edge table to the policy, which gives schedules or decides
-            at every step.
+        parameters: the class of its parameters, or a function that gives it.
+        make: from a document's parameters, tables and sampling set-up to the policy, which gives
+            schedules or decides at every step.
         description: one line for `otcache plugins`.
+        describe: what to say of a document in cards and in `otcache show`.
+        converts: by the name of another policy, from its parameters to this policy's: that
+            policy's documents serve this one as well, with the same tables.
+        calibrator: what calibrates it, None where nothing does.
     """
 
-    make: Callable[[StoredPolicy], Policy | DecidingPolicy[Any]]
+    parameters: ParametersClass
+    make: MakePolicy
     description: str
+    describe: Describe
+    converts: Conversions
+    calibrator: Any
+
+    def parameters_class(self) -> type[BaseModel]:
+        """Return the class of its parameters."""
+        return self.parameters if isinstance(self.parameters, type) else self.parameters()
+
+    def parameters_of(self, document: PolicyDocument) -> Parameters:
+        """Return a document's parameters, which are to be this policy's.
+
+        Raises:
+            DocumentError: they are not.
+        """
+        from otcache_registry.documents.refusals import document_error
+        from pydantic import ValidationError
+
+        try:
+            return self.parameters_class().model_validate(document.parameters)
+        except ValidationError as error:
+            raise document_error(error, "parameters") from None
 
 
 RegisteredPolicy = UncalibratedPolicy | UncalibratedDecidingPolicy | CalibratedPolicy
@@ -191,11 +245,31 @@ class PolicyRegistry(Registry[RegisteredPolicy]):
     def register_calibrated(
         self,
         name: str,
-        make: Callable[[StoredPolicy], Policy | DecidingPolicy[Any]],
+        *,
+        parameters: ParametersClass,
+        make: MakePolicy,
         description: str,
+        describe: Describe = no_details,
+        converts: Conversions = NO_CONVERSIONS,
+        calibrator: Any = None,
     ) -> None:
-        """Register a policy made from a policy document, of either kind."""
-        self._add(name, CalibratedPolicy(make, description))
+        """Register a policy made from a policy document, of either kind.
+
+        Args:
+            name: its word in `policy=`, and in documents.
+            parameters: pydantic class of what its documents hold, or a function that imports and
+                gives it, so that listing plugins stays quick. JSON's arrays are tuples in it.
+            make: from parameters, tables and the sampling set-up to the policy. Raises
+                DocumentError where they do not fit each other.
+            description: one line for `otcache plugins`.
+            describe: from parameters and their document to what is said of them in cards and in
+                `otcache show`. Raises DocumentError where the calibration's settings are wrong.
+            converts: by the name of another policy, from its parameters to this policy's. Where
+                there is no document of this policy, one of that policy is used, with its tables.
+            calibrator: what calibrates it.
+        """
+        entry = CalibratedPolicy(parameters, make, description, describe, converts, calibrator)
+        self._add(name, entry)
 
 
 class ExecutorRegistry(Registry[RegisteredExecutor]):

@@ -15,31 +15,34 @@ from otcache_policies.lazy import lazy_names
 if TYPE_CHECKING:
     from otcache_registry.documents.bundled import BundledPolicy, bundled_policies, find_bundled
     from otcache_registry.documents.card import render_card
+    from otcache_registry.documents.details import NO_DETAILS, PolicyDetails
     from otcache_registry.documents.document import (
         POLICY_SCHEMA,
         Calibration,
         EvidenceRow,
-        GraphSettings,
         ModelReference,
         PolicyDocument,
+        PolicyIdentity,
         Publication,
         Sampling,
-        ScheduleRecord,
+        ServedBudgets,
         json_schema,
     )
     from otcache_registry.documents.drawing import draw_schedule
     from otcache_registry.documents.folder import (
         StoredPolicy,
         check_writable,
-        edges_bytes,
-        edges_digest,
         read_document,
         read_policy,
         write_policy,
     )
+    from otcache_registry.documents.records import GraphSettings, ScheduleRecord
+    from otcache_registry.documents.tables import Tables, tables_bytes, tables_digest
+    from otcache_registry.documents.values import Part
     from otcache_registry.errors import DocumentError, DocumentNotFoundError
 
 __all__ = [
+    "NO_DETAILS",
     "POLICY_SCHEMA",
     "BundledPolicy",
     "Calibration",
@@ -48,51 +51,75 @@ __all__ = [
     "EvidenceRow",
     "GraphSettings",
     "ModelReference",
+    "Part",
+    "PolicyDetails",
     "PolicyDocument",
+    "PolicyIdentity",
     "Publication",
     "Sampling",
     "ScheduleRecord",
+    "ServedBudgets",
     "StoredPolicy",
+    "Tables",
     "bundled_policies",
     "check_writable",
     "draw_schedule",
-    "edges_bytes",
-    "edges_digest",
     "find_bundled",
     "json_schema",
     "read_document",
     "read_policy",
     "render_card",
+    "tables_bytes",
+    "tables_digest",
     "write_policy",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "otcache_registry.documents.bundled": ("BundledPolicy", "bundled_policies", "find_bundled"),
+        "otcache_registry.documents.bundled": (
+            "BundledPolicy",
+            "bundled_policies",
+            "find_bundled",
+        ),
         "otcache_registry.documents.card": ("render_card",),
+        "otcache_registry.documents.details": (
+            "NO_DETAILS",
+            "PolicyDetails",
+        ),
         "otcache_registry.documents.document": (
             "POLICY_SCHEMA",
             "Calibration",
             "EvidenceRow",
-            "GraphSettings",
             "ModelReference",
             "PolicyDocument",
+            "PolicyIdentity",
             "Publication",
             "Sampling",
-            "ScheduleRecord",
+            "ServedBudgets",
             "json_schema",
         ),
         "otcache_registry.documents.drawing": ("draw_schedule",),
-        "otcache_registry.errors": ("DocumentError", "DocumentNotFoundError"),
         "otcache_registry.documents.folder": (
             "StoredPolicy",
             "check_writable",
-            "edges_bytes",
-            "edges_digest",
             "read_document",
             "read_policy",
             "write_policy",
+        ),
+        "otcache_registry.documents.records": (
+            "GraphSettings",
+            "ScheduleRecord",
+        ),
+        "otcache_registry.documents.tables": (
+            "Tables",
+            "tables_bytes",
+            "tables_digest",
+        ),
+        "otcache_registry.documents.values": ("Part",),
+        "otcache_registry.errors": (
+            "DocumentError",
+            "DocumentNotFoundError",
         ),
     },
 )

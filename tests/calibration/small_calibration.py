@@ -10,8 +10,9 @@ from typing import Any
 import optuna
 import pytest
 from driven_search import studies_of
-from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy, Schedule
+from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy, Schedule
 from otcache_registry import PolicyDocument, StoredPolicy
+from stored_policies import meancache_of, otcache_of
 
 from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.measuring.losses import pooled
@@ -23,6 +24,7 @@ from otcache_plugin.calibration.settings import CalibrationSettings, SearchSetti
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.parameters.otcache_details import SearchRecord
 from otcache_plugin.plugins.host import plugin_host
 
 SETTINGS = CalibrationSettings(
@@ -72,13 +74,34 @@ class Calibrated:
     @property
     def policy(self) -> OTCachePolicy:
         """The document's."""
-        return StoredPolicy(self.document, self.result.edges, "").otcache_policy()
+        return otcache_of(self.stored)
+
+    @property
+    def stored(self) -> StoredPolicy:
+        """The document with its tables."""
+        return StoredPolicy(self.document, self.result.tables, "")
+
+    @property
+    def graph(self) -> MeanCachePolicy:
+        """The graph policy that the document rests on."""
+        return meancache_of(self.stored)
+
+    @property
+    def edges(self) -> EdgeTable:
+        """The edge table."""
+        return self.graph.edges
+
+    @property
+    def search(self) -> SearchRecord:
+        """How the schedules were searched, as the document has it."""
+        assert self.document.calibration is not None
+        return SearchRecord.read(self.document.calibration)
 
     @property
     def readings(self) -> list[MeanCachePolicy]:
         """MeanCache by every way to read the edge table."""
         return [
-            MeanCachePolicy(self.result.edges, EdgeSettings(cost, gamma, look_back))
+            MeanCachePolicy(self.edges, EdgeSettings(cost, gamma, look_back))
             for cost in ("velocity", "displacement")
             for gamma in (1.0, 2.0, 4.0)
             for look_back in (None, 1, 2, 3)

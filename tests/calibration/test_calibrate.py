@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import torch
 from otcache_policies import FieldError, Schedule
-from otcache_registry import PolicyDocument, StoredPolicy, read_policy, render_card, write_policy
+from otcache_registry import (
+    PolicyDocument,
+    PolicyIdentity,
+    read_policy,
+    render_card,
+    write_policy,
+)
 from small_calibration import SETTINGS, Calibrated, Stages, calibrate_flow
+from stored_policies import meancache_of, otcache_of
 
 import otcache_plugin
 from otcache_plugin.calibration.evidence.rows import evidence_schedules
@@ -42,14 +49,14 @@ ARGUMENTS = {"num_inference_steps": 12}
 def folder(calibrated: Calibrated, tmp_path: Path) -> Path:
     """The calibration's document written down."""
     document = calibrated.document
-    write_policy(tmp_path / "policy", document, calibrated.result.edges, render_card(document))
+    write_policy(tmp_path / "policy", document, calibrated.result.tables, render_card(document))
     return tmp_path / "policy"
 
 
 def test_the_document_says_what_was_done(calibrated: Calibrated) -> None:
     document = calibrated.document
     assert PolicyDocument.from_json(document.to_json()) == document
-    assert document.name == "otcache"
+    assert document.policy == PolicyIdentity(name="otcache", distribution="otcache-plugin")
     assert (document.model.id, document.model.revision) == ("exact-flow", FLOW.revision)
     sampling = document.sampling
     assert (sampling.pipeline, sampling.scheduler) == (
@@ -60,8 +67,8 @@ def test_the_document_says_what_was_done(calibrated: Calibrated) -> None:
     assert document.calibrated_budgets == (4, 6, 8)
     assert document.default_budget == 4  # 15 of 50 of 12 steps
     done = document.calibration
-    assert (done.pairs, done.seed, done.metric, done.trials) == (4, 1, "psnr", 20)
-    assert (done.batch_size, done.search, done.device) == (3, "joint", "cpu")
+    assert (done.pairs, done.seed, done.metric, calibrated.search.trials) == (4, 1, "psnr", 20)
+    assert (done.batch_size, calibrated.search.search, done.device) == (3, "joint", "cpu")
     assert done.prompts_digest == calibrated.setup.prompts_digest
     assert done.held_out_digest == calibrated.setup.held_out_digest
     pipe = calibrated.setup.pipe
@@ -76,7 +83,7 @@ def test_the_edge_table_is_that_of_the_full_runs(calibrated: Calibrated, tmp_pat
         with record(setup.pipe, tmp_path / str(number)) as trajectory:
             generate(setup.pipe, batch, ARGUMENTS)
         accumulator.add(edge_errors(trajectory), trajectory.sigmas)
-    table, edges = accumulator.table(), calibrated.result.edges
+    table, edges = accumulator.table(), calibrated.edges
     np.testing.assert_array_equal(edges.velocity_errors, table.velocity_errors)
     np.testing.assert_array_equal(edges.sigmas, table.sigmas)
     assert edges.spread is not None
@@ -107,7 +114,7 @@ def test_every_stage_is_told_and_finishes(calibrated: Calibrated) -> None:
     assert stages.done["recording full runs"] == stages.total["recording full runs"] == 2
     assert stages.total["evidence on held-out pairs"] == 1 + 5 * 4
     # Identical schedules are run once.
-    graph = StoredPolicy(calibrated.document, calibrated.result.edges, "").meancache_policy()
+    graph = calibrated.graph
     schedules = evidence_schedules(calibrated.policy, graph, range(4, 9))
     assert stages.done["evidence on held-out pairs"] == 1 + len(set(schedules.values()))
     # The trials of CMA-ES, and of three climbs two fifths as many each.
@@ -131,7 +138,7 @@ def test_evidence_is_of_pairs_that_the_calibration_has_not_seen(
 ) -> None:
     setup, stored = calibrated.setup, read_policy(folder)
     held_out = Evaluator(setup.pipe, setup.held_out_pairs(3), ARGUMENTS)
-    schedules = evidence_schedules(stored.otcache_policy(), stored.meancache_policy(), range(4, 9))
+    schedules = evidence_schedules(otcache_of(stored), meancache_of(stored), range(4, 9))
     for row in calibrated.document.evidence:
         schedule = schedules[row.budget, row.policy]
         (values,) = held_out.values(schedule, plugin_host().metric(row.metric))
@@ -139,7 +146,7 @@ def test_evidence_is_of_pairs_that_the_calibration_has_not_seen(
 
 
 def test_the_document_accelerates_its_pipeline(pipe: ExactFlowPipeline, folder: Path) -> None:
-    policy = read_policy(folder).otcache_policy()
+    policy = otcache_of(read_policy(folder))
     assert list(policy.budgets) == list(range(4, 13))
     for budget in policy.budgets:
         otcache_plugin.enable_cache(pipe, policy=str(folder), budget=budget)
@@ -159,8 +166,8 @@ def test_the_document_accelerates_its_pipeline(pipe: ExactFlowPipeline, folder: 
 def test_predictions_inherit_the_look_backs_of_the_smaller_neighbour(
     calibrated: Calibrated,
 ) -> None:
-    policy, document = calibrated.policy, calibrated.document
-    for budget, smaller in ((5, document.anchor), (7, document.waypoints[0])):
+    policy = calibrated.policy
+    for budget, smaller in ((5, policy.anchor), (7, policy.waypoints[0])):
         for segment in policy.schedule(budget).segments:
             middle = (segment.start + segment.end) / 2
             index = max(k for k, step in enumerate(smaller.computed_steps[:-1]) if step <= middle)
@@ -168,10 +175,11 @@ def test_predictions_inherit_the_look_backs_of_the_smaller_neighbour(
 
 
 def test_it_is_read_as_it_was_written(calibrated: Calibrated, folder: Path) -> None:
-    stored, edges = read_policy(folder), calibrated.result.edges
+    stored, tables = read_policy(folder), calibrated.result.tables
     assert stored.document == calibrated.document
-    np.testing.assert_array_equal(stored.edges.velocity_errors, edges.velocity_errors)
-    np.testing.assert_array_equal(stored.edges.spread, edges.spread)
+    assert stored.tables.keys() == tables.keys() == {"sigmas", "velocity_errors", "spread"}
+    for name, table in tables.items():
+        np.testing.assert_array_equal(stored.tables[name], table)
 
 
 def test_the_pipeline_is_given_back(calibrated: Calibrated, pipe: ExactFlowPipeline) -> None:

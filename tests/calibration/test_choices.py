@@ -28,14 +28,14 @@ def test_the_graph_policy_is_the_best_at_what_is_searched(calibrated: Calibrated
         policy.settings: np.mean(calibrated.losses(policy.schedule(4), policy.schedule(6)))
         for policy in calibrated.readings
     }
-    chosen = calibrated.document.graph.edge_settings()
+    chosen = calibrated.graph.settings
     assert means[chosen] <= min(means.values()) + 1e-6
     assert len(set(means.values())) > 1
 
 
 def test_the_reference_is_the_best_of_the_graph_policys(calibrated: Calibrated) -> None:
     candidates = [policy.schedule(8) for policy in calibrated.readings]
-    reference = calibrated.document.reference_schedule
+    reference = calibrated.policy.reference
     (chosen,) = calibrated.losses(reference)
     assert reference in candidates
     assert chosen <= min(calibrated.losses(*candidates)) + 1e-6
@@ -44,20 +44,20 @@ def test_the_reference_is_the_best_of_the_graph_policys(calibrated: Calibrated) 
 def test_the_anchors_search_begins_at_the_best_of_the_graph_policys(
     calibrated: Calibrated,
 ) -> None:
-    history = calibrated.document.calibration.history
+    history = calibrated.search.history
     started = min(calibrated.losses(*(each.schedule(4) for each in calibrated.readings)))
     assert history[0] == pytest.approx(started, rel=1e-6)
     assert list(history) == sorted(history, reverse=True)
     assert len(history) == 1 + 20 + 3 * 8
-    (anchor,) = calibrated.losses(calibrated.document.anchor_schedule)
+    (anchor,) = calibrated.losses(calibrated.policy.anchor)
     assert history[-1] == pytest.approx(anchor, rel=1e-6)
 
 
 def test_a_waypoints_search_begins_at_the_best_of_predictions_and_graph_policys(
     calibrated: Calibrated,
 ) -> None:
-    document, edges = calibrated.document, calibrated.result.edges
-    (waypoint,) = document.waypoint_schedules
+    edges = calibrated.edges
+    (waypoint,) = calibrated.policy.waypoints
     predictions = [replace(calibrated.policy, waypoints=(), rho=rho).schedule(6) for rho in RHOS]
     starts = [*predictions, *(policy.schedule(6) for policy in calibrated.readings)]
     assert len(set(predictions)) > 1
@@ -81,7 +81,7 @@ def test_rho_is_the_best_for_what_is_predicted(calibrated: Calibrated) -> None:
         rho: np.mean(calibrated.losses(policy.schedule(5), policy.schedule(7)))
         for rho, policy in policies.items()
     }
-    assert means[calibrated.document.rho] <= min(means.values()) + 1e-6
+    assert means[calibrated.policy.rho] <= min(means.values()) + 1e-6
     assert len(set(means.values())) > 1
 
 
@@ -106,19 +106,19 @@ def per_pair(
 
 def test_a_search_of_every_pair(per_pair: Calibrated) -> None:
     document, stages = per_pair.document, per_pair.stages
-    assert document.calibration.search == "per-pair"
+    assert per_pair.search.search == "per-pair"
     assert document.calibration.transformer_calls == sum(per_pair.calls.values())
     assert stages.done["searching the anchor"] == 4 * (10 + 3 * 4)
     assert stages.done["pooling the anchor"] > 0
     starts = [policy.schedule(4) for policy in per_pair.readings]
-    (anchor,) = per_pair.losses(document.anchor_schedule)
+    (anchor,) = per_pair.losses(per_pair.policy.anchor)
     assert anchor <= min(per_pair.losses(*starts)) + 1e-6
     names = {f"the anchor, pair {pair}, {part}" for pair in range(4) for part in PARTS}
     assert set(per_pair.studies) == names
 
 
 def test_the_history_of_every_pair_is_their_mean(per_pair: Calibrated) -> None:
-    history = per_pair.document.calibration.history
+    history = per_pair.search.history
     setup, starts = per_pair.setup, [policy.schedule(4) for policy in per_pair.readings]
     warm_start = starts[int(np.argmin(per_pair.losses(*starts)))]
     values = [
@@ -132,11 +132,11 @@ def test_the_history_of_every_pair_is_their_mean(per_pair: Calibrated) -> None:
 
 def test_without_waypoints_all_between_is_predicted(per_pair: Calibrated) -> None:
     document, policy = per_pair.document, per_pair.policy
-    assert document.waypoints == ()
+    assert policy.waypoints == ()
     assert [stage for stage in per_pair.stages.total if "steps" in stage] == []
     # rho is chosen at 6 steps, in the middle.
     found = [per_pair.losses(replace(policy, rho=rho).schedule(6))[0] for rho in RHOS]
-    assert found[RHOS.index(document.rho)] <= min(found) + 1e-6
+    assert found[RHOS.index(policy.rho)] <= min(found) + 1e-6
     assert [row.budget for row in document.evidence if row.policy == "otcache"] == [
         budget for budget in (4, 6, 8) for _ in ("psnr", "ssim")
     ]
@@ -147,7 +147,7 @@ def test_without_trials_every_schedule_is_the_best_start(setup: ModelSetup, tmp_
     calibrated = calibrate_flow(setup, tmp_path / "work", settings)
     document, policy = calibrated.document, calibrated.policy
     assert document.calibrated_budgets == (4, 5, 6, 8)
-    assert len(document.calibration.history) == 1
+    assert len(calibrated.search.history) == 1
     for number, waypoint in enumerate(policy.waypoints):
         # Predicted from all that is smaller, and from the reference.
         before = replace(policy, waypoints=policy.waypoints[:number])
@@ -189,9 +189,9 @@ def test_the_smallest_calibration_without_any_trial(setup: ModelSetup, tmp_path:
     calibrated = calibrate_flow(setup, tmp_path / "work", settings)
     document = calibrated.document
     starts = [policy.schedule(2) for policy in calibrated.readings]
-    assert document.anchor_schedule in starts
-    assert document.rho == 1.0  # There is nothing to predict.
+    assert calibrated.policy.anchor in starts
+    assert calibrated.policy.rho == 1.0  # There is nothing to predict.
     assert "choosing rho" not in calibrated.calls
     assert document.default_budget == 2
-    assert len(document.calibration.history) == 1
+    assert len(calibrated.search.history) == 1
     assert {row.metric for row in document.evidence} == {"latent-mse", "psnr", "ssim"}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from otcache_registry import StoredPolicy
 from small_calibration import SETTINGS, Calibrated, calibrate_flow
 
 from otcache_plugin.calibration.cost import (
@@ -108,7 +107,7 @@ def assert_bounded(calibrated: Calibrated) -> None:
 def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
     assert_bounded(calibrated)
     # A full run, and whatever differs of four methods at five budgets.
-    graph = StoredPolicy(calibrated.document, calibrated.result.edges, "").meancache_policy()
+    graph = calibrated.graph
     schedules = set(evidence_schedules(calibrated.policy, graph, range(4, 9)).values())
     assert calibrated.calls["evidence on held-out pairs"] == 12 + sum(e.budget for e in schedules)
 

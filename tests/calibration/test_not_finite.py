@@ -64,7 +64,7 @@ def test_what_gives_nan_is_never_chosen(
     calibrated = calibrate_flow(setup, tmp_path / "spoilt", settings)
     assert not best & set(schedules_of(calibrated))
     assert len(schedules_of(calibrated)) == len(best)
-    assert np.isfinite(calibrated.document.calibration.history).all()
+    assert np.isfinite(calibrated.search.history).all()
     assert all(np.isfinite(row.mean) for row in calibrated.document.evidence)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from otcache_policies import BudgetError
-from otcache_registry.documents.document import MAX_WAYPOINTS
-from otcache_registry.documents.fields import MAX_HISTORY
 
 from otcache_plugin.calibration.settings import (
     MOST_TRIALS,
@@ -20,6 +18,8 @@ from otcache_plugin.calibration.settings import (
 )
 from otcache_plugin.calibration.shards import _settings
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.parameters.otcache import MAX_WAYPOINTS
+from otcache_plugin.parameters.otcache_details import MAX_HISTORY
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from otcache_registry import read_policy, render_card
+from stored_policies import HOST
 
 import otcache_plugin
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
@@ -123,12 +124,15 @@ def test_calibrate_writes_a_document(otcache: Any, tmp_path: Path) -> None:
     stored = read_policy(folder)
     document = stored.document
     assert (document.num_inference_steps, document.default_budget) == (8, 3)
-    assert (document.anchor.budget, document.reference.budget) == (3, 5)
+    assert document.calibrated_budgets[0] == 3
+    assert document.calibrated_budgets[-1] == 5
     calibration = document.calibration
-    assert (calibration.pairs, calibration.trials, calibration.seed) == (2, 6, 1)
+    assert (calibration.pairs, calibration.seed) == (2, 1)
+    assert calibration.settings["trials"] == 6
     figures = [path.name for path in (folder / "figures").iterdir()]
     assert "quality.png" in figures
-    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(document, figures)
+    card = render_card(document, figures, HOST.describe(document))
+    assert (folder / "README.md").read_text(encoding="utf-8") == card
 
 
 def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow") -> Any:

@@ -157,10 +157,10 @@ def test_push_of_the_same_and_of_another(hub: HubServer, here: Any, tmp_path: Pa
     stored = read_policy(EXACT)
     other = tmp_path / "other"
     document = stored.document.model_copy(update={"default_budget": 9})
-    write_policy(other, document, stored.edges, "# Another card\n")
+    write_policy(other, document, stored.tables, "# Another card\n")
     refused = here("push", other, *there, token=TOKEN)
     assert (refused.code, refused.out) == (2, "")
-    assert "another document for this revision" in refused.err
+    assert "another document for this policy, revision" in refused.err
     assert refused.err.endswith("--replace.\n")
     proposed = here("push", other, *there, "--replace", "--create-pr", token=TOKEN)
     assert proposed.code == 0, proposed.err

@@ -17,7 +17,7 @@ from tiny_documents import MODEL, REVISION, write_document
 BUNDLED = ["embedded", "exact-flow", "qwen-image", "qwen-image-2512", "z-image"]
 HEAVY = ["torch", "diffusers", "transformers", "cache_dit", "optuna", "matplotlib"]
 COMMIT = "3" * 40
-FOLDER = f"{REVISION}/50-steps-64x64-00000000"
+FOLDER = f"{REVISION}/otcache/50-steps-64x64-00000000"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -34,7 +34,7 @@ def add(store: PolicyStore, tmp_path: Path) -> str:
     write_document(tmp_path / "policy")
     contents = {
         name: (tmp_path / "policy" / name).read_bytes()
-        for name in ("policy.json", "edges.safetensors", "README.md")
+        for name in ("policy.json", "tables.safetensors", "README.md")
     }
     store.add("alice/flux", COMMIT, FOLDER, contents, NOON)
     return f"hub:alice/flux@{COMMIT}#{FOLDER}"
@@ -47,11 +47,13 @@ def test_bundled(main: Any) -> None:
     assert lines[::2] == [f"bundled:{name}" for name in BUNDLED]
     facts = dict(zip(lines[::2], (line.strip() for line in lines[1::2]), strict=True))
     assert facts["bundled:z-image"] == (
-        "Tongyi-MAI/Z-Image (any revision), 50 steps, budgets 13 … 25, default 15, "
+        "otcache for Tongyi-MAI/Z-Image (any revision), 50 steps, budgets 13 … 25, default 15, "
         "published by others"
     )
     revision = json.loads((BUNDLED_FOLDER / "embedded" / "policy.json").read_text())["model"]
-    assert facts["bundled:embedded"].startswith(f"embedded ({revision['revision'][:12]}), 50 steps")
+    assert facts["bundled:embedded"].startswith(
+        f"otcache for embedded ({revision['revision'][:12]}), 50 steps"
+    )
 
 
 def test_pulled_ones_can_be_copied_from_a_narrow_terminal(
@@ -61,7 +63,7 @@ def test_pulled_ones_can_be_copied_from_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "40")
     lines = main("list").out.splitlines()
     assert policy in lines
-    assert f"  {MODEL} ({REVISION[:12]}), 50" in [line.rstrip() for line in lines]
+    assert f"  otcache for {MODEL}" in [line.rstrip() for line in lines]
 
 
 def test_json(main: Any, store: PolicyStore, tmp_path: Path) -> None:
@@ -74,6 +76,8 @@ def test_json(main: Any, store: PolicyStore, tmp_path: Path) -> None:
     assert shown["documents"][-1] == {
         "policy": policy,
         "place": "store",
+        "policy_name": "otcache",
+        "distribution": "otcache-plugin",
         "model": MODEL,
         "revision": REVISION,
         "num_inference_steps": 50,

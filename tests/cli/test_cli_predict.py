@@ -14,6 +14,7 @@ from cache_dit import load_configs
 from otcache_registry import read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from published_schedules import published_schedules
+from stored_policies import otcache_of
 from tiny_documents import write_document
 from tiny_pipelines import FLUX, euler_scheduler, make_flux
 
@@ -67,7 +68,7 @@ def test_json(main: Any) -> None:
 def test_predicted_between_calibrated_ones(main: Any, tmp_path: Path) -> None:
     write_document(tmp_path / "policy")
     printed = predict(main, str(tmp_path / "policy"), "--budget", "13", "--format", "json")
-    schedule = read_policy(tmp_path / "policy").otcache_policy().schedule(13)
+    schedule = otcache_of(read_policy(tmp_path / "policy")).schedule(13)
     data = json.loads(printed)
     assert data["computed_steps"] == list(schedule.computed_steps)
     assert data["look_backs"] == list(schedule.look_backs)

@@ -9,13 +9,20 @@ from typing import Any
 import pytest
 from moved_latents import MovedLatents
 from otcache_policies import Schedule
-from otcache_registry import EvidenceRow, ModelReference, read_policy
+from otcache_registry import (
+    EvidenceRow,
+    ModelReference,
+    Part,
+    PolicyIdentity,
+    draw_schedule,
+    read_policy,
+)
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from plugin_fakes import FakeEntryPoint, plugin
 from published_schedules import published_schedules
+from stored_policies import otcache_of
 from tiny_documents import write_document
 
-from otcache_plugin.cli.show import draw
 from otcache_plugin.plugins import PolicyRegistry
 from otcache_plugin.plugins import host as host_module
 from otcache_plugin.plugins.host import load_plugins
@@ -64,10 +71,11 @@ def test_calibrated_document(narrow: Any) -> None:
     lines = shown.out.splitlines()
     assert lines[0] == "bundled:exact-flow"
     assert max(map(len, lines)) <= 80
-    document = read_policy(BUNDLED_FOLDER / "exact-flow").document
+    stored = read_policy(BUNDLED_FOLDER / "exact-flow")
+    document, policy = stored.document, otcache_of(stored)
     words = " ".join(shown.out.split())
     for each in (
-        "model exact-flow",
+        "policy otcache model exact-flow",
         "revision scenes4000-width0.3-shift3.0-seed0",
         "pipeline ExactFlowPipeline, FlowMatchEulerDiscreteScheduler",
         "sampling 50 steps, 32 × 32 pixels",
@@ -77,7 +85,7 @@ def test_calibrated_document(narrow: Any) -> None:
         f"{document.calibration.transformer_calls:,} transformer calls",
     ):
         assert each in words
-    anchor, reference = document.anchor_schedule, document.reference_schedule
+    anchor, reference = policy.anchor, policy.reference
     assert f"{anchor.budget:>4}  anchor     {drawn(anchor)}" in lines
     assert f"{reference.budget:>4}  reference  {drawn(reference)}" in lines
     assert any(line.split()[1:2] == ["predicted"] for line in lines)
@@ -116,7 +124,7 @@ def test_evidence(narrow: Any, tmp_path: Path) -> None:
 
 def test_one_budget(narrow: Any) -> None:
     shown = narrow("bundled:exact-flow", "--budget", "9")
-    schedule = read_policy(BUNDLED_FOLDER / "exact-flow").otcache_policy().schedule(9)
+    schedule = otcache_of(read_policy(BUNDLED_FOLDER / "exact-flow")).schedule(9)
     words = " ".join(shown.out.split())
     assert f"9 steps {drawn(schedule)}" in words
     assert f"computed {' '.join(map(str, schedule.computed_steps))} look-backs" in words
@@ -137,7 +145,7 @@ def test_json_is_the_whole_document(main: Any) -> None:
 )
 def test_more_steps_than_columns(width: int, signs: str) -> None:
     # By hand: 10 steps in groups of 1, 2, 2, 3 and 10; the last of 3 is of one step only.
-    assert draw(Schedule([0, 1, 2, 9], 10), width) == signs
+    assert draw_schedule(Schedule([0, 1, 2, 9], 10), width) == signs
 
 
 def test_narrow_terminal_says_what_a_sign_is(narrow: Any) -> None:
@@ -185,27 +193,44 @@ def test_refused(
 
 
 def test_document_of_a_policy_that_nobody_registered(main: Any, tmp_path: Path) -> None:
-    write_document(tmp_path / "policy", name="lost")
-    refused = main("show", str(tmp_path / "policy"))
+    nobodys = PolicyIdentity(name="lost", distribution=None)
+    write_document(tmp_path / "policy", policy=nobodys)
+    refused = main("show", str(tmp_path / "policy"), "--budget", "9")
     assert (refused.code, refused.out) == (2, "")
     assert "policy='lost'" in refused.err
-    write_document(tmp_path / "other", name="uniform")
+    uniform = PolicyIdentity(name="uniform", distribution="otcache-plugin")
+    write_document(tmp_path / "other", policy=uniform)
     refused = main("show", str(tmp_path / "other"))
     assert refused.code == 2
     assert "a policy that needs no document. Pass policy='uniform'" in refused.err
 
 
-@pytest.mark.parametrize("command", [("show", "--json"), ("predict", "--budget", "8")])
+@pytest.mark.parametrize("command", [("show", "--budget", "8"), ("predict", "--budget", "8")])
 def test_document_of_a_policy_that_has_no_schedules(
     command: tuple[str, ...], main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def otcache_register_policies(registry: PolicyRegistry) -> None:
-        registry.register_calibrated("moved_latents", lambda _: MovedLatents(0.1), "decides")
+        registry.register_calibrated(
+            "moved_latents",
+            parameters=Part,
+            make=lambda *_: MovedLatents(0.1),
+            description="decides",
+        )
 
     module = plugin(otcache_register_policies=otcache_register_policies)
     host = load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
     monkeypatch.setattr(host_module, "plugin_host", lambda: host)
-    write_document(tmp_path / "policy", name="moved_latents")
+    write_document(
+        tmp_path / "policy",
+        policy=PolicyIdentity(name="moved_latents", distribution="otcache-theirs"),
+        parameters={},
+        budgets=None,
+        default_budget=None,
+    )
+    shown = main("show", str(tmp_path / "policy"))
+    assert (shown.code, shown.err) == (0, "")
+    assert "budgets   decided during the run" in shown.out
+    assert "schedules" not in shown.out.replace("0 schedules run", "")
     name, *options = command
     refused = main(name, str(tmp_path / "policy"), *options)
     assert (refused.code, refused.out) == (2, "")

@@ -12,7 +12,7 @@ from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.store.store import PolicyStore
 
 OLD, NEW = "1" * 40, "2" * 40
-FOLDER = "any/50-steps-00000000"
+FOLDER = "any/otcache/50-steps-00000000"
 DOCUMENT = (BUNDLED_FOLDER / "z-image" / "policy.json").read_bytes()
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -55,7 +55,8 @@ def test_list(main: Any, store: PolicyStore) -> None:
     policy, facts = (line.strip() for line in shown.out.splitlines())
     assert policy == f"hub:alice/policies@{OLD}#{FOLDER}"
     assert facts == (
-        f"Tongyi-MAI/Z-Image (any revision), 50 steps, {size / 1000:.1f} kB, pulled 2026-01-31"
+        "otcache for Tongyi-MAI/Z-Image (any revision), 50 steps, "
+        f"{size / 1000:.1f} kB, pulled 2026-01-31"
     )
     (document,) = json.loads(main("store", "list", "--json").out)["documents"]
     assert document == {
@@ -63,6 +64,7 @@ def test_list(main: Any, store: PolicyStore) -> None:
         "repository": "alice/policies",
         "commit": OLD,
         "folder": FOLDER,
+        "policy_name": "otcache",
         "model": "Tongyi-MAI/Z-Image",
         "revision": None,
         "num_inference_steps": 50,

@@ -16,6 +16,7 @@ from otcache_policies import Schedule
 from otcache_registry import EvidenceRow, ModelReference, StoredPolicy, read_policy, write_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.store.store import PolicyStore
+from stored_policies import meancache_of, otcache_of
 
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS
@@ -43,8 +44,8 @@ def measured(setup: ModelSetup) -> dict[str, np.ndarray]:
     """Values of three schedules on the first held-out pairs, run here in batches of two."""
     schedules = {
         "fewer-steps": Schedule.full(BUDGET),
-        "meancache": EXACT.meancache_policy().schedule(BUDGET),
-        "otcache": EXACT.document.anchor_schedule,
+        "meancache": meancache_of(EXACT).schedule(BUDGET),
+        "otcache": otcache_of(EXACT).anchor,
     }
     pairs = setup.held_out_pairs(PAIRS)
     arguments = {**setup.call_arguments, "num_inference_steps": 50}
@@ -95,31 +96,32 @@ def write(
             for row in stored.document.evidence
         ]
         document = stored.document.model_copy(update={"evidence": tuple(rows)})
-        write_policy(tmp_path / "policy", document, stored.edges, "# A card\n")
+        write_policy(tmp_path / "policy", document, stored.tables, "# A card\n")
         return str(tmp_path / "policy")
 
     return written
 
 
 def test_whole_documents(main: Any) -> None:
-    digest = EXACT.document.edges_sha256
+    digest = EXACT.document.tables_sha256
     assert digest is not None
     shown = main("verify", "bundled:exact-flow")
     assert (shown.code, shown.err) == (0, "")
     assert [" ".join(line.split()) for line in shown.out.splitlines()] == [
         "ok document valid by otcache.policy/v1",
-        f"ok edge table SHA-256 {digest[:12]}…, as in the document",
+        f"ok tables SHA-256 {digest[:12]}…, as in the document",
+        "ok policy otcache takes its parameters",
     ]
     published = json.loads(main("verify", "bundled:z-image", "--json").out)
     assert published["ok"] is True
-    assert [check["subject"] for check in published["checks"]] == ["document"]
+    assert [check["subject"] for check in published["checks"]] == ["document", "policy"]
     assert published["replay"] is None
 
 
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("edges.safetensors", "edges.safetensors has the digest"),
+        ("tables.safetensors", "tables.safetensors has the digest"),
         ("policy.json", "not JSON"),
     ],
 )
@@ -136,7 +138,7 @@ def test_damaged_files(main: Any, write: Any, file: str, words: str) -> None:
 
 
 def test_pulled_files_are_hashed(main: Any, store: PolicyStore) -> None:
-    folder = "any/50-steps-00000000"
+    folder = "any/otcache/50-steps-00000000"
     document = (BUNDLED_FOLDER / "z-image" / "policy.json").read_bytes()
     contents = {"policy.json": document, "README.md": b"# A card\n"}
     store.add("alice/policies", COMMIT, folder, contents, NOON)
@@ -278,7 +280,7 @@ def test_model_in_a_folder(main: Any, tmp_path: Path) -> None:
         sampling=EXACT.document.sampling.model_copy(update={"guidance": {"true_cfg_scale": 4.0}}),
     )
     folder = tmp_path / "policy"
-    write_policy(folder, stored.document, stored.edges, "# A card\n")
+    write_policy(folder, stored.document, stored.tables, "# A card\n")
     arguments = ("verify", str(folder), "--replay", "4", "--model", str(FOLDER), "--quiet")
     given = ("--evaluation-prompts", str(prompts), "--call", json.dumps(call))
     shown = main(*arguments, *given)

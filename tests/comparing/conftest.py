@@ -57,7 +57,7 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
     ):
         measurements = Measurements(workspace, pool, settings)
         found = calibrate(pool.facts, measurements, SilentProgress())
-    write_policy(folder, found.document, found.edges, "# Small\n")
+    write_policy(folder, found.document, found.tables, "# Small\n")
     return folder
 
 

@@ -15,6 +15,7 @@ from otcache_policies import BudgetError, FieldError, Schedule
 from otcache_registry import DocumentNotFoundError, StoredPolicy
 from otcache_registry.documents import bundled
 from scipy import stats
+from stored_policies import meancache_of, otcache_of
 
 import otcache_plugin
 from otcache_plugin.comparing import comparison
@@ -54,11 +55,11 @@ def test_every_budget_with_every_method(compared: ComparisonResult) -> None:
 
 
 def test_schedules_are_the_policies(compared: ComparisonResult, small_stored: StoredPolicy) -> None:
-    otcache, meancache = small_stored.otcache_policy(), small_stored.meancache_policy()
+    otcache, meancache = otcache_of(small_stored), meancache_of(small_stored)
     for budget in (8, 10, 15):
         assert compared.row("otcache", budget).schedule == otcache.schedule(budget)
         assert compared.row("meancache", budget).schedule == meancache.schedule(budget)
-    assert compared.row("otcache", 8).schedule == small_stored.document.anchor_schedule
+    assert compared.row("otcache", 8).schedule == otcache.anchor
 
 
 def test_uniform_looks_back_by_the_same_rule(
@@ -66,11 +67,13 @@ def test_uniform_looks_back_by_the_same_rule(
 ) -> None:
     schedule = compared.row("uniform", 8).schedule
     assert schedule.computed_steps == (0, 3, 5, 8, 11, 14, 16, 19)  # 19/7 apart, rounded
-    settings = small_stored.document.graph.edge_settings()
-    assert schedule.look_backs == small_stored.edges.look_backs(schedule.computed_steps, settings)
-    assert compared.look_back == settings.look_back
+    graph = meancache_of(small_stored)
+    assert schedule.look_backs == graph.edges.look_backs(schedule.computed_steps, graph.settings)
+    assert compared.policy.settings == graph.settings
     for look_back, words in ((None, "edge table finds best"), (2, "look-back 2 on every segment")):
-        assert words in replace(compared, look_back=look_back).look_back_rule
+        settings = replace(graph.settings, look_back=look_back)
+        policy = replace(compared.policy, settings=settings)
+        assert words in replace(compared, policy=policy).look_back_rule
 
 
 def test_psnr_by_hand(compared: ComparisonResult, small_setup: ModelSetup) -> None:

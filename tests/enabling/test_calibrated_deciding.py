@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from moved_latents import MovedLatents
-from otcache_registry import StoredPolicy
+from otcache_registry import Part, PolicyIdentity, Sampling, Tables
 from plugin_fakes import FakeEntryPoint, plugin
 from tiny_documents import DEFAULT_BUDGET, MODEL, REVISION, write_document
 from tiny_pipelines import FLUX, make_flux
@@ -23,12 +23,20 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[MovedLatents]:
     """A plugin registers the policy, its threshold a document's rho; those it has made."""
     policies: list[MovedLatents] = []
 
-    def make(stored: StoredPolicy) -> MovedLatents:
-        policies.append(MovedLatents(stored.document.rho))
+    class Threshold(Part):
+        threshold: float
+
+    def make(parameters: Threshold, tables: Tables, sampling: Sampling) -> MovedLatents:
+        policies.append(MovedLatents(parameters.threshold))
         return policies[-1]
 
     def otcache_register_policies(registry: PolicyRegistry) -> None:
-        registry.register_calibrated(MovedLatents.name, make, "decides by the latents")
+        registry.register_calibrated(
+            MovedLatents.name,
+            parameters=Threshold,
+            make=make,
+            description="decides by the latents",
+        )
 
     module = plugin(otcache_register_policies=otcache_register_policies)
     host = load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
@@ -38,7 +46,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[MovedLatents]:
 
 def test_in_a_pipeline(made: list[MovedLatents], enable: Any, tmp_path: Path) -> None:
     folder = tmp_path / "policy"
-    write_document(folder, name=MovedLatents.name, rho=0.4)
+    identity = PolicyIdentity(name=MovedLatents.name, distribution="otcache-theirs")
+    write_document(folder, policy=identity, parameters={"threshold": 0.4})
     pipe = make_flux()
     enable(pipe, policy=folder)
     assert made[0].threshold == 0.4
@@ -53,3 +62,17 @@ def test_in_a_pipeline(made: list[MovedLatents], enable: Any, tmp_path: Path) ->
     enable(pipe, policy=folder, speedup=5.0)
     FLUX.run(pipe)
     assert made[1].begun[0].budget == 10
+
+
+def test_without_budgets_the_policy_is_left_alone(
+    made: list[MovedLatents], enable: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policy"
+    identity = PolicyIdentity(name=MovedLatents.name, distribution="otcache-theirs")
+    changes = {"parameters": {"threshold": 0.4}, "budgets": None, "default_budget": None}
+    write_document(folder, policy=identity, **changes)
+    pipe = make_flux()
+    enable(pipe, policy=folder)
+    FLUX.run(pipe)
+    assert [run.budget for run in made[0].begun] == [None]
+    assert otcache_plugin.summary(pipe).as_planned

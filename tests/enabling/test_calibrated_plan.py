@@ -19,6 +19,7 @@ from otcache_registry import (
 )
 from otcache_registry.finding.resolving import OtherRevisionWarning
 from otcache_registry.store.store import PolicyStore
+from stored_policies import meancache_of, otcache_of
 from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 
@@ -43,7 +44,7 @@ def store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Poli
     """The user's store, with that document pulled from a repository."""
     monkeypatch.setenv("OTCACHE_CACHE", str(tmp_path / "store"))
     store = PolicyStore()
-    names = ("policy.json", "edges.safetensors", "README.md")
+    names = ("policy.json", "tables.safetensors", "README.md")
     contents = {name: (folder / name).read_bytes() for name in names}
     store.add("someone/policies", "f" * 40, "", contents, datetime.now(UTC))
     return store
@@ -65,7 +66,7 @@ def test_the_documents_own_steps(
     with count_forwards(pipe.transformer.x_embedder) as forwards:
         FLUX.run(pipe)
     assert len(forwards) == budget
-    assert schedule_of(pipe) == stored.otcache_policy().schedule(budget)
+    assert schedule_of(pipe) == otcache_of(stored).schedule(budget)
     report = otcache_plugin.summary(pipe)
     assert report.policy == "otcache"
     assert report.document == str(folder)
@@ -139,7 +140,7 @@ def test_another_number_of_steps_is_carried_over(
         FLUX.run(pipe, num_inference_steps=steps)
         sigmas = pipe.scheduler.sigmas.double().numpy()
         # The calibrated budget of the same share: 7 of 30 is 11.7 of 50.
-        calibrated = stored.otcache_policy().schedule(round(budget * STEPS / steps))
+        calibrated = otcache_of(stored).schedule(round(budget * STEPS / steps))
         assert schedule_of(pipe) == transfer(calibrated, tiny_flux_sigmas(), sigmas, budget)
         assert otcache_plugin.summary(pipe).transferred
         assert "carried over" in str(otcache_plugin.summary(pipe))
@@ -153,7 +154,7 @@ def test_other_sigmas_are_carried_over_too(folder: Path, stored: StoredPolicy, e
     FLUX.run(pipe, sigmas=np.linspace(1.0, 0.0, STEPS, endpoint=False) ** 2)
     assert otcache_plugin.summary(pipe).transferred
     assert schedule_of(pipe).budget == 10
-    assert schedule_of(pipe) != stored.otcache_policy().schedule(10)
+    assert schedule_of(pipe) != otcache_of(stored).schedule(10)
 
 
 def test_a_run_of_few_steps_computes_them_all(folder: Path, enable: Any) -> None:
@@ -197,7 +198,7 @@ def test_the_document_of_the_model_revision_is_found(
     pipe = make_flux()
     enable(pipe, policy=policy, budget=12, model=MODEL, revision=REVISION)
     FLUX.run(pipe)
-    policies = {"otcache": stored.otcache_policy(), "meancache": stored.meancache_policy()}
+    policies = {"otcache": otcache_of(stored), "meancache": meancache_of(stored)}
     assert schedule_of(pipe) == policies[policy].schedule(12)
     report = otcache_plugin.summary(pipe)
     assert (report.policy, report.model, report.revision) == (policy, MODEL, REVISION)
@@ -266,7 +267,7 @@ def test_a_bundled_document_by_its_name(enable: Any) -> None:
 @pytest.mark.parametrize("policy", ["otcache", "meancache"])
 def test_the_bundled_policy_of_the_exact_flow(policy: str, enable: Any) -> None:
     pipe = otcache_plugin.load_exact_flow_pipeline()
-    stored = find_bundled(*pipe.otcache_model)
+    stored = find_bundled("otcache", *pipe.otcache_model)
     enable(pipe, policy=policy)
     pipe(pipe.transformer.captions[0], generator=torch.Generator().manual_seed(0))
     report = otcache_plugin.summary(pipe)

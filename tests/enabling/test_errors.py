@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,19 @@ from diffusers import (
     FluxPipeline,
     UniPCMultistepScheduler,
 )
-from otcache_policies import BudgetError, OTCacheError, Schedule, ScheduleError
-from otcache_registry import DocumentError, DocumentNotFoundError
+from otcache_policies import BudgetError, OTCacheError, Schedule, ScheduleError, UniformPolicy
+from otcache_registry import DocumentError, DocumentNotFoundError, Part, PolicyIdentity
 from otcache_registry.hub.errors import HubOfflineError
-from plugin_fakes import FakeEntryPoint
-from tiny_documents import write_document
+from otcache_registry.store.store import PolicyStore
+from plugin_fakes import FakeEntryPoint, plugin
+from tiny_documents import MODEL, REVISION, write_document
 from tiny_pipelines import FLUX, count_forwards, euler_scheduler, make_flux
 
 import otcache_plugin
 from otcache_plugin.enabling import enable
 from otcache_plugin.errors import ArgumentError, PipelineError, UnknownNameError
 from otcache_plugin.plugins.host import load_plugins
+from otcache_plugin.plugins.registries import PolicyRegistry
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -249,7 +252,7 @@ def test_model_and_revision_go_together(given: dict[str, str], missing: str) -> 
 
 def test_a_revision_without_document_says_how_to_make_one() -> None:
     message = refused(DocumentNotFoundError, policy="otcache", model="org/model", revision=SHA)
-    assert message.startswith("model='org/model': no policy for revision " + SHA)
+    assert message.startswith("model='org/model': no otcache policy for revision " + SHA)
     assert calibrate_command(message) == f"org/model --revision {SHA} {REST}"
     assert message.endswith("then pass policy='./my-policy'.")
     assert "The Hub was not asked, being offline (OTCACHE_OFFLINE is set)" in message
@@ -301,15 +304,49 @@ def test_a_path_without_a_document(as_given: Any, tmp_path: Path) -> None:
 
 
 def test_a_document_of_a_policy_that_needs_none(tmp_path: Path) -> None:
-    write_document(tmp_path / "policy", name="uniform")
+    uniform = PolicyIdentity(name="uniform", distribution="otcache-plugin")
+    write_document(tmp_path / "policy", policy=uniform)
     message = refused(DocumentError, policy=tmp_path / "policy")
-    assert message == "name='uniform': a policy that needs no document. Pass policy='uniform'."
+    problem = "a policy that needs no document. Pass policy='uniform'."
+    assert message == f"policy.name='uniform': {problem}"
 
 
 def test_a_document_of_an_unknown_policy(tmp_path: Path) -> None:
-    write_document(tmp_path / "policy", name="recache")
+    recache = PolicyIdentity(name="recache", distribution="otcache-recache")
+    write_document(tmp_path / "policy", policy=recache)
     message = refused(UnknownNameError, policy=tmp_path / "policy")
-    assert message.startswith("policy='recache': no such policy. Use one of")
+    remedy = "Install otcache-recache, which has it as the document says."
+    assert message == f"policy='recache': no such policy. {remedy}"
+    assert refused(UnknownNameError, policy="recache").startswith(
+        "policy='recache': no such policy. Use one of"
+    )
+
+
+def test_one_policys_documents_are_not_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An otcache document in the store serves meancache, and no policy that does not say so."""
+    write_document(tmp_path / "policy")
+    names = ("policy.json", "tables.safetensors", "README.md")
+    contents = {name: (tmp_path / "policy" / name).read_bytes() for name in names}
+    monkeypatch.setenv("OTCACHE_CACHE", str(tmp_path / "cache"))
+    PolicyStore().add("someone/policies", "f" * 40, "", contents, datetime.now(UTC))
+
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        registry.register_calibrated(
+            "lemica", parameters=Part, make=lambda *_: UniformPolicy(50), description="made up"
+        )
+
+    module = plugin(otcache_register_policies=otcache_register_policies)
+    host = load_plugins([FakeEntryPoint("lemica", lambda: module, "otcache-lemica")], None)
+    monkeypatch.setattr(enable, "plugin_host", lambda: host)
+    message = refused(DocumentNotFoundError, policy="lemica", model=MODEL, revision=REVISION)
+    assert message.startswith(f"model='{MODEL}': no lemica policy for revision {REVISION}")
+    assert "--policy lemica" in message
+    pipe = make_flux()
+    otcache_plugin.enable_cache(pipe, policy="meancache", model=MODEL, revision=REVISION)
+    assert otcache_plugin.summary(pipe).policy == "meancache"
+    otcache_plugin.disable_cache(pipe)
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy
+from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy
 from otcache_registry import (
     POLICY_SCHEMA,
     Calibration,
     GraphSettings,
     ModelReference,
     PolicyDocument,
+    PolicyIdentity,
     Sampling,
     ScheduleRecord,
-    edges_digest,
+    ServedBudgets,
+    tables_digest,
     write_policy,
 )
 from tiny_pipelines import STEPS, euler_scheduler
+
+from otcache_plugin.parameters.edge_tables import tables_of
+from otcache_plugin.parameters.otcache import OTCacheParameters
 
 MODEL, REVISION = "example/tiny-flux", "0123456789abcdef0123456789abcdef01234567"
 ANCHOR_BUDGET, REFERENCE_BUDGET, DEFAULT_BUDGET = 8, 20, 12
@@ -46,10 +51,16 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
     """Write a valid document with fields changed by keyword, and its edge table."""
     edges = edge_table()
     settings = EdgeSettings("displacement", 2.0)
-    graph = MeanCachePolicy(edges, settings)
+    graph, tables = MeanCachePolicy(edges, settings), tables_of(edges)
+    parameters = OTCacheParameters(
+        anchor=ScheduleRecord.of(graph.schedule(ANCHOR_BUDGET)),
+        reference=ScheduleRecord.of(graph.schedule(REFERENCE_BUDGET)),
+        rho=1.3,
+        graph=GraphSettings.of(settings),
+    )
     fields: dict[str, Any] = {
         "schema": POLICY_SCHEMA,
-        "name": OTCachePolicy.name,
+        "policy": PolicyIdentity(name="otcache", distribution="otcache-plugin"),
         "model": ModelReference(id=MODEL, revision=REVISION),
         "sampling": Sampling(
             pipeline="FluxPipeline",
@@ -61,10 +72,12 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
             guidance={},
         ),
         "default_budget": DEFAULT_BUDGET,
-        "anchor": ScheduleRecord.of(graph.schedule(ANCHOR_BUDGET)),
-        "reference": ScheduleRecord.of(graph.schedule(REFERENCE_BUDGET)),
-        "rho": 1.3,
-        "graph": GraphSettings.of(settings),
+        "budgets": ServedBudgets(
+            smallest=ANCHOR_BUDGET,
+            largest=STEPS,
+            calibrated=(ANCHOR_BUDGET, REFERENCE_BUDGET),
+        ),
+        "parameters": parameters.model_dump(),
         "calibration": Calibration(
             pairs=4,
             seed=0,
@@ -72,10 +85,12 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
             prompts_digest="a" * 64,
             held_out_digest="b" * 64,
             metric="lpips",
-            reference_budget=REFERENCE_BUDGET,
-            anchor_budget=ANCHOR_BUDGET,
-            search="joint",
-            trials=0,
+            settings={
+                "reference_budget": REFERENCE_BUDGET,
+                "anchor_budget": ANCHOR_BUDGET,
+                "search": "joint",
+                "trials": 0,
+            },
             evaluations=0,
             transformer_calls=200,
             seconds=1.0,
@@ -83,8 +98,8 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
             device="nothing: made up",
             created="2026-01-31T12:00:00+00:00",
         ),
-        "edges_sha256": edges_digest(edges),
+        "tables_sha256": tables_digest(tables),
     }
     document = PolicyDocument(**{**fields, **changes})
-    write_policy(folder, document, edges, "# A card\n")
+    write_policy(folder, document, tables, "# A card\n")
     return document

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 from otcache_registry import PolicyDocument, read_policy, write_policy
+from stored_policies import otcache_of
 from tiny_pipelines import make_flux_img2img, unipc_scheduler
 from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_text
 
@@ -104,11 +105,11 @@ def test_a_pipeline_is_calibrated_and_runs_its_policy(
     assert document.sampling.scheduler == type(pipe.scheduler).__name__
     size = document.sampling.height, document.sampling.width
     assert size == (arguments["height"], arguments["width"])
-    assert result.edges.max_look_back == look_backs
+    assert result.tables["velocity_errors"].shape == (STEPS, STEPS, look_backs)
     assert {row.metric for row in document.evidence} == {"latent-l1", "psnr", "ssim"}
 
-    write_policy(tmp_path / "policy", document, result.edges, "# Tiny")
-    policy = read_policy(tmp_path / "policy").otcache_policy()
+    write_policy(tmp_path / "policy", document, result.tables, "# Tiny")
+    policy = otcache_of(read_policy(tmp_path / "policy"))
     otcache_plugin.enable_cache(pipe, policy=str(tmp_path / "policy"), budget=4)
     pipe(prompts[0][0], num_inference_steps=STEPS, output_type="latent", **arguments)
     report = otcache_plugin.summary(pipe)

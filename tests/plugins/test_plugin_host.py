@@ -16,8 +16,8 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
-from otcache_policies import OTCachePolicy, UniformPolicy
-from otcache_registry import StoredPolicy, read_policy
+from otcache_policies import UniformPolicy
+from otcache_registry import Part, PolicyIdentity, Sampling, ServedBudgets, Tables
 from plugin_fakes import FakeEntryPoint, plugin
 from tiny_documents import write_document
 from tiny_pipelines import FLUX, make_flux
@@ -140,13 +140,18 @@ def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -
         made.append(num_inference_steps)
         return UniformPolicy(num_inference_steps)
 
-    def of_document(stored: StoredPolicy) -> OTCachePolicy:
-        made.append(stored.document.name)
-        return stored.otcache_policy()
+    class Named(Part):
+        budget: int
+
+    def of_document(parameters: Named, tables: Tables, sampling: Sampling) -> UniformPolicy:
+        made.append((parameters.budget, sorted(tables), sampling.num_inference_steps))
+        return UniformPolicy(sampling.num_inference_steps)
 
     def otcache_register_policies(registry: PolicyRegistry) -> None:
         registry.register_uncalibrated("sparse", sparse, "for any number of steps")
-        registry.register_calibrated("recache", of_document, "from a document")
+        registry.register_calibrated(
+            "recache", parameters=Named, make=of_document, description="from a document"
+        )
 
     module = plugin(otcache_register_policies=otcache_register_policies)
     host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
@@ -163,11 +168,16 @@ def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -
     assert made == [6, 9]
     assert otcache_plugin.summary(pipe).policy == "sparse"
 
-    write_document(tmp_path / "policy", name="recache")
+    write_document(
+        tmp_path / "policy",
+        policy=PolicyIdentity(name="recache", distribution="otcache-theirs"),
+        budgets=ServedBudgets(smallest=2, largest=50),
+        parameters={"budget": 7},
+    )
     enable(pipe, policy=tmp_path / "policy", budget=10)
     FLUX.run(pipe)
-    assert made == [6, 9, "recache"]
-    expected = read_policy(tmp_path / "policy").otcache_policy().schedule(10)
+    assert made == [6, 9, (7, ["sigmas", "velocity_errors"], 50)]
+    expected = UniformPolicy(50).schedule(10)
     assert otcache_plugin.summary(pipe).computed_steps == expected.computed_steps
 
 

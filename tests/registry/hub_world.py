@@ -14,12 +14,14 @@ from otcache_registry import (
     ModelReference,
     PolicyDocument,
     Publication,
+    ServedBudgets,
     read_policy,
     render_card,
     write_policy,
 )
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.documents.names import document_folder
+from otcache_registry.documents.tables import NO_TABLES
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import (
     ForbiddenError,
@@ -40,9 +42,10 @@ EXACT = read_policy(BUNDLED_FOLDER / "exact-flow")
 PUBLISHED = {
     "calibration": None,
     "published": Publication(authors="Somebody", source="there", paper="a paper", setting="any"),
-    "graph": None,
+    "budgets": ServedBudgets(smallest=8, largest=20, calibrated=(8, 10, 12, 15, 20)),
+    "parameters": {**EXACT.document.parameters, "graph": None},
     "evidence": (),
-    "edges_sha256": None,
+    "tables_sha256": None,
 }
 FIGURES = {"schedules.png": b"\x89PNG schedules", "gaps.png": b"\x89PNG gaps"}
 
@@ -55,10 +58,15 @@ def client_of(
 
 
 def document_of(
-    model: str = MODEL, revision: str | None = REVISION, **changes: Any
+    model: str = MODEL, revision: str | None = REVISION, rho: float | None = None, **changes: Any
 ) -> PolicyDocument:
-    """The smallest bundled document, as if it was for another model; a published one for any."""
+    """The smallest bundled document, as if it was for another model; a published one for any.
+
+    Documents of another rho differ from it in their parameters alone.
+    """
     published: dict[str, Any] = {} if revision is not None else PUBLISHED
+    if rho is not None:
+        changes["parameters"] = {**EXACT.document.parameters, "rho": rho}
     reference = ModelReference(id=model, revision=revision)
     return EXACT.document.model_copy(update={"model": reference, **published, **changes})
 
@@ -74,8 +82,8 @@ def created(document: PolicyDocument, day: int) -> PolicyDocument:
 
 def write(folder: Path, document: PolicyDocument) -> Path:
     """Write a document's folder with a card and two figures; returns the folder."""
-    edges = None if document.edges_sha256 is None else EXACT.edges
-    write_policy(folder, document, edges, render_card(document, FIGURES), FIGURES)
+    tables = NO_TABLES if document.tables_sha256 is None else EXACT.tables
+    write_policy(folder, document, tables, render_card(document, FIGURES), FIGURES)
     return folder
 
 

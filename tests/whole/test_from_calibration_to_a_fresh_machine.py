@@ -132,14 +132,14 @@ def test_from_calibration_to_a_fresh_machine(tmp_path: Path) -> None:
             generate(revision, "hub:alice/policies", "named.npy"),
         )
         # Who does not name alice's namespace does not get alice's policy.
-        assert f"no policy for revision {revision}" in unnamed
+        assert f"no otcache policy for revision {revision}" in unnamed
         assert str(found["document"]).startswith("hub:alice/policies@")
         assert (found["model"], found["revision"]) == (MODEL, revision)
         assert found["as_planned"]
         assert found["computed_steps"] == own["computed_steps"]
         np.testing.assert_array_equal(fresh.picture("found.npy"), publisher.picture("own.npy"))
         # A document of this revision says nothing of another one's weights.
-        assert f"no policy for revision {later}" in of_another
+        assert f"no otcache policy for revision {later}" in of_another
         assert revision in of_another
         assert named["document"] == found["document"]
         assert {each.method for each in hub.requests} == {"GET", "HEAD"}

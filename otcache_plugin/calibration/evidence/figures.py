@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from otcache_registry import StoredPolicy
 from scipy import stats
 
 from otcache_plugin.calibration.evidence.figure_style import (
@@ -26,17 +27,18 @@ from otcache_plugin.calibration.evidence.figure_style import (
     panels_of,
     policy_style,
 )
+from otcache_plugin.calibration.evidence.rows import policies_of
 from otcache_plugin.calibration.evidence.schedule_figures import (
     gaps_figure,
     schedules_figure,
     shown_schedules,
 )
+from otcache_plugin.parameters.otcache_details import SearchRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_policies import EdgeTable
-    from otcache_registry import Calibration, EvidenceRow, PolicyDocument
+    from otcache_registry import Calibration, EvidenceRow, PolicyDocument, Tables
 
 DOTS_PER_INCH = 200
 """Twice what a page of 700 pixels needs, for screens that are twice as dense."""
@@ -45,19 +47,20 @@ DODGE = 0.015
 """How far the error bars of two policies are set apart, as a share of the budgets' range."""
 
 
-def draw_figures(document: PolicyDocument, edges: EdgeTable) -> dict[str, bytes]:
-    """Draw what a document's numbers allow to.
+def draw_figures(document: PolicyDocument, tables: Tables) -> dict[str, bytes]:
+    """Draw what an OTCache document's numbers allow to.
 
     Args:
         document: the document.
-        edges: its edge table.
+        tables: its tables.
 
     Returns:
         PNG files by name, the same bytes every time: "schedules.png" and "gaps.png"; with evidence
         "quality.png", with OTCache compared to MeanCache in it "differences.png"; with a history
         of the search "search.png".
     """
-    schedules = shown_schedules(document, edges)
+    policy, _ = policies_of(StoredPolicy(document, tables, ""))
+    schedules = shown_schedules(document, policy)
     figures = {}
     # What a user has set for figures of their own is no part of these.
     with style.context(["default", STYLE]):
@@ -67,8 +70,10 @@ def draw_figures(document: PolicyDocument, edges: EdgeTable) -> dict[str, bytes]
             figures["quality.png"] = _png(quality_figure(document))
         if comparisons(document):
             figures["differences.png"] = _png(differences_figure(document))
-        if document.calibration is not None and document.calibration.history:
-            figures["search.png"] = _png(search_figure(document.calibration))
+        if document.calibration is not None:
+            search = SearchRecord.read(document.calibration)
+            if search.history:
+                figures["search.png"] = _png(search_figure(document.calibration, search))
     return figures
 
 
@@ -146,11 +151,11 @@ def differences_figure(document: PolicyDocument) -> Figure:
     return figure
 
 
-def search_figure(calibration: Calibration) -> Figure:
+def search_figure(calibration: Calibration, search: SearchRecord) -> Figure:
     """Return the best value so far of the anchor search, from the warm start on."""
     metric = known_metric(calibration.metric)
     rising = metric is not None and metric.higher_is_better
-    best = -np.array(calibration.history) if rising else np.array(calibration.history)
+    best = -np.array(search.history) if rising else np.array(search.history)
     unit = f" {metric.unit}" if metric is not None and metric.unit else ""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -168,7 +173,7 @@ def search_figure(calibration: Calibration) -> Figure:
         color=warm_colour,
     )
     axes.set(
-        title=f"Search of the {calibration.anchor_budget}-step anchor: "
+        title=f"Search of the {search.anchor_budget}-step anchor: "
         f"from {best[0]:.4g} to {best[-1]:.4g}{unit}",
         xlabel="trial",
         ylabel=f"best {metric_name(calibration.metric)} so far,\n"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from otcache_registry import DocumentError
 
-from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_schedules
+from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_schedules, policies_of
 from otcache_plugin.calibration.measuring.units import Evaluate, Reference, batches_of
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.settings import CalibrationSettings
@@ -25,7 +25,7 @@ from otcache_plugin.calibration.settings import CalibrationSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otcache_policies import Schedule
+    from otcache_policies import OTCachePolicy, Schedule
     from otcache_registry import EvidenceRow, PolicyDocument, StoredPolicy
 
     from otcache_plugin.calibration.stages import CalibrationProgress
@@ -117,7 +117,7 @@ def replay(
     """Run the first held-out pairs of a document's evidence, as its calibration did.
 
     Args:
-        stored: the document, with its edge table.
+        stored: the document, with its tables.
         setup: its model, with the prompts of the evidence.
         pairs: how many at least; made up to whole batches, and no more than the evidence has.
         progress: is told how far it is.
@@ -128,12 +128,10 @@ def replay(
     """
     document = stored.document
     stated = stated_pairs(document)
-    settings = _settings(document, pairs, stated)
-    schedules = evidence_schedules(
-        stored.otcache_policy(),
-        stored.meancache_policy(),
-        sorted({row.budget for row in document.evidence}),
-    )
+    otcache, meancache = policies_of(stored)
+    settings = _settings(document, otcache, pairs, stated)
+    budgets = sorted({row.budget for row in document.evidence})
+    schedules = evidence_schedules(otcache, meancache, budgets)
     worker = Worker(setup, settings)
     try:
         means = _means(worker, settings, schedules, document.evidence, progress)
@@ -177,16 +175,18 @@ def _means(
     return {key: float(np.concatenate(parts).mean()) for key, parts in values.items()}
 
 
-def _settings(document: PolicyDocument, pairs: int, stated: int) -> CalibrationSettings:
+def _settings(
+    document: PolicyDocument, policy: OTCachePolicy, pairs: int, stated: int
+) -> CalibrationSettings:
     """Return the calibration's settings, as far as its held-out pairs depend on them."""
     calibration = document.calibration
     assert calibration is not None
     size = calibration.batch_size
     return CalibrationSettings(
         num_inference_steps=document.num_inference_steps,
-        budget_reference=document.reference.budget,
-        budget_anchor=document.anchor.budget,
-        waypoints=tuple(record.budget for record in document.waypoints),
+        budget_reference=policy.reference.budget,
+        budget_anchor=policy.anchor.budget,
+        waypoints=tuple(schedule.budget for schedule in policy.waypoints),
         metric=calibration.metric,
         pairs=1,
         held_out_pairs=min(math.ceil(pairs / size) * size, stated),

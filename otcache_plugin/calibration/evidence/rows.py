@@ -8,24 +8,37 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from otcache_policies import Schedule, UniformPolicy
 from otcache_registry import EvidenceRow
 
 from otcache_plugin.evaluation.statistics import paired_difference
+from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from otcache_policies import MeanCachePolicy, OTCachePolicy
+    from otcache_registry import StoredPolicy
 
     from otcache_plugin.evaluation.metrics import Metric
 
 
 PEERS = ("uniform", "meancache", "otcache")
+
+
+def policies_of(stored: StoredPolicy) -> tuple[OTCachePolicy, MeanCachePolicy]:
+    """Return the two policies that an OTCache document makes.
+
+    Raises:
+        DocumentError: it is none, or one of published schedules, which make no shortest path.
+    """
+    host = plugin_host()
+    otcache, meancache = (host.policy_of(stored, name) for name in ("otcache", "meancache"))
+    return cast("OTCachePolicy", otcache), cast("MeanCachePolicy", meancache)
 
 
 def peers(

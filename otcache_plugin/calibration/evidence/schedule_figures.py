@@ -10,14 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from otcache_policies import lift
-from otcache_registry import StoredPolicy
 
 from otcache_plugin.calibration.evidence.figure_style import WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_policies import EdgeTable, Schedule
+    from otcache_policies import OTCachePolicy, Schedule
     from otcache_registry import PolicyDocument
 
 MOST_BETWEEN = 5
@@ -47,12 +46,11 @@ class ShownSchedule:
         return f"{self.role}, {self.schedule.budget} steps"
 
 
-def shown_schedules(document: PolicyDocument, edges: EdgeTable) -> list[ShownSchedule]:
+def shown_schedules(document: PolicyDocument, policy: OTCachePolicy) -> list[ShownSchedule]:
     """Return the anchor, the waypoints, some of the evidence's predictions between, the reference.
 
     By budget, the smallest first.
     """
-    policy = StoredPolicy(document, edges, "").otcache_policy()
     anchor, reference = policy.anchor.budget, policy.reference.budget
     waypoints = {schedule.budget for schedule in policy.waypoints}
     predicted = sorted(

@@ -39,11 +39,12 @@ def write_result(output: Path, result: CalibrationResult, work: str, json: bool)
 
     from otcache_plugin.calibration.errors import WorkspaceError
     from otcache_plugin.calibration.evidence.figures import draw_figures
+    from otcache_plugin.plugins.host import plugin_host
 
-    figures = draw_figures(result.document, result.edges)
-    card = render_card(result.document, figures)
+    figures = draw_figures(result.document, result.tables)
+    card = render_card(result.document, figures, plugin_host().describe(result.document))
     try:
-        write_policy(output, result.document, result.edges, card, figures)
+        write_policy(output, result.document, result.tables, card, figures)
     except OSError as error:
         raise WorkspaceError(
             f"{output} cannot be written ({error.strerror}). Free some space, or make the folder "

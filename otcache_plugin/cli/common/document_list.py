@@ -115,13 +115,14 @@ def ask_hub(model: str | None) -> HubAnswer:
 
 
 def _listings(client: HubClient, model: str | None, names: Iterable[str]) -> Iterator[Listing]:
+    from otcache_registry.documents.names import POLICY_TAG
     from otcache_registry.hub import fetching
 
     if model is not None:
         yield fetching.search(client, model, names)
         return
     for name in names:
-        for repository in client.search(name, (fetching.POLICY_TAG,)):
+        for repository in client.search(name, (POLICY_TAG,)):
             yield fetching.list_documents(client, repository)
 
 
@@ -162,13 +163,28 @@ def _print_entries(entries: list[Entry]) -> None:
 
 
 def _facts(document: PolicyDocument) -> str:
-    smallest, *_, largest = document.calibrated_budgets
     published = "" if document.published is None else ", published by others"
     return (
-        f"{document.model.id} ({short_revision(document.model.revision)}), "
-        f"{document.num_inference_steps} steps, budgets {smallest} … {largest}, "
-        f"default {document.default_budget}{published}"
+        f"{document.policy.name} for {document.model.id} "
+        f"({short_revision(document.model.revision)}), {document.num_inference_steps} steps, "
+        f"{_budgets(document)}{published}{_to_install(document)}"
     )
+
+
+def _budgets(document: PolicyDocument) -> str:
+    served = document.budgets
+    if served is None:
+        return "decides during the run"
+    return f"budgets {served.smallest} … {served.largest}, default {document.default_budget}"
+
+
+def _to_install(document: PolicyDocument) -> str:
+    """Return what to install first, where the document's policy is not installed."""
+    from otcache_plugin.plugins.host import plugin_host
+
+    if document.policy.name in plugin_host().policies:
+        return ""
+    return f"; not installed: {document.policy.distribution or 'its distribution is unknown'}"
 
 
 def _hint_at_hub(answer: HubAnswer) -> None:

@@ -22,6 +22,7 @@ def record_data(record: LockRecord) -> dict[str, Any]:
         "repository": record.repository,
         "commit": record.commit,
         "folder": record.folder,
+        "policy_name": record.policy,
         "model": record.model,
         "revision": record.revision,
         "num_inference_steps": record.num_inference_steps,
@@ -35,7 +36,8 @@ def print_record(record: LockRecord) -> None:
     console = Console(highlight=False)
     console.print(record.source, style="bold", markup=False, soft_wrap=True)
     facts = (
-        f"{record.model} ({short_revision(record.revision)}), {record.num_inference_steps} steps, "
+        f"{record.policy} for {record.model} ({short_revision(record.revision)}), "
+        f"{record.num_inference_steps} steps, "
         f"{decimal(record.size)}, pulled {record.pulled:%Y-%m-%d}"
     )
     console.print(Padding(escape(facts), (0, 0, 0, 2), expand=False))

@@ -38,26 +38,20 @@ def policy_of(stored: StoredPolicy) -> Policy:
     """Make the policy that a document is for.
 
     Raises:
-        UnknownNameError: nothing registered a policy of the document's name.
-        DocumentError: the policy needs no document, or has no schedules because it decides at
-            every step of a run.
+        UnknownNameError: the document's policy is not installed.
+        DocumentError: the document is not valid for its policy, or that has no schedules because
+            it decides at every step of a run.
     """
     from otcache_policies import DecidingPolicy
     from otcache_registry import DocumentError
 
     from otcache_plugin.plugins.host import plugin_host
-    from otcache_plugin.plugins.registries import CalibratedPolicy
 
-    name = stored.document.name
-    entry = plugin_host().policy(name)
-    if not isinstance(entry, CalibratedPolicy):
-        problem, remedy = "a policy that needs no document", f"Pass policy={name!r}"
-        raise DocumentError("name", name, problem, remedy)
-    made = entry.make(stored)
+    made = plugin_host().policy_of(stored)
     if isinstance(made, DecidingPolicy):
         problem = "a policy that decides at every step of a run, so it has no schedules to show"
         remedy = "Enable it on a pipeline with policy=…; otcache_plugin.summary tells what it did"
-        raise DocumentError("name", name, problem, remedy)
+        raise DocumentError("policy.name", made.name, problem, remedy)
     return made
 
 
@@ -72,6 +66,8 @@ def short_revision(revision: str | None) -> str:
 def summary_of(document: PolicyDocument) -> dict[str, Any]:
     """Return what tells a document from others, as JSON."""
     return {
+        "policy_name": document.policy.name,
+        "distribution": document.policy.distribution,
         "model": document.model.id,
         "revision": document.model.revision,
         "num_inference_steps": document.num_inference_steps,

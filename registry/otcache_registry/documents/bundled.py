@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.folder import (
-    DOCUMENT_FILE,
-    StoredPolicy,
-    read_document,
-    read_policy,
-)
+from otcache_registry.documents.files import DOCUMENT_FILE
+from otcache_registry.documents.folder import StoredPolicy, read_document, read_policy
+from otcache_registry.documents.references import BundledReference
 from otcache_registry.errors import DocumentNotFoundError
 
-__all__ = ["BundledPolicy", "bundled_policies", "find_bundled"]
+__all__ = ["BundledPolicy", "bundled_names", "bundled_policies", "find_bundled", "read_bundled"]
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
 
 
 @dataclass(frozen=True)
 class BundledPolicy:
-    """A bundled document, listed without its edge table.
+    """A bundled document, listed without its tables.
 
     Attributes:
         name: Name of its folder.
@@ -33,12 +30,27 @@ class BundledPolicy:
     document: PolicyDocument
 
     def load(self) -> StoredPolicy:
-        """Read it together with its edge table.
+        """Read it together with its tables.
 
         Raises:
             DocumentError: Its files are damaged.
         """
-        return read_policy(BUNDLED_FOLDER / self.name, source=f"bundled:{self.name}")
+        return read_bundled(self.name)
+
+
+def bundled_names() -> tuple[str, ...]:
+    """Return the names of the bundled documents, sorted."""
+    folders = (path.parent for path in BUNDLED_FOLDER.glob(f"*/{DOCUMENT_FILE}"))
+    return tuple(sorted(folder.name for folder in folders))
+
+
+def read_bundled(name: str) -> StoredPolicy:
+    """Read the bundled document of a name, one of `bundled_names()`.
+
+    Raises:
+        DocumentError: Its files are damaged.
+    """
+    return read_policy(BUNDLED_FOLDER / name, source=str(BundledReference(name)))
 
 
 def bundled_policies() -> tuple[BundledPolicy, ...]:
@@ -47,18 +59,20 @@ def bundled_policies() -> tuple[BundledPolicy, ...]:
     Raises:
         DocumentError: One of them is damaged.
     """
-    names = sorted(path.parent.name for path in BUNDLED_FOLDER.glob(f"*/{DOCUMENT_FILE}"))
-    return tuple(BundledPolicy(name, read_document(BUNDLED_FOLDER / name)) for name in names)
+    return tuple(
+        BundledPolicy(name, read_document(BUNDLED_FOLDER / name)) for name in bundled_names()
+    )
 
 
 def find_bundled(
-    model_id: str, revision: str | None, num_inference_steps: int | None = None
+    policy: str, model_id: str, revision: str | None, num_inference_steps: int | None = None
 ) -> StoredPolicy:
-    """Return the bundled policy of a model revision.
+    """Return the bundled document of a policy for a model revision.
 
     A document of this very revision goes first, then one that names none and so holds for any.
 
     Args:
+        policy: Name of the policy, such as "otcache".
         model_id: The model's id, as in the document.
         revision: Exact revision of the weights, None where it is not known.
         num_inference_steps: Steps that it must be for, None for any. Of several documents the
@@ -68,7 +82,7 @@ def find_bundled(
         DocumentNotFoundError: There is none; the error lists those there are.
         DocumentError: Its files are damaged.
     """
-    bundled = bundled_policies()
+    bundled = [each for each in bundled_policies() if each.document.policy.name == policy]
     of_model = [entry for entry in bundled if entry.document.model.id == model_id]
     if not of_model:
         raise _not_found("model", model_id, "no bundled policy for this model", bundled)

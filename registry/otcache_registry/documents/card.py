@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Collection
-from statistics import median
 
+from otcache_registry.documents.details import NO_DETAILS, PolicyDetails
 from otcache_registry.documents.document import (
     Calibration,
     EvidenceRow,
@@ -16,27 +14,27 @@ from otcache_registry.documents.document import (
     Sampling,
 )
 from otcache_registry.documents.drawing import draw_schedule
-from otcache_registry.documents.folder import FIGURES_FOLDER
-from otcache_registry.documents.names import is_hub_id
+from otcache_registry.documents.evidence import decimals, own_rows
+from otcache_registry.documents.files import FIGURES_FOLDER
+from otcache_registry.documents.markdown import escaped
+from otcache_registry.documents.names import POLICY_TAG, is_hub_id
 
 __all__ = ["render_card"]
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
-
-_TAG = "otcache-policy"
-"""What policies are found by on the Hub."""
+_LABEL = 9
+"""Width of what a schedule is called."""
 
 _DIGEST_SHOWN = 12
 """Digits of a digest that tell two sets of prompts apart."""
 
 _FIGURES = {
     "schedules.png": (
-        "Curves of the anchor, the predicted and the reference schedule",
+        "Curves of the schedules",
         "Where the computed steps lie: a curve is flat where they are dense, and the dashed line "
         "is even spacing.",
     ),
     "gaps.png": (
-        "Gap of every segment of the anchor, the predicted and the reference schedule",
+        "Gap of every segment of the schedules",
         "How far apart neighbouring computed steps are, over the course of the run.",
     ),
     "quality.png": (
@@ -44,13 +42,13 @@ _FIGURES = {
         "Held-out mean of each policy against the budget, with 95 % confidence interval.",
     ),
     "differences.png": (
-        "Paired difference of OTCache to MeanCache against the budget, with error bars",
-        "OTCache minus MeanCache on the same pairs, with 95 % confidence interval: one that "
+        "Paired difference of two policies against the budget, with error bars",
+        "Difference of {difference} on the same pairs, with 95 % confidence interval: one that "
         "crosses zero leaves open which of them is better.",
     ),
     "search.png": (
-        "Best value so far of the anchor search against the trial",
-        "How the anchor search went on the calibration pairs, from its warm start on.",
+        "Best value so far of the search against the trial",
+        "How the search went on the calibration pairs, from its warm start on.",
     ),
 }
 """Alternative text and sentence of each figure that is shown."""
@@ -65,34 +63,33 @@ _METRICS = {
     "latent-mse": "Mean squared error of the latents, less is better",
 }
 
-_SEARCHES = {
-    "joint": "joint, on all pairs at once",
-    "per-pair": "per pair, each on its own",
-}
 
-
-def render_card(document: PolicyDocument, figures: Collection[str] = ()) -> str:
+def render_card(
+    document: PolicyDocument,
+    figures: Collection[str] = (),
+    details: PolicyDetails = NO_DETAILS,
+) -> str:
     """Return the card, with the Hub's YAML front matter, ending in a newline.
 
     Args:
         document: The document.
         figures: Names of the files beside it in `figures/`. Shown are "schedules.png", "gaps.png",
             "quality.png", "differences.png" and "search.png".
+        details: What the policy says of its parameters and its calibration.
     """
     sections = [
         _front_matter(document),
         _introduction(document),
         _use(document),
-        _schedules(document),
-        *_pictures(figures, "schedules.png", "gaps.png"),
+        *_schedules(details, figures),
     ]
     if document.published is not None:
         sections += [_publication(document, document.published)]
     if document.calibration is not None:
         sections += [
             _evidence(document),
-            *_pictures(figures, "quality.png", "differences.png"),
-            _calibration(document, document.calibration),
+            *_pictures(figures, "quality.png", "differences.png", difference=_difference(document)),
+            _calibration(document, document.calibration, details),
             *_pictures(figures, "search.png"),
         ]
     return "\n\n".join(sections) + "\n"
@@ -114,12 +111,11 @@ def _front_matter(document: PolicyDocument) -> str:
             metric_name=f"{_METRICS.get(row.metric, row.metric)}, at {row.budget} of {total} steps",
             metric_value=row.mean,
         )
-        for row in document.evidence
-        if row.policy == document.name
+        for row in own_rows(document)
     ]
     metadata = ModelCardData(
         library_name="cache-dit",
-        tags=[_TAG],
+        tags=[POLICY_TAG],
         base_model=document.model.id if is_hub_id(document.model.id) else None,
         model_name=_title(document) if results else None,
         eval_results=results or None,
@@ -133,37 +129,54 @@ def _title(document: PolicyDocument) -> str:
 
 def _introduction(document: PolicyDocument) -> str:
     sampling, revision = document.sampling, document.model.revision
-    kind, budgets = "A calibrated policy document", f"from {document.anchor.budget} steps on"
+    policy, distribution = document.policy.name, document.policy.distribution
+    kind = "A calibrated policy document"
     if document.published is not None:
-        kind = f"Schedules that {_escape(document.published.authors)} published, as a document"
-        budgets = f"from {document.anchor.budget} to {document.reference.budget} steps"
-    return f"""# {_escape(_title(document))}
+        kind = f"Schedules that {escaped(document.published.authors)} published, as a document"
+    default = "Default: decided during the run"
+    if document.default_budget is not None:
+        default = (
+            f"Default budget: {document.default_budget} of {sampling.num_inference_steps} steps"
+        )
+    return f"""# {escaped(_title(document))}
 
 {kind} of otcache: which of the {sampling.num_inference_steps} inference steps run the \
-transformer, for any budget {budgets}. It holds no weights and no code.
+transformer, {_budgets(document)}. It holds no weights and no code.
 
-- Model: {_escape(document.model.id)}, \
-{"any revision" if revision is None else f"revision {_escape(revision)}"}
+- Policy: {escaped(policy)}{"" if distribution is None else f", of {escaped(distribution)}"}
+- Model: {escaped(document.model.id)}, \
+{"any revision" if revision is None else f"revision {escaped(revision)}"}
 - Sampling: {_sampling(sampling)}
-- Default budget: {document.default_budget} of {sampling.num_inference_steps} steps"""
+- {default}"""
+
+
+def _budgets(document: PolicyDocument) -> str:
+    served = document.budgets
+    if served is None:
+        return "as each run needs"
+    if served.largest == document.num_inference_steps:
+        return f"for any budget from {served.smallest} steps on"
+    return f"for any budget from {served.smallest} to {served.largest} steps"
 
 
 def _sampling(sampling: Sampling) -> str:
     parts = [
-        _escape(sampling.pipeline),
-        _escape(sampling.scheduler),
+        escaped(sampling.pipeline),
+        escaped(sampling.scheduler),
         f"{sampling.num_inference_steps} steps",
     ]
     if sampling.sigmas is not None:
         parts.append(f"sigmas {sampling.sigmas[0]:.4g} … {sampling.sigmas[-1]:.4g}")
     if sampling.height is not None and sampling.width is not None:
         parts.append(f"{sampling.width} by {sampling.height} pixels")
-    parts += [f"{_escape(name)} = {value:g}" for name, value in sampling.guidance.items()]
+    parts += [f"{escaped(name)} = {value:g}" for name, value in sampling.guidance.items()]
     return ", ".join(parts)
 
 
 def _use(document: PolicyDocument) -> str:
-    arguments = f"policy={json.dumps(document.name)}, budget={document.default_budget}"
+    budget = document.default_budget
+    arguments = f"policy={json.dumps(document.policy.name)}"
+    arguments += "" if budget is None else f", budget={budget}"
     return f"""## Use
 
 ```python
@@ -173,46 +186,60 @@ cache_dit.enable_cache(pipe, {arguments})
 ```"""
 
 
-def _schedules(document: PolicyDocument) -> str:
-    names = ["anchor", *["waypoint"] * len(document.waypoints), "reference"]
+def _schedules(details: PolicyDetails, figures: Collection[str]) -> list[str]:
+    """Return what the policy says of its parameters; nothing where nobody knows the policy."""
+    notes = " ".join(map(escaped, details.notes))
+    parts = [notes] if notes else []
+    if details.schedules:
+        legend = "█ is a computed step, · a cached one."
+        parts = [f"{legend} {notes}".rstrip(), _drawings(details)]
+    parts += _pictures(figures, "schedules.png", "gaps.png")
+    return ["## Schedules", *parts] if parts else []
+
+
+def _drawings(details: PolicyDetails) -> str:
+    widest = max(_LABEL, *(len(label) for label, _ in details.schedules))
     lines = "\n".join(
-        f"{name:<9} {schedule.budget:>5}  {draw_schedule(schedule)}"
-        for name, schedule in zip(names, document.schedules, strict=True)
+        f"{label:<{widest}} {schedule.budget:>5}  {draw_schedule(schedule)}"
+        for label, schedule in details.schedules
     )
-    return f"""## Schedules
-
-█ is a computed step, · a cached one. Budgets between two neighbours are predicted with \
-rho = {document.rho:g}.
-
-```text
-{lines}
-```"""
+    return f"```text\n{lines}\n```"
 
 
 def _publication(document: PolicyDocument, published: Publication) -> str:
     budgets = ", ".join(map(str, document.calibrated_budgets))
     revision = "any, since they name no commit of the weights"
     if document.model.revision is not None:
-        revision = _escape(document.model.revision)
+        revision = escaped(document.model.revision)
     return f"""## Origin
 
-Published by {_escape(published.authors)}, not calibrated here. The schedules of the budgets \
+Published by {escaped(published.authors)}, not calibrated here. The schedules of the budgets \
 {budgets} are theirs, step by step and look-back by look-back.
 
-- Source: {_escape(published.source)}
-- Method: {_escape(published.paper)}
-- Their setting: {_escape(published.setting)}
+- Source: {escaped(published.source)}
+- Method: {escaped(published.paper)}
+- Their setting: {escaped(published.setting)}
 - Revision: {revision}
 - Evidence: none. Held-out figures come from a calibration, and these schedules were not run here \
 with the model. The budgets predicted between them nobody has measured."""
 
 
-def _pictures(figures: Collection[str], *names: str) -> list[str]:
+def _difference(document: PolicyDocument) -> str:
+    """Return which paired difference the evidence has, in words."""
+    compared = {row.policy: row.compared_to for row in document.evidence if row.compared_to}
+    own = document.policy.name
+    return f"{escaped(own)} to {escaped(compared.get(own, 'another policy'))}"
+
+
+def _pictures(figures: Collection[str], *names: str, difference: str = "") -> list[str]:
     paragraphs = []
     for name in names:
         if name in figures:
             alternative, sentence = _FIGURES[name]
-            paragraphs += [sentence, f"![{alternative}]({FIGURES_FOLDER}/{name})"]
+            paragraphs += [
+                sentence.format(difference=difference),
+                f"![{alternative}]({FIGURES_FOLDER}/{name})",
+            ]
     return paragraphs
 
 
@@ -234,61 +261,54 @@ a run of only as many steps, all computed."""
 
 
 def _evidence_table(metric: str, rows: list[EvidenceRow]) -> str:
-    decimals = _decimals(median(row.standard_error for row in rows))
+    places = decimals(rows)
     # By budget, and within one in the order of the document.
     by_budget = sorted(rows, key=lambda row: row.budget)
-    lines = "\n".join(_evidence_row(row, decimals) for row in by_budget)
-    return f"""### {_METRICS.get(metric, _escape(metric))}
+    lines = "\n".join(_evidence_row(row, places) for row in by_budget)
+    return f"""### {_METRICS.get(metric, escaped(metric))}
 
 | Budget | Policy | Mean | Pairs | Compared to | Difference | Better on |
 |---:|---|---:|---:|---|---:|---:|
 {lines}"""
 
 
-def _evidence_row(row: EvidenceRow, decimals: int) -> str:
+def _evidence_row(row: EvidenceRow, places: int) -> str:
     cells = [
         str(row.budget),
-        _escape(row.policy),
-        f"{row.mean:.{decimals}f} ± {row.standard_error:.{decimals}f}",
+        escaped(row.policy),
+        f"{row.mean:.{places}f} ± {row.standard_error:.{places}f}",
         str(row.pairs),
     ]
     if row.compared_to is None:
         cells += [""] * 3
     elif row.difference_low == row.difference_high == 0:
-        cells += [_escape(row.compared_to), "none", ""]
+        cells += [escaped(row.compared_to), "none", ""]
     else:
-        interval = f"[{row.difference_low:+.{decimals}f}, {row.difference_high:+.{decimals}f}]"
+        interval = f"[{row.difference_low:+.{places}f}, {row.difference_high:+.{places}f}]"
         cells += [
-            _escape(row.compared_to),
-            f"{row.difference_mean:+.{decimals}f} {interval}",
+            escaped(row.compared_to),
+            f"{row.difference_mean:+.{places}f} {interval}",
             f"{row.win_rate:.0%} of pairs",
         ]
     return f"| {' | '.join(cells)} |"
 
 
-def _decimals(error: float) -> int:
-    """Return the decimal places that show two significant digits of an error, 2 to 12."""
-    return min(max(1 - math.floor(math.log10(error)), 2), 12) if error > 0 else 2
-
-
-def _calibration(document: PolicyDocument, calibration: Calibration) -> str:
+def _calibration(document: PolicyDocument, calibration: Calibration, details: PolicyDetails) -> str:
     versions = ", ".join(
-        f"{_escape(name)} {_escape(version)}" for name, version in calibration.libraries.items()
+        f"{escaped(name)} {escaped(version)}" for name, version in calibration.libraries.items()
     )
-    return f"""## Calibration
-
-- Pairs: {calibration.pairs}, seed {calibration.seed}, in batches of {calibration.batch_size}
-- Search: {_SEARCHES[calibration.search]}, by {_escape(calibration.metric)}, up to \
-{calibration.trials} trials for each schedule
-- Cost: {calibration.evaluations} schedules run, {calibration.transformer_calls} transformer \
-calls, {calibration.seconds:.0f} seconds on {_escape(calibration.device)}
-- Created: {_escape(calibration.created)}
-- Versions: {versions or "not recorded"}
-- Calibration prompts: SHA-256 {calibration.prompts_digest}
-- Held-out prompts: SHA-256 {calibration.held_out_digest}
-- Edge table: SHA-256 {document.edges_sha256}"""
-
-
-def _escape(text: str) -> str:
-    """Return text from the document so that Markdown shows it as it is."""
-    return _MARKUP.sub(r"\\\1", text)
+    facts = [
+        f"Pairs: {calibration.pairs}, seed {calibration.seed}, "
+        f"in batches of {calibration.batch_size}",
+        f"Metric: {escaped(calibration.metric)}",
+        *(f"{escaped(name.capitalize())}: {escaped(text)}" for name, text in details.calibration),
+        f"Cost: {calibration.evaluations} schedules run, {calibration.transformer_calls} "
+        f"transformer calls, {calibration.seconds:.0f} seconds on {escaped(calibration.device)}",
+        f"Created: {escaped(calibration.created)}",
+        f"Versions: {versions or 'not recorded'}",
+        f"Calibration prompts: SHA-256 {calibration.prompts_digest}",
+        f"Held-out prompts: SHA-256 {calibration.held_out_digest}",
+    ]
+    if document.tables_sha256 is not None:
+        facts.append(f"Tables: SHA-256 {document.tables_sha256}")
+    return "\n".join(["## Calibration", "", *(f"- {fact}" for fact in facts)])

@@ -1,52 +1,47 @@
-"""The policy document: everything about a policy except its edge table.
+"""The policy document: everything about a calibrated policy except its tables.
 
-One document holds for one model, one number of steps and one sampling set-up. Built in Python from
-wrong values, it raises pydantic's `ValidationError`; read from JSON, it raises `DocumentError`.
+One document holds for one policy, one model, one number of steps and one sampling set-up. What the
+policy's own parameters mean only the policy knows; everything else is read here, whatever the
+policy. Built in Python from wrong values, it raises pydantic's `ValidationError`; read from JSON,
+it raises `DocumentError`.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
-from otcache_policies import Budgets, Schedule, ScheduleError
+from otcache_policies import Budgets
 from otcache_registry.documents import strict_json
 from otcache_registry.documents.fields import (
-    Budget,
     Calibration,
-    Digest,
     EvidenceRow,
-    GraphSettings,
     ModelReference,
-    Name,
-    Part,
-    Positive,
+    PolicyIdentity,
     Publication,
     Sampling,
-    ScheduleRecord,
+    ServedBudgets,
 )
 from otcache_registry.documents.migrations import migrated
 from otcache_registry.documents.refusals import document_error
+from otcache_registry.documents.values import Budget, Digest, JsonObject, Part
 from otcache_registry.errors import DocumentError
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 __all__ = [
     "POLICY_SCHEMA",
     "Calibration",
     "EvidenceRow",
-    "GraphSettings",
     "ModelReference",
     "PolicyDocument",
+    "PolicyIdentity",
     "Publication",
     "Sampling",
-    "ScheduleRecord",
+    "ServedBudgets",
     "json_schema",
 ]
 
 POLICY_SCHEMA: Final = "otcache.policy/v1"
 """Name of the schema that this version writes; documents of older ones are migrated to it."""
-
-MAX_WAYPOINTS = 100
 
 MAX_EVIDENCE = 1_000
 
@@ -54,45 +49,38 @@ MAX_EVIDENCE = 1_000
 class PolicyDocument(Part):
     """A policy for one model revision and sampling set-up, calibrated here or published by others.
 
-    Exactly one of `calibration` and `published` is given. A calibrated document names its revision,
-    sigmas, graph settings and edge table; one of published schedules has none of the last two, and
-    no evidence.
+    Exactly one of `calibration` and `published` is given. A calibrated document names its revision
+    and sigmas; one of published schedules has no evidence.
 
     Attributes:
         schema_: Name of the schema, `POLICY_SCHEMA`; the argument and the key are called "schema".
-        name: Name of the policy that the document is made for, such as "otcache".
+        policy: The policy that the document is for.
         model: The weights.
-        sampling: The sampling set-up; its number of steps, T, is that of all schedules.
-        default_budget: Budget of a run that asks for none, from the anchor's to T.
-        anchor: The searched schedule at the smallest budget.
-        waypoints: Searched schedules at budgets between, by increasing budget.
-        reference: The graph policy's schedule at a larger budget.
-        rho: Exponent of the warp between them, above 0.
-        graph: How to read the edge table.
+        sampling: The sampling set-up.
+        default_budget: Budget of a run that asks for none, among `budgets`; None where there are
+            none.
+        budgets: The budgets that the policy serves; None for one that decides during the run how
+            many steps it computes.
+        parameters: What belongs to the policy, as JSON.
         calibration: How all this was found.
         published: Who published the schedules.
         evidence: Held-out figures.
-        edges_sha256: SHA-256 of the edge table's file, 64 hexadecimal digits.
+        tables_sha256: SHA-256 of the tables' file, 64 hexadecimal digits; None without tables.
     """
 
     schema_: Literal["otcache.policy/v1"] = Field(alias="schema")
-    name: Name
+    policy: PolicyIdentity
     model: ModelReference
     sampling: Sampling
-    default_budget: Budget
-    anchor: ScheduleRecord
-    waypoints: Annotated[
-        tuple[ScheduleRecord, ...], Field(max_length=MAX_WAYPOINTS, fail_fast=True)
-    ] = ()
-    reference: ScheduleRecord
-    rho: Positive
-    graph: GraphSettings | None = None
+    default_budget: Budget | None
+    budgets: ServedBudgets | None
+    parameters: JsonObject
     calibration: Calibration | None = None
     published: Publication | None = None
     evidence: Annotated[
         tuple[EvidenceRow, ...], Field(max_length=MAX_EVIDENCE, fail_fast=True)
     ] = ()
-    edges_sha256: Digest | None = None
+    tables_sha256: Digest | None = None
 
     @property
     def num_inference_steps(self) -> int:
@@ -100,29 +88,20 @@ class PolicyDocument(Part):
         return self.sampling.num_inference_steps
 
     @property
-    def anchor_schedule(self) -> Schedule:
-        """The anchor, of T steps."""
-        return self.anchor.schedule(self.num_inference_steps)
-
-    @property
-    def reference_schedule(self) -> Schedule:
-        """The reference, of T steps."""
-        return self.reference.schedule(self.num_inference_steps)
-
-    @property
-    def waypoint_schedules(self) -> tuple[Schedule, ...]:
-        """The waypoints, of T steps."""
-        return tuple(record.schedule(self.num_inference_steps) for record in self.waypoints)
-
-    @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        """The schedules that the document holds, by increasing budget."""
-        return (self.anchor_schedule, *self.waypoint_schedules, self.reference_schedule)
-
-    @property
     def calibrated_budgets(self) -> tuple[int, ...]:
-        """Budgets of the schedules that the document holds, increasing."""
-        return tuple(record.budget for record in (self.anchor, *self.waypoints, self.reference))
+        """Budgets that the policy was calibrated at, increasing."""
+        return () if self.budgets is None else self.budgets.calibrated
+
+    def require_default_budget(self) -> int:
+        """Return the default budget.
+
+        Raises:
+            DocumentError: There is none, for the policy serves no budgets.
+        """
+        if self.default_budget is None:
+            problem = "a policy that serves no budgets has none by default"
+            raise DocumentError("default_budget", None, problem, "Ask for no budget of it")
+        return self.default_budget
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -153,69 +132,43 @@ class PolicyDocument(Part):
         return strict_json.dump(self.model_dump(mode="json", by_alias=True)) + "\n"
 
     @model_validator(mode="after")
-    def _check_schedules(self) -> Self:
-        records = [("anchor", self.anchor)]
-        records += [(f"waypoints.{index}", record) for index, record in enumerate(self.waypoints)]
-        records += [("reference", self.reference)]
-        for field, record in records:
-            try:
-                record.schedule(self.num_inference_steps)
-            except ScheduleError as error:
-                path = f"{field}.{error.field}"
-                raise DocumentError(path, error.value, error.problem, error.remedy) from None
-        for (field, record), (following, larger) in pairwise(records):
-            if record.budget >= larger.budget:
-                steps, remedy = record.computed_steps, f"Use fewer than {larger.budget}"
-                problem = f"{len(steps)} steps, not fewer than those of {following}"
-                raise DocumentError(f"{field}.computed_steps", steps, problem, remedy)
-        return self
-
-    @model_validator(mode="after")
     def _check_origin(self) -> Self:
         if (self.calibration is None) == (self.published is None):
             field = "calibration" if self.calibration is None else "published"
             problem = "a document is either calibrated or published by others"
             remedy = "Give exactly one of calibration and published"
             raise DocumentError(field, getattr(self, field), problem, remedy)
+        if self.published is not None:
+            if self.evidence:
+                problem = "published schedules come without"
+                raise DocumentError("evidence", self.evidence, problem, "Remove it")
+            return self
         of_calibration = {
             "model.revision": self.model.revision,
             "sampling.sigmas": self.sampling.sigmas,
-            "graph": self.graph,
-            "edges_sha256": self.edges_sha256,
         }
-        if self.calibration is not None:
-            for field, value in of_calibration.items():
-                if value is None:
-                    problem = "a calibrated document cannot do without it"
-                    raise DocumentError(field, None, problem, "Give what was calibrated")
-            return self
-        for field in ("graph", "edges_sha256", "evidence"):
-            if getattr(self, field):
-                problem = "published schedules come without"
-                raise DocumentError(field, getattr(self, field), problem, "Remove it")
-        return self
-
-    @model_validator(mode="after")
-    def _check_calibration(self) -> Self:
-        if self.calibration is None:
-            return self
-        for name in ("anchor", "reference"):
-            field, record = f"{name}_budget", getattr(self, name)
-            stated = getattr(self.calibration, field)
-            if stated != record.budget:
-                problem, remedy = f"not the budget of the {name}", f"Use {record.budget}"
-                raise DocumentError(f"calibration.{field}", stated, problem, remedy)
+        for field, value in of_calibration.items():
+            if value is None:
+                problem = "a calibrated document cannot do without it"
+                raise DocumentError(field, None, problem, "Give what was calibrated")
         return self
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:
-        smallest, total = self.anchor.budget, self.num_inference_steps
-        # Above the reference schedules come from the edge table.
-        largest = self.reference.budget if self.edges_sha256 is None else total
-        budgets = Budgets(smallest, largest, total)
-        if self.default_budget not in budgets:
-            problem = "not among the budgets that the document serves"
-            raise DocumentError("default_budget", self.default_budget, problem, f"Use {budgets}")
+        total, served = self.num_inference_steps, self.budgets
+        if (self.default_budget is None) != (served is None):
+            problem = "a default and budgets that it is of come together"
+            remedy = "Give both, or null for both"
+            raise DocumentError("default_budget", self.default_budget, problem, remedy)
+        if served is not None:
+            if served.largest > total:
+                problem, remedy = f"above the {total} steps", f"Use {served.smallest} … {total}"
+                raise DocumentError("budgets.largest", served.largest, problem, remedy)
+            budgets = Budgets(served.smallest, served.largest, total)
+            if self.default_budget not in budgets:
+                problem = "not among the budgets that the document serves"
+                remedy = f"Use {budgets}"
+                raise DocumentError("default_budget", self.default_budget, problem, remedy)
         for index, row in enumerate(self.evidence):
             if row.budget > total:
                 path, problem = f"evidence.{index}.budget", "above the number of steps"
@@ -223,10 +176,11 @@ class PolicyDocument(Part):
         return self
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the schema of policy.json as JSON Schema (2020-12).
+def json_schema(part: type[BaseModel] = PolicyDocument) -> dict[str, Any]:
+    """Return the schema of policy.json, or of another class, as JSON Schema (2020-12).
 
-    It says all that JSON Schema can; how fields must fit each other only `from_json` checks.
+    It says all that JSON Schema can; how fields must fit each other only `from_json` checks. The
+    parameters are whatever the policy's own schema says.
     """
-    schema = PolicyDocument.model_json_schema(by_alias=True)
+    schema = part.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,78 +1,52 @@
-"""The parts of a policy document: model, sampling set-up, schedules, origin and evidence.
-
-Every part is frozen and strict: no unknown field, no conversion, no NaN. Lists end at their first
-wrong entry and have a largest length, so that refusing a hostile document takes little memory.
-"""
+"""The common parts of a policy document: policy, model, sampling set-up, origin and evidence."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Self
 
-from otcache_policies import EdgeSettings, Schedule
-from otcache_policies.edges import Cost
-from otcache_registry.errors import DocumentError
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
+from otcache_registry.documents.values import (
+    MAX_INFERENCE_STEPS,
+    Budget,
+    Count,
+    Digest,
+    Distribution,
+    JsonObject,
+    Name,
+    NotNegative,
+    Part,
+    Pixels,
+    Text,
+    by_key,
 )
+from otcache_registry.errors import DocumentError
+from pydantic import AfterValidator, Field, model_validator
 
 __all__ = [
-    "Budget",
     "Calibration",
-    "Count",
-    "Digest",
     "EvidenceRow",
-    "GraphSettings",
     "ModelReference",
-    "Name",
-    "Part",
-    "Positive",
+    "PolicyIdentity",
     "Publication",
     "Sampling",
-    "ScheduleRecord",
-    "Text",
+    "ServedBudgets",
 ]
-
-MAX_INFERENCE_STEPS = 10_000
-
-MAX_HISTORY = 10_000
-"""Most losses of a search that a document holds: the warm start's and those of 9,999 trials."""
 
 MAX_ENTRIES = 100
 """Most guidance arguments, and most libraries."""
 
-Value = TypeVar("Value")
 
+class PolicyIdentity(Part):
+    """The policy that a document is for.
 
-def _by_key(mapping: dict[str, Value]) -> dict[str, Value]:
-    # Equal documents are written as equal bytes.
-    return dict(sorted(mapping.items()))
+    Attributes:
+        name: What it is registered as, such as "otcache".
+        distribution: What to install to use it, such as "otcache-plugin"; None where unknown.
+    """
 
-
-# Documents come from strangers and are shown in terminals and cards: one line, no control codes,
-# and none of the signs that change the direction of what follows.
-_REFUSED_SIGNS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
-Text = Annotated[
-    str, StringConstraints(min_length=1, max_length=1000, pattern=rf"^[^{_REFUSED_SIGNS}]+$")
-]
-Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Pixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Budget = Annotated[int, Field(ge=2, le=MAX_INFERENCE_STEPS)]
-LookBack = Annotated[int, Field(ge=1, le=MAX_INFERENCE_STEPS)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    name: Name
+    distribution: Distribution | None
 
 
 class ModelReference(Part):
@@ -114,7 +88,7 @@ class Sampling(Part):
     )
     height: Pixels | None
     width: Pixels | None
-    guidance: Annotated[dict[Text, float], Field(max_length=MAX_ENTRIES), AfterValidator(_by_key)]
+    guidance: Annotated[dict[Text, float], Field(max_length=MAX_ENTRIES), AfterValidator(by_key)]
 
     @model_validator(mode="after")
     def _check_sigmas(self) -> Self:
@@ -134,75 +108,51 @@ class Sampling(Part):
         return self
 
 
-class ScheduleRecord(Part):
-    """A schedule, for the number of steps that the document's sampling set-up names.
+class ServedBudgets(Part):
+    """The budgets that a policy serves, for those who do not know the policy.
 
     Attributes:
-        computed_steps: Strictly increasing steps from 0 to T-1, both included.
-        look_backs: One look-back >= 1 per segment.
+        smallest: Smallest budget.
+        largest: Largest budget of the range. All steps are served besides.
+        calibrated: Budgets that the policy was calibrated at, or has published schedules of,
+            increasing; none where it was calibrated as a whole.
     """
 
-    computed_steps: Annotated[
-        tuple[Count, ...], Field(max_length=MAX_INFERENCE_STEPS, fail_fast=True)
-    ]
-    look_backs: Annotated[
-        tuple[LookBack, ...], Field(max_length=MAX_INFERENCE_STEPS, fail_fast=True)
-    ]
+    smallest: Budget
+    largest: Budget
+    calibrated: Annotated[
+        tuple[Budget, ...], Field(max_length=MAX_INFERENCE_STEPS, fail_fast=True)
+    ] = ()
 
-    @classmethod
-    def of(cls, schedule: Schedule) -> Self:
-        """Return the record of a schedule."""
-        return cls(computed_steps=schedule.computed_steps, look_backs=schedule.look_backs)
-
-    @property
-    def budget(self) -> int:
-        """Number of computed steps."""
-        return len(self.computed_steps)
-
-    def schedule(self, num_inference_steps: int) -> Schedule:
-        """Return the schedule.
-
-        Raises:
-            ScheduleError: It is none for this number of steps.
-        """
-        return Schedule(self.computed_steps, num_inference_steps, self.look_backs)
-
-
-class GraphSettings(Part):
-    """How the document's edge table is read; `otcache_policies.EdgeSettings` as a record."""
-
-    cost: Cost
-    gamma: Positive
-    look_back: LookBack | None
-
-    @classmethod
-    def of(cls, settings: EdgeSettings) -> Self:
-        """Return the record of settings."""
-        return cls(cost=settings.cost, gamma=settings.gamma, look_back=settings.look_back)
-
-    def edge_settings(self) -> EdgeSettings:
-        """Return the settings."""
-        return EdgeSettings(self.cost, self.gamma, self.look_back)
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.largest < self.smallest:
+            problem, remedy = f"below the smallest budget {self.smallest}", "Use it, or more"
+            raise DocumentError("largest", self.largest, problem, remedy)
+        for index, (budget, following) in enumerate(pairwise(self.calibrated)):
+            if following <= budget:
+                problem = f"entry {index + 1} is not above the one before"
+                raise DocumentError("calibrated", self.calibrated, problem, "Sort them")
+        for budget in (*self.calibrated[:1], *self.calibrated[-1:]):
+            if not self.smallest <= budget <= self.largest:
+                problem = f"{budget} is not among {self.smallest} … {self.largest}"
+                raise DocumentError("calibrated", self.calibrated, problem, "Use served budgets")
+        return self
 
 
 class Calibration(Part):
     """How the policy was found, what that cost, and with which software.
 
     Attributes:
-        pairs: Prompt-seed pairs that the schedules were judged on.
-        seed: Seed of the search and of the pairs.
+        pairs: Prompt-seed pairs that the policy was judged on.
+        seed: Seed of the calibration and of the pairs.
         batch_size: Pairs per pipeline call. Batches decide rounding, so other ones may give other
             results.
         prompts_digest: SHA-256 of the calibration prompts, 64 hexadecimal digits.
         held_out_digest: SHA-256 of the prompts of the evidence, likewise.
-        metric: What the anchor search minimised, such as "lpips".
-        reference_budget: Budget of the reference.
-        anchor_budget: Budget of the anchor.
-        search: How the anchor was searched: on all pairs at once, or for each pair on its own.
-        trials: Candidates that the search of each schedule was allowed.
-        history: Lowest loss so far of the anchor search over the calibration pairs: the warm
-            start's, then one after each trial. Empty where it was not kept.
-        evaluations: Schedules that were really run.
+        metric: What the calibration minimised, such as "lpips".
+        settings: What the policy's calibrator was set to, and tells of its way, in its own words.
+        evaluations: Runs that were really made of candidates.
         transformer_calls: Calls of the transformer altogether.
         seconds: Time that measuring took, of all workers together.
         libraries: Version by name of library.
@@ -216,26 +166,13 @@ class Calibration(Part):
     prompts_digest: Digest
     held_out_digest: Digest
     metric: Text
-    reference_budget: Budget
-    anchor_budget: Budget
-    search: Literal["joint", "per-pair"]
-    trials: Count
-    history: Annotated[tuple[float, ...], Field(max_length=MAX_HISTORY, fail_fast=True)] = ()
+    settings: JsonObject
     evaluations: Count
     transformer_calls: Count
     seconds: NotNegative
-    libraries: Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES), AfterValidator(_by_key)]
+    libraries: Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES), AfterValidator(by_key)]
     device: Text
     created: Text
-
-    @model_validator(mode="after")
-    def _check_history(self) -> Self:
-        for index, (loss, following) in enumerate(pairwise(self.history)):
-            if following > loss:
-                problem = f"entry {index + 1} is above the one before"
-                remedy = "Use the lowest loss so far, which never rises"
-                raise DocumentError("history", self.history, problem, remedy)
-        return self
 
     @model_validator(mode="after")
     def _check_created(self) -> Self:

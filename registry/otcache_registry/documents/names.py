@@ -2,11 +2,12 @@
 
 A policy repository holds documents for many revisions and sampling set-ups of models:
 
-    README.md                                       the repository's card
-    <model revision>/<sampling key>/policy.json     a document, beside its table, card and figures
+    README.md                                   the repository's card
+    <model revision>/<policy>/<sampling key>/   a document, with its tables, card and figures
 
-Both parts of a folder's name are made from the document alone, so a document can lie in one place
-only. Whatever a revision contains, the names are plain: letters, digits, ".", "_" and "-".
+All parts of a folder's name are made from the document alone: a document can lie in one place only,
+and those of two policies lie side by side. Whatever a revision contains, the names are plain:
+letters, digits, ".", "_" and "-".
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from otcache_registry.documents.document import PolicyDocument, Sampling
-from otcache_registry.documents.folder import CARD_FILE, DOCUMENT_FILE, EDGES_FILE, FIGURES_FOLDER
+from otcache_registry.documents.files import DOCUMENT_FILE, is_document_file
 
 __all__ = [
     "ANY_REVISION",
+    "POLICY_TAG",
     "FilePlace",
     "default_name",
     "document_folder",
+    "is_document_folder",
     "is_hub_id",
     "parse_path",
     "revision_segment",
@@ -34,16 +37,18 @@ __all__ = [
 ANY_REVISION: Final = "any"
 """Stands for the revision of published documents, which name none."""
 
+POLICY_TAG: Final = "otcache-policy"
+"""Tag of a repository that holds policy documents: what they are found by on the Hub."""
+
 LONGEST_SEGMENT = 80
 
 SIGMA_UNIT = 1e-6
 """Sigmas that agree to this are the same set-up."""
 
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+_POLICY = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
 _SAMPLING_KEY = r"[0-9]+-steps(?:-[0-9]+x[0-9]+)?-[0-9a-f]{8}"
-_FIGURE = rf"{FIGURES_FOLDER}/[A-Za-z0-9][A-Za-z0-9._-]{{0,95}}\.png"
-_FILES = "|".join(re.escape(name) for name in (DOCUMENT_FILE, EDGES_FILE, CARD_FILE))
-_PATH = re.compile(rf"(?P<folder>{_SEGMENT}/{_SAMPLING_KEY})/(?P<name>{_FILES}|{_FIGURE})")
+_PATH = re.compile(rf"(?P<folder>{_SEGMENT}/{_POLICY}/{_SAMPLING_KEY})/(?P<name>.+)")
 # Names that begin with "." are hidden ones, "-" looks like an option, and "any" is taken.
 _UNSAFE = re.compile(rf"[^A-Za-z0-9.-]|\A[.-]|\A{ANY_REVISION[0]}(?={ANY_REVISION[1:]}\Z)")
 
@@ -53,7 +58,7 @@ class FilePlace:
     """Where in a policy repository a file of a document lies.
 
     Attributes:
-        folder: The document's folder, such as "<model revision>/<sampling key>".
+        folder: The document's folder, such as "<model revision>/<policy>/<sampling key>".
         name: Path inside it, such as "figures/gaps.png".
     """
 
@@ -71,13 +76,21 @@ def default_name(model: str) -> str:
 
 def document_folder(document: PolicyDocument) -> str:
     """Return the one folder of a policy repository that a document may lie in."""
-    return f"{revision_segment(document.model.revision)}/{sampling_key(document.sampling)}"
+    revision, key = revision_segment(document.model.revision), sampling_key(document.sampling)
+    return f"{revision}/{document.policy.name}/{key}"
+
+
+def is_document_folder(folder: str) -> bool:
+    """Return whether a document may lie in a folder of this name."""
+    return parse_path(f"{folder}/{DOCUMENT_FILE}") is not None
 
 
 def parse_path(path: str) -> FilePlace | None:
     """Return the place of a document's file, None for whatever else a repository holds."""
     match = _PATH.fullmatch(path)
-    return None if match is None else FilePlace(match["folder"], match["name"])
+    if match is None or not is_document_file(match["name"]):
+        return None
+    return FilePlace(match["folder"], match["name"])
 
 
 def revision_segment(revision: str | None) -> str:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from otcache_policies import FieldError
-from otcache_registry.documents.folder import DOCUMENT_FILE
-from otcache_registry.documents.names import is_hub_id, parse_path
+from otcache_registry.documents.names import is_document_folder, is_hub_id
 
 __all__ = [
     "BundledReference",
@@ -127,8 +126,9 @@ def parse_hub_reference(text: str) -> HubReference:
         problem = f"{revision!r} is no revision"
         remedy = "Use a branch, a tag, a commit's 40 digits or refs/pr/N, or leave @ out"
         raise PolicyReferenceError(FIELD, text, problem, remedy)
-    if has_folder and parse_path(f"{folder}/{DOCUMENT_FILE}") is None:
+    if has_folder and not is_document_folder(folder):
         problem = f"{folder!r} is no document's folder"
-        remedy = "Use one such as <model revision>/50-steps-1024x1024-1a2b3c4d, or leave # out"
+        example = "<model revision>/<policy>/50-steps-1024x1024-1a2b3c4d"
+        remedy = f"Use one such as {example}, or leave # out"
         raise PolicyReferenceError(FIELD, text, problem, remedy)
     return HubReference(repository, revision or None, folder or None)

@@ -25,10 +25,15 @@ _JSON_WORDS = {
 """What pydantic says in words of Python, by its type of error."""
 
 
-def document_error(error: ValidationError) -> DocumentError:
-    """Return the first refusal as an error; its remedy mentions the next ones."""
+def document_error(error: ValidationError, within: str = "") -> DocumentError:
+    """Return the first refusal as an error; its remedy mentions the next ones.
+
+    Args:
+        error: What pydantic found.
+        within: Path of the field whose content was validated, "" for the whole document.
+    """
     details = error.errors(include_url=False)
-    first, *others = (_refusal(detail) for detail in details[:_SHOWN])
+    first, *others = (_refused_field(detail, within) for detail in details[:_SHOWN])
     if not others:
         return first
     also = [f"{other.field}={reprlib.repr(other.value)} ({other.problem})" for other in others]
@@ -38,8 +43,8 @@ def document_error(error: ValidationError) -> DocumentError:
     return DocumentError(first.field, first.value, first.problem, remedy)
 
 
-def _refusal(detail: ErrorDetails) -> DocumentError:
-    path = ".".join(str(part) for part in detail["loc"])
+def _refused_field(detail: ErrorDetails, within: str) -> DocumentError:
+    path = ".".join([within, *map(str, detail["loc"])]).removeprefix(".")
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
         # Our own validators name the field relative to the model that they belong to.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otcache_policies import FieldError
-from otcache_registry.documents.bundled import BUNDLED_FOLDER
-from otcache_registry.documents.folder import DOCUMENT_FILE, StoredPolicy, read_policy
+from otcache_registry.documents.bundled import bundled_names, read_bundled
+from otcache_registry.documents.folder import StoredPolicy, read_policy
 from otcache_registry.documents.names import is_hub_id, revision_segment
 from otcache_registry.documents.references import (
     FIELD,
@@ -23,7 +23,8 @@ from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.environment import offline
 from otcache_registry.hub.errors import HubUnavailableError
 from otcache_registry.hub.fetching import document_files, pull
-from otcache_registry.store.store import DamagedError, PolicyStore
+from otcache_registry.store.errors import DamagedError
+from otcache_registry.store.store import PolicyStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,18 +93,14 @@ def _read_folder(reference: FolderReference) -> StoredPolicy:
 
 
 def _read_bundled(reference: BundledReference) -> StoredPolicy:
-    if reference.name not in _bundled_names():
+    if reference.name not in bundled_names():
         problem, remedy = "no such bundled document", f"Bundled: {_bundled_list()}"
         raise DocumentNotFoundError(FIELD, str(reference), problem, remedy)
-    return read_policy(BUNDLED_FOLDER / reference.name, source=str(reference))
-
-
-def _bundled_names() -> list[str]:
-    return sorted(path.parent.name for path in BUNDLED_FOLDER.glob(f"*/{DOCUMENT_FILE}"))
+    return read_bundled(reference.name)
 
 
 def _bundled_list() -> str:
-    return ", ".join(str(BundledReference(name)) for name in _bundled_names())
+    return ", ".join(str(BundledReference(name)) for name in bundled_names())
 
 
 @dataclass(frozen=True)

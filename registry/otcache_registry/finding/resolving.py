@@ -1,4 +1,4 @@
-"""The document for a model revision: from the store, the package or the Hub, in that order.
+"""A policy's document for a model revision: from the store, the package or the Hub, in that order.
 
 One for exactly this revision is looked for everywhere before one that others published for any
 revision. A document of another revision is never taken silently. Only what is looked for is ever
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import product
+from typing import Final
 
 from otcache_registry.documents.bundled import bundled_policies
 from otcache_registry.documents.document import PolicyDocument
@@ -24,8 +25,9 @@ from otcache_registry.hub.environment import offline_variable
 from otcache_registry.hub.errors import HubError
 from otcache_registry.hub.fetching import HubDocument, Listing, fetch, pull, search
 from otcache_registry.hub.index_card import calibrated_at
+from otcache_registry.store.errors import DamagedError, StoreError
 from otcache_registry.store.lock_record import LockRecord
-from otcache_registry.store.store import DamagedError, PolicyStore, StoreError
+from otcache_registry.store.store import PolicyStore
 
 __all__ = ["OtherRevisionWarning", "Resolved", "resolve"]
 
@@ -33,7 +35,10 @@ Accept = Callable[[str | None], bool]
 """Says of a document's revision whether it is looked for."""
 
 Source = Callable[[Accept], "list[_Candidate]"]
-"""Returns the documents of one place whose revisions are looked for."""
+"""Returns the documents in one place that are of a policy and a revision that are looked for."""
+
+USUAL_POLICY: Final = "otcache"
+"""The policy that is calibrated by a command that names none."""
 
 _NOTHING = Listing((), ())
 
@@ -47,7 +52,7 @@ class Resolved:
     """The document that was found.
 
     Attributes:
-        policy: The document with its edge table.
+        policy: The document with its tables.
         notes: What users should know about how it was found, a sentence each.
     """
 
@@ -62,12 +67,17 @@ class _Candidate:
     Attributes:
         document: The document.
         source: Its origin as shown to users.
-        load: Reads it with its edge table; one on the Hub is fetched into the store first.
+        load: Reads it with its tables; one on the Hub is fetched into the store first.
     """
 
     document: PolicyDocument
     source: str
     load: Callable[[], StoredPolicy]
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy that it is for."""
+        return self.document.policy.name
 
     @property
     def pipeline(self) -> str:
@@ -80,6 +90,7 @@ class _Candidate:
 
 
 def resolve(
+    policies: Sequence[str],
     model: str,
     revision: str | None,
     *,
@@ -90,13 +101,16 @@ def resolve(
     pipeline: str | None = None,
     allow_other_revision: bool = False,
 ) -> Resolved:
-    """Return the document for a model revision.
+    """Return the document of a policy for a model revision.
 
-    One for the same pipeline class is looked for everywhere before one for another. Of several in
-    one place, the one that was calibrated last is taken. What is found on the Hub is kept in the
+    One of the first policy is looked for everywhere before one of the next, and of each one for the
+    same pipeline class before one for another. Of several in one place, the one that was calibrated
+    last is taken. What is found on the Hub is kept in the
     store.
 
     Args:
+        policies: Names of the policy, and of those whose documents it can be made from as well; no
+            document of any other policy is looked at. The last is the one to calibrate.
         model: Id of the model.
         revision: Revision of its weights, None where it is unknown. Then only a bundled document
             for any revision will do, and nothing else is looked at.
@@ -114,7 +128,7 @@ def resolve(
         DocumentError: A bundled document is damaged.
         StoreError: What was found on the Hub cannot be kept.
     """
-    places = _Places(model, store, client_factory, offline)
+    places = _Places(tuple(policies), model, store, client_factory, offline)
     if revision is None:
         found = places.first([places.bundled], (_is_any,), pipeline)
         if found is None:
@@ -129,7 +143,7 @@ def resolve(
         return found
     known = (revision, None)
     others = [each for source in sources for each in source(lambda found: found not in known)]
-    other = places.newest(others) if allow_other_revision else None
+    other = places.preferred(others) if allow_other_revision else None
     if other is None:
         raise places.not_found(revision, others)
     document = other.policy.document
@@ -151,6 +165,7 @@ class _Places:
         trouble: Why the Hub is not asked, or not any more; None as long as it answers.
     """
 
+    policies: tuple[str, ...]
     model: str
     store: PolicyStore
     client_factory: Callable[[], HubClient]
@@ -163,7 +178,11 @@ class _Places:
     def stored(self, accept: Accept) -> list[_Candidate]:
         """Return the store's documents, the one pulled last first; damaged ones are repaired."""
         try:
-            records = [each for each in self.store.find(self.model) if accept(each.revision)]
+            records = [
+                each
+                for each in self.store.find(self.model)
+                if each.policy in self.policies and accept(each.revision)
+            ]
             policies = [self._opened(record) for record in records]
         except StoreError as error:
             self._note(f"The local store was left out: {error}")
@@ -179,7 +198,9 @@ class _Places:
         return [
             _Candidate(entry.document, f"bundled:{entry.name}", entry.load)
             for entry in bundled_policies()
-            if entry.document.model.id == self.model and accept(entry.document.model.revision)
+            if entry.document.policy.name in self.policies
+            and entry.document.model.id == self.model
+            and accept(entry.document.model.revision)
         ]
 
     def on_hub(self, namespace: str, accept: Accept) -> list[_Candidate]:
@@ -187,21 +208,35 @@ class _Places:
         return [
             _Candidate(each.document, each.source, partial(self._fetched, each))
             for each in self._listing(namespace).documents
-            if accept(each.revision)
+            if each.policy in self.policies and accept(each.revision)
         ]
 
     def first(
         self, sources: Iterable[Source], accepts: Iterable[Accept], pipeline: str | None
     ) -> Resolved | None:
-        """Return the document to use: revisions count most, then the pipeline, then the source."""
+        """Return the document to use.
+
+        Revisions count most, then the policy, then the pipeline, then the source.
+        """
         # Without a pipeline's name, none is preferred.
-        for accept, wanted in product(accepts, dict.fromkeys((pipeline, None))):
+        pipelines = dict.fromkeys((pipeline, None))
+        for accept, policy, wanted in product(accepts, self.policies, pipelines):
             for source in sources:
                 found = self.newest(
-                    each for each in source(accept) if wanted in (None, each.pipeline)
+                    each
+                    for each in source(accept)
+                    if each.policy == policy and wanted in (None, each.pipeline)
                 )
                 if found is not None:
                     return found
+        return None
+
+    def preferred(self, candidates: Sequence[_Candidate]) -> Resolved | None:
+        """Return the newest of the first policy that has one, wherever it is."""
+        for policy in self.policies:
+            found = self.newest(each for each in candidates if each.policy == policy)
+            if found is not None:
+                return found
         return None
 
     def newest(self, candidates: Iterable[_Candidate]) -> Resolved | None:
@@ -220,11 +255,12 @@ class _Places:
 
     def not_found(self, revision: str, others: Sequence[_Candidate]) -> DocumentNotFoundError:
         """Return the error that says where was looked, and what there is for other revisions."""
-        problem = f"no policy for revision {revision} in the store, the package or on the Hub"
-        if self.trouble is not None:
-            problem = f"no policy for revision {revision} in the store or the package"
+        problem = f"no {self.policies[0]} policy for revision {revision} in the store"
+        problem += ", the package or on the Hub" if self.trouble is None else " or the package"
         problem = ". ".join([problem, *self.notes]).rstrip(".")
         command = f"otcache calibrate {shlex.quote(self.model)} --revision {shlex.quote(revision)}"
+        if self.policies[-1] != USUAL_POLICY:
+            command += f" --policy {self.policies[-1]}"
         remedy = f"Calibrate one: {command} --output ./my-policy, then pass policy='./my-policy'"
         if others:
             listed = "; ".join(map(str, others))

@@ -162,7 +162,7 @@ def _failure(error: Exception, field: str, value: object, tokens: Iterable[str |
     said, response = _said(error, tokens), getattr(error, "response", None)
     if response is None:
         return _silence(error, field, value, said)
-    return _refusal(error, response, field, value, said)
+    return _answered_no(error, response, field, value, said)
 
 
 def _misreading(error: Exception, field: str, value: object, said: str) -> HubError:
@@ -175,7 +175,7 @@ def _misreading(error: Exception, field: str, value: object, said: str) -> HubEr
     return HubServerError(field, value, f"the Hub's answer cannot be read ({said})", _LATER)
 
 
-def _refusal(
+def _answered_no(
     error: Exception, response: Response, field: str, value: object, said: str
 ) -> HubError:
     """Return the error for an answer that says no."""

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
 
 from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.folder import DOCUMENT_FILE
-from otcache_registry.documents.names import document_folder, is_hub_id, parse_path
+from otcache_registry.documents.files import DOCUMENT_FILE, check_files
+from otcache_registry.documents.names import POLICY_TAG, document_folder, is_hub_id, parse_path
+from otcache_registry.documents.references import HubReference
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
 from otcache_registry.hub.client import HubClient, RemoteFile, Snapshot
 from otcache_registry.hub.errors import HubAccessError, HubError, HubNotFoundError
-from otcache_registry.store.lock_record import LockRecord, check_files
-from otcache_registry.store.store import DamagedError, PolicyStore
+from otcache_registry.store.errors import DamagedError
+from otcache_registry.store.lock_record import LockRecord
+from otcache_registry.store.store import PolicyStore
 
 __all__ = [
-    "POLICY_TAG",
     "HubDocument",
     "Listing",
     "Progress",
@@ -34,9 +34,6 @@ __all__ = [
     "read_documents",
     "search",
 ]
-
-POLICY_TAG: Final = "otcache-policy"
-"""Tag of a repository that holds policy documents."""
 
 Progress = Callable[[int, int], None]
 """Is told the bytes that have arrived and how many there are altogether."""
@@ -63,6 +60,11 @@ class HubDocument:
     files: Mapping[str, RemoteFile]
 
     @property
+    def policy(self) -> str:
+        """Name of its policy."""
+        return self.document.policy.name
+
+    @property
     def model(self) -> str:
         """Id of its model."""
         return self.document.model.id
@@ -80,7 +82,7 @@ class HubDocument:
     @property
     def source(self) -> str:
         """Its origin as shown to users."""
-        return _source(self.repository, self.folder, self.commit)
+        return str(HubReference(self.repository, self.commit, self.folder))
 
     @property
     def size(self) -> int:
@@ -149,7 +151,7 @@ def search(client: HubClient, model: str, namespaces: Iterable[str]) -> Listing:
             try:
                 listing = list_documents(client, repository)
             except (HubAccessError, HubNotFoundError) as error:
-                refused.append(Refusal(f"hub:{repository}", error))
+                refused.append(Refusal(str(HubReference(repository)), error))
                 continue
             documents += [each for each in listing.documents if each.model == model]
             refused += listing.refused
@@ -244,8 +246,8 @@ def read_documents(client: HubClient, snapshot: Snapshot) -> Listing:
         try:
             documents.append(_read(client, snapshot, folder, files))
         except DocumentError as error:
-            source = _source(snapshot.repository, folder, snapshot.commit)
-            refused.append(Refusal(source, error))
+            source = HubReference(snapshot.repository, snapshot.commit, folder)
+            refused.append(Refusal(str(source), error))
     return Listing(tuple(documents), tuple(refused))
 
 
@@ -284,7 +286,3 @@ def _part_of(progress: Progress | None, before: int, total: int) -> Progress | N
     if progress is None:
         return None
     return lambda done, _: progress(before + done, total)
-
-
-def _source(repository: str, folder: str, commit: str) -> str:
-    return f"hub:{repository}@{commit}#{folder}"

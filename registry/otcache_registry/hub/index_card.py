@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from otcache_registry.documents.card import render_card
+from otcache_registry.documents.details import Describe, undescribed
 from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.folder import CARD_FILE, FIGURES_FOLDER
+from otcache_registry.documents.evidence import headline
+from otcache_registry.documents.files import CARD_FILE, FIGURES_FOLDER
+from otcache_registry.documents.markdown import escaped
 from otcache_registry.documents.names import is_hub_id
 from otcache_registry.documents.references import HubReference
 
 __all__ = ["IndexEntry", "calibrated_at", "render_index"]
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 _SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -44,17 +46,21 @@ def calibrated_at(document: PolicyDocument) -> datetime:
     return _NEVER if calibration is None else datetime.fromisoformat(calibration.created)
 
 
-def render_index(repository: str, entries: Sequence[IndexEntry]) -> str:
+def render_index(
+    repository: str, entries: Sequence[IndexEntry], describe: Describe = undescribed
+) -> str:
     """Return the card, with the Hub's YAML front matter, ending in a newline.
 
     Args:
         repository: Name of the repository, "user/name".
         entries: Its documents, at least one.
+        describe: Says what belongs to their policies.
     """
     from huggingface_hub import ModelCard
 
     newest = max(entries, key=lambda entry: (calibrated_at(entry.document), entry.folder))
-    card = ModelCard(render_card(newest.document, newest.figures))
+    document = newest.document
+    card = ModelCard(render_card(document, newest.figures, describe(document)))
     models = sorted({entry.document.model.id for entry in entries})
     card.data["base_model"] = [model for model in models if is_hub_id(model)] or None
     sections = (
@@ -68,7 +74,7 @@ def render_index(repository: str, entries: Sequence[IndexEntry]) -> str:
 
 
 def _introduction(models: Sequence[str]) -> str:
-    return f"""# Cache schedules for {", ".join(map(_escape, models))}
+    return f"""# Cache schedules for {", ".join(map(escaped, models))}
 
 Policy documents of otcache. They hold no weights and no code. This page is written anew with \
 every document that is published."""
@@ -92,8 +98,8 @@ def _table(entries: Sequence[IndexEntry]) -> str:
         [
             "## Documents",
             "",
-            "| Model | Revision | Steps | Schedules at | Evidence | |",
-            "|---|---|---:|---|---|---|",
+            "| Model | Revision | Policy | Steps | Calibrated at | Evidence | |",
+            "|---|---|---|---:|---|---|---|",
             *map(_row, by_place),
         ]
     )
@@ -102,24 +108,25 @@ def _table(entries: Sequence[IndexEntry]) -> str:
 def _row(entry: IndexEntry) -> str:
     document = entry.document
     cells = (
-        _escape(document.model.id),
-        _escape(document.model.revision or "any"),
+        escaped(document.model.id),
+        escaped(document.model.revision or "any"),
+        escaped(document.policy.name),
         str(document.num_inference_steps),
         ", ".join(map(str, document.calibrated_budgets)),
-        _headline(document),
+        _measured(document),
         f"[document]({entry.folder}/{CARD_FILE})",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _headline(document: PolicyDocument) -> str:
+def _measured(document: PolicyDocument) -> str:
     """Return the evidence nearest to what a run gets that asks for no budget."""
-    own = [row for row in document.evidence if row.policy == document.name]
-    if not own:
+    rows = headline(document)
+    if not rows:
         return "none"
-    row = min(own, key=lambda row: abs(row.budget - document.default_budget))
+    row = rows[0]
     return (
-        f"{_escape(row.metric)} {row.mean:.4g} ± {row.standard_error:.2g} "
+        f"{escaped(row.metric)} {row.mean:.4g} ± {row.standard_error:.2g} "
         f"at {row.budget} steps, {row.pairs} pairs"
     )
 
@@ -130,8 +137,3 @@ def _in_full(newest: IndexEntry, card: str) -> str:
     kept = [first, *(section for section in others if not section.startswith("## Use"))]
     text = "".join(kept).replace(f"]({FIGURES_FOLDER}/", f"]({newest.folder}/{FIGURES_FOLDER}/")
     return re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE).strip()
-
-
-def _escape(text: str) -> str:
-    """Return text from a document so that Markdown shows it as it is."""
-    return _MARKUP.sub(r"\\\1", text)

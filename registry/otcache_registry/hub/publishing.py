@@ -16,15 +16,18 @@ from typing import Literal
 
 from otcache_policies import FieldError
 from otcache_registry.documents.card import render_card
+from otcache_registry.documents.details import Describe, undescribed
 from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.folder import (
+from otcache_registry.documents.files import (
     CARD_FILE,
     DOCUMENT_FILE,
-    EDGES_FILE,
     FIGURES_FOLDER,
-    read_policy,
+    TABLES_FILE,
+    check_files,
 )
+from otcache_registry.documents.folder import read_policy
 from otcache_registry.documents.names import default_name, document_folder
+from otcache_registry.errors import DocumentError
 from otcache_registry.hub.client import Changes, HubClient, RemoteFile, Snapshot
 from otcache_registry.hub.errors import (
     CommitUnknownError,
@@ -35,7 +38,6 @@ from otcache_registry.hub.errors import (
 )
 from otcache_registry.hub.fetching import document_files, read_documents
 from otcache_registry.hub.index_card import IndexEntry, render_index
-from otcache_registry.store.lock_record import check_files
 
 __all__ = ["LostRaceError", "Published", "PublishingError", "TagError", "push"]
 
@@ -88,11 +90,13 @@ class _Release:
         document: The document.
         folder: The folder that it belongs into.
         contents: Content of its files by path inside that folder.
+        describe: Says in the repository's card what belongs to the documents' policies.
     """
 
     document: PolicyDocument
     folder: str
     contents: Mapping[str, bytes]
+    describe: Describe
 
     def files_in(self, snapshot: Snapshot) -> Mapping[str, RemoteFile]:
         """Return what a repository has in this document's place."""
@@ -116,6 +120,7 @@ def push(
     tag: str | None = None,
     without_evidence: bool = False,
     replace: bool = False,
+    describe: Describe = undescribed,
 ) -> Published:
     """Publish a document, all of it in one commit or nothing.
 
@@ -128,7 +133,8 @@ def push(
         private: Create the repository for the user only.
         tag: Name for the commit.
         without_evidence: Publish a document without held-out figures, too.
-        replace: Replace another document of the same revision and sampling set-up.
+        replace: Replace another document of the same policy, revision and sampling set-up.
+        describe: Says in cards what belongs to the documents' policies.
 
     Raises:
         DocumentNotFoundError: There is no document in that folder.
@@ -144,7 +150,7 @@ def push(
     if create_pr and tag is not None:
         problem, remedy = "what is only proposed has no tag", "Tag it when it has been merged"
         raise PublishingError("tag", tag, problem, remedy)
-    release = _read_release(folder)
+    release = _read_release(folder, describe)
     if not release.document.evidence and not without_evidence:
         problem = "the document has no held-out figures, so nobody could tell how good it is"
         remedy = "Calibrate with held-out pairs, or say that it is to go without evidence"
@@ -159,21 +165,21 @@ def push(
     return published
 
 
-def _read_release(folder: str | Path) -> _Release:
+def _read_release(folder: str | Path, describe: Describe) -> _Release:
     document = read_policy(folder).document
     path = Path(folder)
     home = path.parent if path.name == DOCUMENT_FILE and path.is_file() else path
     names = [DOCUMENT_FILE, CARD_FILE]
-    if document.edges_sha256 is not None:
-        names.append(EDGES_FILE)
+    if document.tables_sha256 is not None:
+        names.append(TABLES_FILE)
     figures = sorted(path.name for path in (home / FIGURES_FOLDER).glob("*.png"))
     names += [f"{FIGURES_FOLDER}/{figure}" for figure in figures]
     there = [name for name in names if (home / name).is_file()]
     check_files({name: (home / name).stat().st_size for name in there})
     contents = {name: (home / name).read_bytes() for name in there}
     if CARD_FILE not in contents:
-        contents[CARD_FILE] = render_card(document, figures).encode()
-    return _Release(document, document_folder(document), contents)
+        contents[CARD_FILE] = render_card(document, figures, describe(document)).encode()
+    return _Release(document, document_folder(document), contents, describe)
 
 
 def _opened(client: HubClient, repository: str, private: bool) -> Snapshot:
@@ -282,7 +288,7 @@ def _standing(
 
 def _check_place(snapshot: Snapshot, release: _Release, replace: bool) -> None:
     if release.files_in(snapshot) and not replace:
-        problem = f"{snapshot.repository} has another document for this revision and set-up"
+        problem = f"{snapshot.repository} has another document for this policy, revision and set-up"
         remedy = "Look at it first. To publish yours instead, say that it is to be replaced"
         raise PublishingError("folder", release.folder, problem, remedy)
 
@@ -293,21 +299,28 @@ def _changes(client: HubClient, snapshot: Snapshot, release: _Release) -> Change
     others = {path: file for path, file in snapshot.files.items() if not path.startswith(own)}
     listing = read_documents(client, dataclasses.replace(snapshot, files=others))
     for refusal in listing.refused:
-        problem = f"it has a document that this version cannot list in its card ({refusal.error})"
-        remedy = "Update otcache, or remove that document"
-        raise PublishingError("repository", refusal.source, problem, remedy)
+        raise _unlisted(refusal.source, refusal.error)
     entries = [
         IndexEntry(each.folder, each.document, _figures(each.files)) for each in listing.documents
     ]
     entries.append(IndexEntry(release.folder, release.document, _figures(release.contents)))
     added = {f"{own}{name}": data for name, data in release.contents.items()}
-    card = render_index(snapshot.repository, entries)
+    try:
+        card = render_index(snapshot.repository, entries, release.describe)
+    except DocumentError as error:
+        raise _unlisted(snapshot.repository, error) from None
     gone = release.files_in(snapshot).keys() - release.contents.keys()
     return Changes(
         title=f"Policy for {release.document.model.id[:100]} in {release.folder}",
         added={**added, CARD_FILE: card.encode()},
         removed=tuple(f"{own}{name}" for name in sorted(gone)),
     )
+
+
+def _unlisted(source: str, error: Exception) -> PublishingError:
+    problem = f"it has a document that this version cannot list in its card ({error})"
+    remedy = "Update otcache, or remove that document"
+    return PublishingError("repository", source, problem, remedy)
 
 
 def _figures(names: Iterable[str]) -> list[str]:

@@ -7,21 +7,13 @@ digest and size of every file. Files come from strangers, so their names are a f
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
 
 from otcache_registry.documents import strict_json
-from otcache_registry.documents.fields import Budget, Count, Digest, Part, Text
-from otcache_registry.documents.folder import (
-    CARD_FILE,
-    DOCUMENT_FILE,
-    EDGES_FILE,
-    FIGURES_FOLDER,
-    MAX_EDGES_BYTES,
-)
+from otcache_registry.documents.files import check_files
+from otcache_registry.documents.references import HubReference
 from otcache_registry.documents.refusals import document_error
-from otcache_registry.documents.strict_json import MAX_DOCUMENT_BYTES
+from otcache_registry.documents.values import Budget, Count, Digest, Name, Part, Text
 from otcache_registry.errors import DocumentError
 from pydantic import (
     AwareDatetime,
@@ -31,59 +23,18 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["LOCK_SCHEMA", "LockRecord", "StoredFile", "check_files", "lock_name"]
+__all__ = ["LOCK_SCHEMA", "LockRecord", "StoredFile", "lock_name"]
 
 LOCK_SCHEMA: Final = "otcache.lock/v1"
 """Name of the one schema that this version reads and writes."""
 
-MAX_CARD_BYTES = 2**20
-
-MAX_FIGURE_BYTES = 10 * 2**20
-
-MAX_FIGURES = 50
-
-_LIMITS = {
-    DOCUMENT_FILE: MAX_DOCUMENT_BYTES,
-    EDGES_FILE: MAX_EDGES_BYTES,
-    CARD_FILE: MAX_CARD_BYTES,
-}
-_FIGURE = re.compile(rf"{FIGURES_FOLDER}/[A-Za-z0-9][A-Za-z0-9._-]{{0,95}}\.png")
-
 # Segments begin with a letter, a digit or "_": that leaves no way out of a folder.
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 Repository = Annotated[str, StringConstraints(max_length=200, pattern=rf"^{_SEGMENT}/{_SEGMENT}$")]
-Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Folder = Annotated[
     str, StringConstraints(max_length=500, pattern=rf"^({_SEGMENT}(/{_SEGMENT})*)?$")
 ]
-
-
-def check_files(sizes: Mapping[str, int]) -> None:
-    """Check that files make a document's folder, before they are fetched or kept.
-
-    Args:
-        sizes: Size in bytes by path inside the document's folder.
-
-    Raises:
-        DocumentError: There is no policy.json, a path is none of a document's files, a file is too
-            large, or there are too many figures.
-    """
-    if DOCUMENT_FILE not in sizes:
-        problem, remedy = "this file is missing", "Name a folder that holds a policy document"
-        raise DocumentError(DOCUMENT_FILE, None, problem, remedy)
-    figures = [path for path in sizes if _FIGURE.fullmatch(path)]
-    if len(figures) > MAX_FIGURES:
-        problem = f"{len(figures)} figures"
-        raise DocumentError(FIGURES_FOLDER, figures, problem, f"Keep {MAX_FIGURES} of them at most")
-    limits = {**_LIMITS, **dict.fromkeys(figures, MAX_FIGURE_BYTES)}
-    for path, size in sizes.items():
-        if path not in limits:
-            allowed = f"{DOCUMENT_FILE}, {EDGES_FILE}, {CARD_FILE} and {FIGURES_FOLDER}/*.png"
-            problem = "no file of a policy document"
-            raise DocumentError("files", path, problem, f"Its files are {allowed}; remove others")
-        if size > limits[path]:
-            problem = f"{size} bytes, above the limit of {limits[path]}"
-            raise DocumentError("files", path, problem, "Make this file smaller")
 
 
 def lock_name(repository: str, commit: str, folder: str) -> str:
@@ -114,7 +65,8 @@ class LockRecord(Part):
         repository: Where it was pulled from, "user/name".
         commit: Commit of that repository, 40 hexadecimal digits.
         folder: Folder of the document inside the repository, "" for its root.
-        model: Id of the model that the document is for.
+        policy: Name of the policy that the document is for.
+        model: Id of the model that it is for.
         revision: Revision of that model, None where the document names none.
         num_inference_steps: Steps that the document is for.
         files: Its files, sorted by path.
@@ -123,8 +75,9 @@ class LockRecord(Part):
 
     schema_: Literal["otcache.lock/v1"] = Field(alias="schema", default="otcache.lock/v1")
     repository: Repository
-    commit: Commit
+    commit: CommitId
     folder: Folder
+    policy: Name
     model: Text
     revision: Text | None
     num_inference_steps: Budget
@@ -134,8 +87,7 @@ class LockRecord(Part):
     @property
     def source(self) -> str:
         """The document's origin as shown to users, hub:user/name@commit#folder."""
-        folder = f"#{self.folder}" if self.folder else ""
-        return f"hub:{self.repository}@{self.commit}{folder}"
+        return str(HubReference(self.repository, self.commit, self.folder or None))
 
     @property
     def file_name(self) -> str:

@@ -1,65 +1,41 @@
 """The local store: pulled policy documents, each file once, checked whenever it is used.
 
-    blobs/<sha256>        content of files, shared between documents and commits
-    locks/<key>.json      one `LockRecord` per document; it alone makes the document visible
-    temporary/            what is being written
-
-A file is written in `temporary` and moved to its place, blobs first and the record last, so readers
-need no lock and see a document whole or not at all. Writers take turns, so whatever a writer finds
-in `temporary` is left over from one that was killed.
+Blobs are written first and the record last, so readers need no lock and see a document whole or not
+at all.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import re
-import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
-import platformdirs
-from filelock import FileLock, Timeout
-from otcache_policies import FieldError
-from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.folder import DOCUMENT_FILE, EDGES_FILE, StoredPolicy, read_policy
+from otcache_registry.documents.files import DOCUMENT_FILE, TABLES_FILE, check_files
+from otcache_registry.documents.folder import StoredPolicy, read_policy
 from otcache_registry.documents.refusals import document_error
 from otcache_registry.errors import DocumentError
-from otcache_registry.store.lock_record import LockRecord, StoredFile, check_files, lock_name
+from otcache_registry.store.errors import DamagedError, StoreError
+from otcache_registry.store.folder import (
+    BLOBS_FOLDER,
+    LOCKS_FOLDER,
+    TEMPORARY_FOLDER,
+    StoreFolder,
+    default_store_folder,
+    explained,
+    read_whole,
+)
+from otcache_registry.store.lock_record import LockRecord, StoredFile, lock_name
 from pydantic import ValidationError
 
-__all__ = ["DamagedError", "PolicyStore", "Pruned", "StoreError", "default_store_folder"]
-
-CACHE_VARIABLE: Final = "OTCACHE_CACHE"
-"""Environment variable that names another folder than the platform's cache folder."""
-
-LOCK_SECONDS = 60.0
-"""How long a writer waits for another one. Writing the largest document takes some seconds."""
+__all__ = ["PolicyStore", "Pruned"]
 
 MAX_LOCK_BYTES = 2**20
 
-BLOBS_FOLDER = "blobs"
-LOCKS_FOLDER = "locks"
-TEMPORARY_FOLDER = "temporary"
-LOCK_FILE = ".lock"
-
-_OWN_NAME = re.compile(r"[0-9a-f]{64}(\.json)?")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PULL_AGAIN = "Pull the document again, which repairs it"
-
-
-class StoreError(FieldError):
-    """The store cannot be used: its disk is full, its folder is not writable, or it is busy."""
-
-
-class DamagedError(StoreError):
-    """Files of a pulled document that are missing or not what was pulled; `value` names them."""
 
 
 Found = LockRecord | DamagedError
@@ -80,13 +56,6 @@ class Pruned:
     size: int
 
 
-def default_store_folder() -> Path:
-    """Return where pulled documents are kept: below OTCACHE_CACHE, or the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    cache = os.path.expanduser(chosen) if chosen else platformdirs.user_cache_dir("otcache", False)
-    return Path(cache).absolute() / "policies"
-
-
 class PolicyStore:
     """Pulled policy documents in a folder, for any number of processes at once.
 
@@ -98,6 +67,7 @@ class PolicyStore:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = default_store_folder() if folder is None else Path(folder).absolute()
+        self._files = StoreFolder(self.folder)
 
     def add(
         self,
@@ -128,6 +98,7 @@ class PolicyStore:
                 repository=repository,
                 commit=commit,
                 folder=folder,
+                policy=document.policy.name,
                 model=document.model.id,
                 revision=document.model.revision,
                 num_inference_steps=document.num_inference_steps,
@@ -136,10 +107,10 @@ class PolicyStore:
             )
         except ValidationError as error:
             raise StoreError(*document_error(error).args) from None
-        with self._writing():
+        with self._files.writing():
             for file in record.files:
-                self._write(self._blob(file), contents[file.path])
-            self._write(self._lock(record.file_name), record.to_json().encode())
+                self._files.write(self._files.blob(file.sha256), contents[file.path])
+            self._files.write(self._files.lock(record.file_name), record.to_json().encode())
         return record
 
     def records(self) -> tuple[LockRecord, ...]:
@@ -161,12 +132,15 @@ class PolicyStore:
         """
         return tuple(each for each in self._records().values() if isinstance(each, DamagedError))
 
-    def find(self, model: str, revision: str | None = None) -> tuple[LockRecord, ...]:
+    def find(
+        self, model: str, revision: str | None = None, policy: str | None = None
+    ) -> tuple[LockRecord, ...]:
         """Return the documents of a model, the one pulled last first.
 
         Args:
             model: The model's id, as in the document.
             revision: Exact revision of the weights, None for any.
+            policy: Name of the policy, None for any.
 
         Raises:
             StoreError: The store cannot be read.
@@ -174,7 +148,9 @@ class PolicyStore:
         return tuple(
             record
             for record in _by_time(self._records())[::-1]
-            if record.model == model and revision in (None, record.revision)
+            if record.model == model
+            and revision in (None, record.revision)
+            and policy in (None, record.policy)
         )
 
     def record(self, repository: str, commit: str, folder: str = "") -> LockRecord | None:
@@ -184,7 +160,7 @@ class PolicyStore:
             DamagedError: The record is damaged.
             StoreError: The store cannot be read.
         """
-        return self._read_record(self._lock(lock_name(repository, commit, folder)))
+        return self._read_record(self._files.lock(lock_name(repository, commit, folder)))
 
     def open(self, record: LockRecord) -> StoredPolicy:
         """Read a document, after checking every file of it.
@@ -195,8 +171,15 @@ class PolicyStore:
             StoreError: The store cannot be read.
         """
         policy = _parse(self.contents(record), record.source)
-        if _key(policy.document) != (record.model, record.revision, record.num_inference_steps):
-            problem = f"says another model or number of steps than {DOCUMENT_FILE}"
+        document = policy.document
+        stated = record.policy, record.model, record.revision, record.num_inference_steps
+        if stated != (
+            document.policy.name,
+            document.model.id,
+            document.model.revision,
+            document.num_inference_steps,
+        ):
+            problem = f"says another policy, model or number of steps than {DOCUMENT_FILE}"
             raise DamagedError("lock", (record.file_name,), problem, _PULL_AGAIN)
         return policy
 
@@ -228,7 +211,7 @@ class PolicyStore:
         Raises:
             StoreError: The store cannot be written.
         """
-        with self._writing():
+        with self._files.writing():
             records = self._records()
             return self._keep_only(records.keys() - {record.file_name}, records)
 
@@ -244,7 +227,7 @@ class PolicyStore:
         Raises:
             StoreError: The store cannot be written.
         """
-        with self._writing():
+        with self._files.writing():
             records = self._records()
             latest = {(each.repository, each.folder): each for each in _by_time(records)}
             kept = {each.file_name for each in (*latest.values(), *keep)}
@@ -255,9 +238,9 @@ class PolicyStore:
         gone = {name: found for name, found in records.items() if name not in names}
         used = {file.sha256 for record in kept for file in record.files}
         # Records first: killed in between, this leaves no document without its files.
-        paths = [self._lock(name) for name in gone]
-        paths += [path for path in self._own(BLOBS_FOLDER) if path.name not in used]
-        paths += self._own(TEMPORARY_FOLDER)
+        paths = [self._files.lock(name) for name in gone]
+        paths += [path for path in self._files.own(BLOBS_FOLDER) if path.name not in used]
+        paths += self._files.own(TEMPORARY_FOLDER)
         size = 0
         for path in paths:
             size += path.lstat().st_size
@@ -265,31 +248,17 @@ class PolicyStore:
         files = tuple(path.relative_to(self.folder).as_posix() for path in paths)
         return Pruned(_by_time(gone), files, size)
 
-    def _blob(self, file: StoredFile) -> Path:
-        return self.folder / BLOBS_FOLDER / file.sha256
-
-    def _lock(self, name: str) -> Path:
-        return self.folder / LOCKS_FOLDER / name
-
-    def _own(self, folder: str) -> list[Path]:
-        try:
-            paths = sorted((self.folder / folder).iterdir())
-        except FileNotFoundError:
-            return []
-        # Whatever else somebody put there is theirs.
-        return [path for path in paths if _OWN_NAME.fullmatch(path.name)]
-
     def _content(self, file: StoredFile) -> bytes | None:
         """Return a file's content, None where it is missing or damaged."""
-        with self._explained():
-            data = _read(self._blob(file), file.size)
+        with self._files.explained():
+            data = read_whole(self._files.blob(file.sha256), file.size)
         return data if data is not None and _digest(data) == file.sha256 else None
 
     def _records(self) -> dict[str, Found]:
         """Return every record, or what is wrong with it, by its file's name."""
         records: dict[str, Found] = {}
-        with self._explained():
-            paths = self._own(LOCKS_FOLDER)
+        with self._files.explained():
+            paths = self._files.own(LOCKS_FOLDER)
         for path in paths:
             try:
                 record = self._read_record(path)
@@ -301,7 +270,7 @@ class PolicyStore:
         return records
 
     def _read_record(self, path: Path) -> LockRecord | None:
-        with self._explained():
+        with self._files.explained():
             try:
                 with path.open("rb") as file:
                     data = file.read(MAX_LOCK_BYTES)
@@ -317,57 +286,17 @@ class PolicyStore:
             raise DamagedError("lock", (path.name,), problem, _PULL_AGAIN)
         return record
 
-    def _write(self, path: Path, data: bytes) -> None:
-        if _read(path, len(data)) == data:
-            return
-        # Only one process writes at a time: whatever lies there was left over, and is replaced.
-        temporary = self.folder / TEMPORARY_FOLDER / path.name
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-    def _explained(self) -> AbstractContextManager[None]:
-        return _explained("store", str(self.folder), CACHE_VARIABLE)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Keep other writers out."""
-        with self._explained():
-            for name in (BLOBS_FOLDER, LOCKS_FOLDER, TEMPORARY_FOLDER):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / LOCK_FILE, timeout=LOCK_SECONDS)
-            try:
-                lock.acquire()
-            except Timeout:
-                problem = f"another process has been writing to it for {LOCK_SECONDS:g} seconds"
-                remedy = f"Wait for that process or stop it, or set {CACHE_VARIABLE}"
-                raise StoreError("store", str(self.folder), problem, remedy) from None
-            try:
-                yield
-            finally:
-                lock.release()
-
 
 def _parse(contents: Mapping[str, bytes], source: str) -> StoredPolicy:
     """Read a document from checked bytes, by way of a folder that nobody else writes to."""
     with (
-        _explained("TMPDIR", os.environ.get("TMPDIR"), "TMPDIR"),
+        explained("TMPDIR", os.environ.get("TMPDIR"), "TMPDIR"),
         tempfile.TemporaryDirectory(prefix="otcache-") as scratch,
     ):
-        for name in (DOCUMENT_FILE, EDGES_FILE):
+        for name in (DOCUMENT_FILE, TABLES_FILE):
             if name in contents:
                 (Path(scratch) / name).write_bytes(contents[name])
         return read_policy(scratch, source=source)
-
-
-def _key(document: PolicyDocument) -> tuple[str, str | None, int]:
-    return document.model.id, document.model.revision, document.num_inference_steps
 
 
 def _by_time(records: Mapping[str, Found]) -> tuple[LockRecord, ...]:
@@ -382,27 +311,3 @@ def _stored_file(path: str, data: bytes) -> StoredFile:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _read(path: Path, size: int) -> bytes | None:
-    """Return the content of a file of this size, None where there is none."""
-    try:
-        status = path.stat()
-        sound = stat.S_ISREG(status.st_mode) and status.st_size == size
-        return path.read_bytes() if sound else None
-    except FileNotFoundError:
-        return None
-
-
-@contextmanager
-def _explained(field: str, value: str | None, variable: str) -> Iterator[None]:
-    """Turn an error of the file system into one that says what to do about it."""
-    try:
-        yield
-    except OSError as error:
-        place = "" if error.filename is None else f"{error.filename} "
-        remedy = f"Check its permissions, or set {variable} to another folder"
-        if error.errno in _NO_SPACE:
-            remedy = f"Free some space, or set {variable} to a folder on another disk"
-        problem = f"{place}cannot be used ({error.strerror})"
-        raise StoreError(field, value, problem, remedy) from None

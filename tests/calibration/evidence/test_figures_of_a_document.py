@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, lift
+from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy, lift
 from otcache_registry import (
     POLICY_SCHEMA,
     Calibration,
@@ -20,12 +20,15 @@ from otcache_registry import (
     GraphSettings,
     ModelReference,
     PolicyDocument,
+    PolicyIdentity,
     Sampling,
     ScheduleRecord,
+    ServedBudgets,
     StoredPolicy,
-    edges_digest,
+    tables_digest,
 )
 from scipy import stats
+from stored_policies import otcache_of
 
 from otcache_plugin.calibration.evidence.figures import (
     comparisons,
@@ -35,10 +38,14 @@ from otcache_plugin.calibration.evidence.figures import (
     search_figure,
 )
 from otcache_plugin.calibration.evidence.schedule_figures import (
+    ShownSchedule,
     gaps_figure,
     schedules_figure,
     shown_schedules,
 )
+from otcache_plugin.parameters.edge_tables import tables_of
+from otcache_plugin.parameters.otcache import OTCacheParameters
+from otcache_plugin.parameters.otcache_details import SearchRecord
 
 STEPS, ANCHOR, REFERENCE = 30, 5, 14
 BUDGETS = (5, 7, 10, 14, 20)
@@ -93,9 +100,16 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
         metric: str = "psnr",
         waypoints: Sequence[int] = (),
     ) -> PolicyDocument:
+        parameters = OTCacheParameters(
+            anchor=ScheduleRecord.of(graph.schedule(ANCHOR)),
+            waypoints=tuple(ScheduleRecord.of(graph.schedule(budget)) for budget in waypoints),
+            reference=ScheduleRecord.of(graph.schedule(REFERENCE)),
+            rho=1.2,
+            graph=GraphSettings.of(settings),
+        )
         return PolicyDocument(
             schema=POLICY_SCHEMA,
-            name="otcache",
+            policy=PolicyIdentity(name="otcache", distribution="otcache-plugin"),
             model=ModelReference(id="example/model", revision="1"),
             sampling=Sampling(
                 pipeline="P",
@@ -107,11 +121,8 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
                 guidance={},
             ),
             default_budget=10,
-            anchor=ScheduleRecord.of(graph.schedule(ANCHOR)),
-            waypoints=tuple(ScheduleRecord.of(graph.schedule(budget)) for budget in waypoints),
-            reference=ScheduleRecord.of(graph.schedule(REFERENCE)),
-            rho=1.2,
-            graph=GraphSettings.of(settings),
+            budgets=ServedBudgets(smallest=ANCHOR, largest=STEPS, calibrated=parameters.budgets),
+            parameters=parameters.model_dump(),
             calibration=Calibration(
                 pairs=12,
                 seed=0,
@@ -119,11 +130,13 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
                 prompts_digest="a" * 64,
                 held_out_digest="b" * 64,
                 metric=metric,
-                reference_budget=REFERENCE,
-                anchor_budget=ANCHOR,
-                search="joint",
-                trials=3,
-                history=tuple(history),
+                settings={
+                    "reference_budget": REFERENCE,
+                    "anchor_budget": ANCHOR,
+                    "search": "joint",
+                    "trials": 3,
+                    "history": tuple(history),
+                },
                 evaluations=4,
                 transformer_calls=100,
                 seconds=1.0,
@@ -132,7 +145,7 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
                 created="2026-01-31T12:00:00+00:00",
             ),
             evidence=tuple(rows),
-            edges_sha256=edges_digest(edges),
+            tables_sha256=tables_digest(tables_of(edges)),
         )
 
     return make
@@ -147,7 +160,15 @@ def document(make_document: Callable[..., PolicyDocument]) -> PolicyDocument:
 @pytest.fixture(scope="module")
 def figures(document: PolicyDocument, edges: EdgeTable) -> dict[str, bytes]:
     """Its figures."""
-    return draw_figures(document, edges)
+    return draw_figures(document, tables_of(edges))
+
+
+def policy_of(document: PolicyDocument, edges: EdgeTable) -> OTCachePolicy:
+    return otcache_of(StoredPolicy(document, tables_of(edges), ""))
+
+
+def shown_of(document: PolicyDocument, edges: EdgeTable) -> list[ShownSchedule]:
+    return shown_schedules(document, policy_of(document, edges))
 
 
 def labels(figure: Figure) -> list[str]:
@@ -191,7 +212,7 @@ def test_the_same_document_gives_the_same_bytes(
 ) -> None:
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.dpi": 10}):
-        again = draw_figures(document, edges)
+        again = draw_figures(document, tables_of(edges))
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in figures.items()}
     assert {name: hashlib.sha256(data).hexdigest() for name, data in again.items()} == digests
     assert dict(mpl.rcParams) == before
@@ -201,8 +222,8 @@ def test_without_evidence_and_history_only_schedules_are_shown(
     make_document: Callable[..., PolicyDocument], edges: EdgeTable
 ) -> None:
     bare = make_document()
-    assert sorted(draw_figures(bare, edges)) == ["gaps.png", "schedules.png"]
-    assert [shown.label for shown in shown_schedules(bare, edges)] == [
+    assert sorted(draw_figures(bare, tables_of(edges))) == ["gaps.png", "schedules.png"]
+    assert [shown.label for shown in shown_of(bare, edges)] == [
         "anchor, 5 steps",
         "reference, 14 steps",
     ]
@@ -212,12 +233,16 @@ def test_without_a_comparison_there_are_no_differences(
     make_document: Callable[..., PolicyDocument], edges: EdgeTable
 ) -> None:
     alone = make_document([each for each in evidence() if each.policy != "otcache"])
-    assert sorted(draw_figures(alone, edges)) == ["gaps.png", "quality.png", "schedules.png"]
+    assert sorted(draw_figures(alone, tables_of(edges))) == [
+        "gaps.png",
+        "quality.png",
+        "schedules.png",
+    ]
 
 
 def test_schedules_are_the_policys(document: PolicyDocument, edges: EdgeTable) -> None:
-    policy = StoredPolicy(document, edges, "").otcache_policy()
-    shown = shown_schedules(document, edges)
+    policy = policy_of(document, edges)
+    shown = shown_of(document, edges)
     assert [each.schedule for each in shown] == [policy.schedule(b) for b in (5, 7, 10, 14)]
     assert [each.role for each in shown] == ["anchor", "predicted", "predicted", "reference"]
     assert len({each.colour for each in shown}) == 4
@@ -227,7 +252,7 @@ def test_of_many_predictions_some_are_shown(
     make_document: Callable[..., PolicyDocument], edges: EdgeTable
 ) -> None:
     rows = [row("uniform", budget, "psnr", 1.0) for budget in range(2, 30)]
-    shown = shown_schedules(make_document(rows), edges)
+    shown = shown_of(make_document(rows), edges)
     assert [each.schedule.budget for each in shown] == [5, 6, 8, 10, 11, 13, 14]
 
 
@@ -235,7 +260,7 @@ def test_all_waypoints_are_shown(
     make_document: Callable[..., PolicyDocument], edges: EdgeTable
 ) -> None:
     rows = [row("uniform", budget, "psnr", 1.0) for budget in range(5, 13)]
-    shown = shown_schedules(make_document(rows, waypoints=(7, 10)), edges)
+    shown = shown_of(make_document(rows, waypoints=(7, 10)), edges)
     # Of 6, 8, 9, 11 and 12, there is room for three.
     assert [each.label for each in shown] == [
         "anchor, 5 steps",
@@ -246,12 +271,12 @@ def test_all_waypoints_are_shown(
         "predicted, 12 steps",
         "reference, 14 steps",
     ]
-    many = shown_schedules(make_document(rows, waypoints=(6, 7, 8, 9, 10, 11)), edges)
+    many = shown_of(make_document(rows, waypoints=(6, 7, 8, 9, 10, 11)), edges)
     assert [each.role for each in many] == ["anchor", *["waypoint"] * 6, "reference"]
 
 
 def test_curves_go_through_the_computed_steps(document: PolicyDocument, edges: EdgeTable) -> None:
-    shown = shown_schedules(document, edges)
+    shown = shown_of(document, edges)
     figure = schedules_figure(shown)
     (axes,) = figure.axes
     diagonal, *lines = axes.lines
@@ -269,7 +294,7 @@ def test_curves_go_through_the_computed_steps(document: PolicyDocument, edges: E
 
 
 def test_gaps_are_the_segments(document: PolicyDocument, edges: EdgeTable) -> None:
-    shown = shown_schedules(document, edges)
+    shown = shown_of(document, edges)
     figure = gaps_figure(shown)
     assert titles(figure) == [each.label for each in shown]
     for each, axes in zip(shown, figure.axes, strict=True):
@@ -342,7 +367,9 @@ def test_search_is_the_history_in_the_metrics_own_direction(
     shown: list[float],
     title: str,
 ) -> None:
-    figure = search_figure(make_document((), history, metric).calibration)
+    calibration = make_document((), history, metric).calibration
+    assert calibration is not None
+    figure = search_figure(calibration, SearchRecord.read(calibration))
     (axes,) = figure.axes
     level, best, start = axes.lines
     assert list(best.get_xdata()) == list(range(len(shown)))
@@ -365,6 +392,6 @@ def test_names_from_the_document_are_shown_as_they_are_or_shortened(
     assert labels(figure) == ["OTCache", " _a_policy of $x$" + "y" * 11 + "…"]
     assert titles(figure) == ["m$_" * 9 + "…"]
     assert axes.get_ylabel() == "mean of 9 to 20 pairs"
-    for name, data in draw_figures(odd, edges).items():
+    for name, data in draw_figures(odd, tables_of(edges)).items():
         # Nothing that is long makes a figure larger.
         assert int.from_bytes(data[16:20], "big") == 1400, name

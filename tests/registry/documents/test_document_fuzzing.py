@@ -50,7 +50,7 @@ def test_five_hundred_documents_are_taken_or_refused() -> None:
 def test_undamaged_documents_are_valid(fuzzing: ModuleType, tmp_path: Path) -> None:
     origins = fuzzing.origins()
     assert len(origins) >= 5
-    assert {case.edges is None for case in origins} == {True, False}
+    assert {case.tables is None for case in origins} == {True, False}
     for case in origins:
         assert fuzzing.read(case, tmp_path)
 

@@ -19,15 +19,19 @@ from otcache_registry import (
     GraphSettings,
     ModelReference,
     PolicyDocument,
+    PolicyIdentity,
     Publication,
     Sampling,
     ScheduleRecord,
+    ServedBudgets,
     json_schema,
 )
 from pydantic import BaseModel, ValidationError
 
 
-@pytest.fixture(params=["valid_document", "waypoint_document", "published_document"])
+@pytest.fixture(
+    params=["valid_document", "waypoint_document", "published_document", "unknown_document"]
+)
 def document(request: pytest.FixtureRequest) -> PolicyDocument:
     """Each kind of document."""
     kind: PolicyDocument = request.getfixturevalue(request.param)
@@ -48,8 +52,8 @@ def test_text_is_json_with_a_newline_and_arrays_of_numbers_on_one_line(
     lines = text.splitlines()
     assert text.endswith("}\n")
     assert lines[1] == f'  "schema": "{POLICY_SCHEMA}",'
-    steps = list(valid_document.anchor.computed_steps)
-    assert f'    "computed_steps": {json.dumps(steps)},' in lines
+    steps = list(valid_document.parameters["anchor"]["computed_steps"])
+    assert f'      "computed_steps": {json.dumps(steps)},' in lines
     assert json.loads(text) == valid_document.model_dump(mode="json", by_alias=True)
 
 
@@ -64,17 +68,50 @@ def test_order_of_keys_makes_no_difference(content: dict[str, Any]) -> None:
     other = PolicyDocument.from_json(json.dumps(reversed_keys(content)))
     assert one.to_json() == other.to_json()
     assert list(one.sampling.guidance) == ["a", "b"]
+    assert list(one.parameters) == ["anchor", "graph", "reference", "rho", "waypoints"]
 
 
-def test_whole_numbers_become_floats(content: dict[str, Any]) -> None:
-    content["rho"] = 2
-    assert '"rho": 2.0,' in PolicyDocument.from_json(json.dumps(content)).to_json()
+def test_whole_numbers_become_floats_where_the_registry_knows_the_field(
+    content: dict[str, Any],
+) -> None:
+    content["calibration"]["seconds"] = 2
+    content["parameters"] = {"own": 2, "other": 2.0}
+    text = PolicyDocument.from_json(json.dumps(content)).to_json()
+    for line in ('"seconds": 2.0,', '"own": 2\n', '"other": 2.0,'):
+        assert line in text
 
 
-@given(st.floats(min_value=0, exclude_min=True, allow_infinity=False))
-def test_floats_keep_every_bit(valid_document: PolicyDocument, rho: float) -> None:
-    document = valid_document.model_copy(update={"rho": rho})
-    assert PolicyDocument.from_json(document.to_json()).rho == rho
+def test_parameters_are_the_same_from_python_and_from_json(content: dict[str, Any]) -> None:
+    own = {"b": [1, [2.5, None]], "a": {"y": True, "x": "é"}}
+    content["parameters"] = own
+    read = PolicyDocument.from_json(json.dumps(content))
+    assert read.parameters == {"a": {"x": "é", "y": True}, "b": (1, (2.5, None))}
+    fields = {name: getattr(read, name) for name in PolicyDocument.model_fields if name[-1] != "_"}
+    assert PolicyDocument(schema=POLICY_SCHEMA, **{**fields, "parameters": own}) == read
+    with pytest.raises(ValidationError, match="no value of JSON"):
+        PolicyDocument(schema=POLICY_SCHEMA, **{**fields, "parameters": {"a": {1, 2}}})
+    with pytest.raises(ValidationError, match="a key that is no text"):
+        PolicyDocument(schema=POLICY_SCHEMA, **{**fields, "parameters": {"a": {1: 2}}})
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_keep_every_bit(valid_document: PolicyDocument, number: float) -> None:
+    document = valid_document.model_copy(update={"parameters": {"a": (number,)}})
+    assert PolicyDocument.from_json(document.to_json()).parameters == {"a": (number,)}
+
+
+def test_a_policy_may_serve_no_budgets(content: dict[str, Any]) -> None:
+    content["budgets"] = content["default_budget"] = None
+    document = PolicyDocument.from_json(json.dumps(content))
+    assert document.calibrated_budgets == ()
+    assert PolicyDocument.from_json(document.to_json()) == document
+    with pytest.raises(DocumentError, match="serves no budgets"):
+        document.require_default_budget()
+
+
+def test_a_distribution_may_be_unknown(content: dict[str, Any]) -> None:
+    content["policy"]["distribution"] = None
+    assert PolicyDocument.from_json(json.dumps(content)).policy.distribution is None
 
 
 @given(st.integers(0, 2**63 - 1))
@@ -97,17 +134,6 @@ def test_evidence_may_be_left_out(content: dict[str, Any]) -> None:
     assert PolicyDocument.from_json(json.dumps(content)).evidence == ()
 
 
-def test_a_history_may_be_left_out_and_be_as_long_as_the_longest_search(
-    content: dict[str, Any],
-) -> None:
-    del content["calibration"]["history"]
-    assert PolicyDocument.from_json(json.dumps(content)).calibration.history == ()
-    # Losses of a metric that is better when it is larger are negative.
-    falling = [-float(trial) for trial in range(10_000)]
-    content["calibration"]["history"] = falling
-    assert PolicyDocument.from_json(json.dumps(content)).calibration.history == tuple(falling)
-
-
 def test_what_a_kind_of_document_lacks_may_be_left_out(document: PolicyDocument) -> None:
     content = json.loads(document.to_json())
     lacking = [name for name, value in content.items() if value in (None, [])]
@@ -124,23 +150,12 @@ def test_schedule_record() -> None:
     assert record.schedule(7) == schedule
 
 
-def test_document_gives_its_schedules(valid_document: PolicyDocument) -> None:
-    assert valid_document.num_inference_steps == 12
-    assert valid_document.anchor_schedule.budget == 4
-    assert valid_document.waypoint_schedules == ()
-    assert valid_document.reference_schedule.budget == 8
-
-
-def test_schedules_go_from_the_anchor_over_waypoints_to_the_reference(
+def test_steps_and_calibrated_budgets(
     waypoint_document: PolicyDocument, published_document: PolicyDocument
 ) -> None:
+    assert waypoint_document.num_inference_steps == 12
     assert waypoint_document.calibrated_budgets == (4, 5, 7, 8)
-    assert [schedule.budget for schedule in waypoint_document.schedules] == [4, 5, 7, 8]
-    assert published_document.schedules == (
-        Schedule([0, 2, 5, 11], 12, [1, 2, 5]),
-        Schedule([0, 1, 3, 6, 8, 11], 12, [1, 2, 3, 4, 5]),
-        Schedule([0, 1, 2, 3, 5, 7, 9, 11], 12, [1, 1, 1, 2, 2, 2, 6]),
-    )
+    assert published_document.calibrated_budgets == (4, 6, 8)
 
 
 def test_a_calibration_may_name_a_revision_that_is_no_commit(content: dict[str, Any]) -> None:
@@ -168,7 +183,7 @@ def test_graph_settings_mirror_edge_settings(settings: EdgeSettings) -> None:
 
 def test_documents_are_frozen(valid_document: PolicyDocument) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        valid_document.rho = 1.0
+        valid_document.default_budget = 7
 
 
 def test_python_values_are_checked_too(valid_edges: EdgeTable) -> None:
@@ -192,13 +207,14 @@ def test_json_schema_lists_every_field_and_allows_no_other(content: dict[str, An
     assert set(schema["properties"]) == set(content)
     assert schema["properties"]["schema"]["const"] == POLICY_SCHEMA
     assert set(schema["required"]) == {
-        *("schema", "name", "model", "sampling", "default_budget"),
-        *("anchor", "reference", "rho"),
+        *("schema", "policy", "model", "sampling"),
+        *("default_budget", "budgets", "parameters"),
     }
     calibration = schema["$defs"]["Calibration"]
     assert set(calibration["properties"]) == set(content["calibration"])
-    assert set(calibration["required"]) == set(content["calibration"]) - {"history"}
-    assert calibration["properties"]["search"]["enum"] == ["joint", "per-pair"]
+    assert set(calibration["required"]) == set(content["calibration"])
+    for own in (schema["properties"]["parameters"], calibration["properties"]["settings"]):
+        assert own["type"] == "object"
     for part in (schema, *schema["$defs"].values()):
         assert part["additionalProperties"] is False
     json.dumps(schema)
@@ -210,15 +226,15 @@ def test_json_schema_agrees_with_the_parser(document: PolicyDocument) -> None:
     content = json.loads(document.to_json())
     validator.validate(content)
     for path, value in (
-        ("rho", 0),
-        ("rho", "1"),
-        ("name", "a b"),
+        ("parameters", 0),
+        ("parameters", [1]),
+        ("policy", {"name": "a b", "distribution": None}),
+        ("budgets", {"smallest": 1, "largest": 12, "calibrated": []}),
         ("extra", 1),
         ("default_budget", 10_001),
         ("model", {"id": "a\u202eb", "revision": None}),
         ("model", {"id": "a\nb", "revision": None}),
-        ("waypoints", [content["anchor"]] * 101),
-        ("edges_sha256", "0" * 63),
+        ("tables_sha256", "0" * 63),
     ):
         changed = {**content, path: value}
         assert not validator.is_valid(changed), path
@@ -234,9 +250,11 @@ def test_json_schema_agrees_with_the_parser(document: PolicyDocument) -> None:
         GraphSettings,
         ModelReference,
         PolicyDocument,
+        PolicyIdentity,
         Publication,
         Sampling,
         ScheduleRecord,
+        ServedBudgets,
     ],
 )
 def test_every_part_is_strict(part: type[BaseModel]) -> None:

@@ -29,6 +29,11 @@ def put(content: Content, path: str, value: object) -> None:
         place[last] = value
 
 
+def nested(depth: int) -> object:
+    """A value inside so many objects."""
+    return {"a": nested(depth - 1)} if depth else 1
+
+
 def refusal(content: object) -> DocumentError:
     with pytest.raises(DocumentError) as caught:
         PolicyDocument.from_json(json.dumps(content))
@@ -45,8 +50,16 @@ REFUSED = [
     ("author", "me", "author", "no such field"),
     ("look_backs", [1, 1, 1], "look_backs", "no such field"),
     ("schema_", "otcache.policy/v1", "schema_", "no such field"),
-    ("name", "not a name", "name", "pattern"),
-    ("name", "", "name", "pattern"),
+    ("policy", "otcache", "policy", "Use an object"),
+    ("policy", LEFT_OUT, "policy", "missing"),
+    ("policy.name", "not a name", "policy.name", "pattern"),
+    ("policy.name", "", "policy.name", "pattern"),
+    ("policy.name", "x" * 101, "policy.name", "at most 100 characters"),
+    ("policy.distribution", LEFT_OUT, "policy.distribution", "missing"),
+    ("policy.distribution", "two words", "policy.distribution", "pattern"),
+    ("policy.distribution", "--index-url=x", "policy.distribution", "pattern"),
+    ("policy.distribution", "git+https://x.org/y", "policy.distribution", "pattern"),
+    ("policy.version", "1.0", "policy.version", "no such field"),
     ("model", "org/name", "model", "not allowed"),
     ("model.id", "", "model.id", "at least 1 character"),
     ("model.id", 7, "model.id", "valid string"),
@@ -82,28 +95,30 @@ REFUSED = [
     ("sampling.guidance.\t", 1.0, "sampling.guidance.\t.[key]", "pattern"),
     ("default_budget", 3, "default_budget", "Use 4 … 12"),
     ("default_budget", 13, "default_budget", "Use 4 … 12"),
-    ("anchor.computed_steps", [0, 5, 3, 11], "anchor.computed_steps", "step 3 follows step 5"),
-    ("anchor.computed_steps", [0, 5, 5, 11], "anchor.computed_steps", "step 5 follows step 5"),
-    ("anchor.computed_steps", [0, 3, 5, 10], "anchor.computed_steps", "step 11 must be computed"),
-    ("anchor.computed_steps", [1, 3, 5, 11], "anchor.computed_steps", "step 0 must be computed"),
-    ("anchor.computed_steps", [0, 3, 5, 12], "anchor.computed_steps", "outside 0 … 11"),
-    ("anchor.computed_steps", [], "anchor.computed_steps", "must be computed"),
-    ("anchor.computed_steps.1", 3.0, "anchor.computed_steps.1", "valid integer"),
-    ("anchor.computed_steps.1", -1, "anchor.computed_steps.1", "greater than or equal to 0"),
-    ("anchor.look_backs", [1, 1], "anchor.look_backs", "2 look-backs for 3 segments"),
-    ("anchor.look_backs.0", 0, "anchor.look_backs.0", "greater than or equal to 1"),
-    ("anchor.look_backs", "111", "anchor.look_backs", "Use an array"),
-    ("reference.computed_steps", None, "reference.computed_steps", "Use an array"),
-    ("reference.look_backs", [1], "reference.look_backs", "1 look-backs for 7 segments"),
-    ("rho", 0, "rho", "greater than 0"),
-    ("rho", math.nan, "rho", "finite"),
-    ("rho", math.inf, "rho", "finite"),
-    ("rho", True, "rho", "valid number"),
-    ("graph", None, "graph", "a calibrated document cannot do without it"),
-    ("graph", LEFT_OUT, "graph", "a calibrated document cannot do without it"),
-    ("graph.cost", "latents", "graph.cost", "'velocity' or 'displacement'"),
-    ("graph.gamma", 0, "graph.gamma", "greater than 0"),
-    ("graph.look_back", 0, "graph.look_back", "greater than or equal to 1"),
+    ("default_budget", None, "default_budget", "come together"),
+    ("budgets", None, "default_budget", "Give both, or null for both"),
+    ("budgets", LEFT_OUT, "budgets", "missing"),
+    ("budgets.smallest", 1, "budgets.smallest", "greater than or equal to 2"),
+    ("budgets.smallest", 5, "budgets.calibrated", "4 is not among 5 … 12"),
+    ("budgets.largest", 3, "budgets.largest", "below the smallest budget 4"),
+    ("budgets.largest", 7, "budgets.calibrated", "8 is not among 4 … 7"),
+    ("budgets.largest", 13, "budgets.largest", "above the 12 steps. Use 4 … 12"),
+    ("budgets.calibrated", [8, 4], "budgets.calibrated", "entry 1 is not above the one before"),
+    ("budgets.calibrated", [4, 4], "budgets.calibrated", "entry 1 is not above the one before"),
+    ("budgets.calibrated.1", 8.0, "budgets.calibrated.1", "valid integer"),
+    ("parameters", None, "parameters", "Use an object"),
+    ("parameters", [1], "parameters", "Use an object"),
+    ("parameters", LEFT_OUT, "parameters", "missing"),
+    ("parameters.rho", math.nan, "parameters.rho", "not a finite number"),
+    ("parameters.rho", math.inf, "parameters.rho", "not a finite number"),
+    ("parameters.own", {"a": [1, {"b": -math.inf}]}, "parameters.own.a.1.b", "not a finite"),
+    ("parameters.own", "x" * 1001, "parameters.own", "longer than 1000 characters"),
+    ("parameters.own", "two\nlines", "parameters.own", "with a line break"),
+    ("parameters.own", ["\u202e"], "parameters.own.0", "reverses the writing"),
+    ("parameters.own", "\ud800", "parameters.own", "Remove it"),
+    ("parameters.own", {"\x1b": 1}, "parameters.own", "a control character"),
+    ("parameters.own", {"x" * 1001: 1}, "parameters.own", "longer than 1000 characters"),
+    ("parameters.own", nested(33), f"parameters.own{'.a' * 32}", "nested deeper than 32"),
     ("calibration", None, "calibration", "Give exactly one of calibration and published"),
     ("calibration", LEFT_OUT, "calibration", "Give exactly one of calibration and published"),
     ("calibration.pairs", 0, "calibration.pairs", "greater than or equal to 1"),
@@ -114,14 +129,9 @@ REFUSED = [
     ("calibration.prompts_digest", "A" * 64, "calibration.prompts_digest", "pattern"),
     ("calibration.held_out_digest", "b" * 63, "calibration.held_out_digest", "pattern"),
     ("calibration.held_out_digest", LEFT_OUT, "calibration.held_out_digest", "missing"),
-    ("calibration.search", "greedy", "calibration.search", "'joint' or 'per-pair'"),
-    ("calibration.search", LEFT_OUT, "calibration.search", "missing"),
-    ("calibration.history.1", 0.75, "calibration.history", "entry 1 is above the one before"),
-    ("calibration.history.3", math.nan, "calibration.history.3", "finite"),
-    ("calibration.history", 0.5, "calibration.history", "Use an array"),
-    ("calibration.history", [0.5] * 10_001, "calibration.history", "at most 10000 items"),
-    ("calibration.anchor_budget", 5, "calibration.anchor_budget", "Use 4"),
-    ("calibration.reference_budget", 9, "calibration.reference_budget", "Use 8"),
+    ("calibration.settings", LEFT_OUT, "calibration.settings", "missing"),
+    ("calibration.settings", "joint", "calibration.settings", "Use an object"),
+    ("calibration.settings.a", math.nan, "calibration.settings.a", "not a finite number"),
     ("calibration.seconds", -1, "calibration.seconds", "greater than or equal to 0"),
     ("calibration.libraries.torch", 2, "calibration.libraries.torch", "valid string"),
     (
@@ -142,10 +152,8 @@ REFUSED = [
     ("evidence.1.compared_to", None, "evidence.1.compared_to", "Give all of"),
     ("evidence.1.win_rate", 1.5, "evidence.1.win_rate", "less than or equal to 1"),
     ("evidence.1.difference_low", 4.0, "evidence.1.difference_low", "above difference_high=3.25"),
-    ("edges_sha256", None, "edges_sha256", "a calibrated document cannot do without it"),
-    ("edges_sha256", LEFT_OUT, "edges_sha256", "a calibrated document cannot do without it"),
-    ("edges_sha256", "0" * 63, "edges_sha256", "pattern"),
-    ("edges_sha256", "0" * 64 + "\n", "edges_sha256", "pattern"),
+    ("tables_sha256", "0" * 63, "tables_sha256", "pattern"),
+    ("tables_sha256", "0" * 64 + "\n", "tables_sha256", "pattern"),
 ]
 
 
@@ -159,62 +167,7 @@ def test_refused_with_the_path_of_the_field(
     assert words in str(error)
 
 
-# Steps of budgets 4, 5, 7 and 8.
-REFUSED_WAYPOINTS = [
-    ("waypoints", None, "waypoints", "Use an array"),
-    ("waypoints", {}, "waypoints", "Use an array"),
-    ("waypoints.0", [0, 1, 11], "waypoints.0", "not allowed"),
-    ("waypoints.0.budget", 5, "waypoints.0.budget", "no such field"),
-    ("waypoints.1.look_backs", LEFT_OUT, "waypoints.1.look_backs", "missing"),
-    ("waypoints.1.look_backs", [1], "waypoints.1.look_backs", "1 look-backs for 6 segments"),
-    ("waypoints.1.computed_steps.2", 11, "waypoints.1.computed_steps", "follows step 11"),
-    ("waypoints.0.computed_steps.4", 12, "waypoints.0.computed_steps", "outside 0 … 11"),
-    ("waypoints.0.computed_steps.4", 10, "waypoints.0.computed_steps", "step 11 must be computed"),
-    (
-        "waypoints.0",
-        {"computed_steps": [0, 5, 7, 11], "look_backs": [1] * 3},
-        "anchor.computed_steps",
-        "4 steps, not fewer than those of waypoints.0. Use fewer than 4",
-    ),
-    (
-        "waypoints.0",
-        {"computed_steps": [0, 1, 2, 3, 4, 5, 11], "look_backs": [1] * 6},
-        "waypoints.0.computed_steps",
-        "7 steps, not fewer than those of waypoints.1. Use fewer than 7",
-    ),
-    (
-        "waypoints.1",
-        {"computed_steps": [*range(8), 11], "look_backs": [1] * 8},
-        "waypoints.1.computed_steps",
-        "9 steps, not fewer than those of reference. Use fewer than 8",
-    ),
-    (
-        "waypoints",
-        [{"computed_steps": [0, 11], "look_backs": [1]}] * 101,
-        "waypoints",
-        "at most 100 items",
-    ),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "field", "words"), REFUSED_WAYPOINTS)
-def test_waypoints_refused_with_the_path_of_the_field(
-    waypoint_content: Content, path: str, value: object, field: str, words: str
-) -> None:
-    put(waypoint_content, path, value)
-    error = refusal(waypoint_content)
-    assert error.field == field
-    assert words in str(error)
-
-
-def test_waypoints_in_the_wrong_order(waypoint_content: Content) -> None:
-    waypoint_content["waypoints"].reverse()
-    error = refusal(waypoint_content)
-    assert error.field == "waypoints.0.computed_steps"
-    assert "7 steps, not fewer than those of waypoints.1" in str(error)
-
-
-# Anchor of 4 steps, reference of 8, and no edge table to go on with.
+# Budgets from 4 to 8, and no table to go on with.
 REFUSED_PUBLISHED = [
     ("published", None, "calibration", "Give exactly one of calibration and published"),
     ("published.authors", "", "published.authors", "at least 1 character"),
@@ -222,13 +175,6 @@ REFUSED_PUBLISHED = [
     ("published.paper", "two\nlines", "published.paper", "pattern"),
     ("published.setting", None, "published.setting", "valid string"),
     ("published.licence", "MIT", "published.licence", "no such field"),
-    (
-        "graph",
-        {"cost": "velocity", "gamma": 1.0, "look_back": None},
-        "graph",
-        "published schedules come without",
-    ),
-    ("edges_sha256", "0" * 64, "edges_sha256", "published schedules come without"),
     (
         "evidence",
         [
@@ -274,13 +220,6 @@ def test_a_document_is_calibrated_or_published(
     assert "Give exactly one of calibration and published" in str(error)
 
 
-def test_anchor_must_be_the_smaller(content: Content) -> None:
-    content["anchor"] = content["reference"]
-    error = refusal(content)
-    assert error.field == "anchor.computed_steps"
-    assert "Use fewer than 8" in str(error)
-
-
 def test_another_schema_is_the_only_complaint(content: Content) -> None:
     error = refusal({"schema": "otcache.policy/v2", "everything": "else", "rho": "NaN"})
     assert error.field == "schema"
@@ -288,19 +227,21 @@ def test_another_schema_is_the_only_complaint(content: Content) -> None:
 
 
 def test_the_next_refusals_are_mentioned(content: Content) -> None:
-    content["rho"] = -1
-    content["name"] = "a b"
+    content["default_budget"] = -1
+    content["policy"]["name"] = "a b"
     content["extra"] = 1
     content["model"]["id"] = ""
     error = refusal(content)
-    assert error.field == "name"
-    assert "Also refused: model.id='' (not allowed), rho=-1 (not allowed), 1 more" in str(error)
+    assert error.field == "policy.name"
+    assert (
+        "Also refused: model.id='' (not allowed), default_budget=-1 (not allowed), 1 more"
+    ) in str(error)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "field"),
     [
-        ('"rho": 1.3', '"rho": 1.3, "rho": 1.4', "rho"),
+        ('"rho": 1.3', '"rho": 1.3, "rho": 1.4', "parameters.rho"),
         ('"id": ', '"id": "x", "id": ', "model.id"),
         ('"budget": 6', '"budget": 6, "budget": 6', "evidence.0.budget"),
     ],

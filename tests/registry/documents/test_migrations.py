@@ -14,15 +14,15 @@ Content = dict[str, Any]
 
 
 def from_first(content: Content) -> Content:
-    """In the made-up first schema the reference was called "base"."""
+    """In the made-up first schema the parameters were called "base"."""
     others = {name: value for name, value in content.items() if name != "base"}
-    return {**others, "schema": "otcache.policy/beta", "reference": content.get("base")}
+    return {**others, "schema": "otcache.policy/beta", "parameters": content.get("base")}
 
 
 def from_second(content: Content) -> Content:
-    """In the made-up second one rho was a percentage, under the name of "warp"."""
-    others = {name: value for name, value in content.items() if name != "warp"}
-    return {**others, "schema": "otcache.policy/v1", "rho": content["warp"] / 100}
+    """In the made-up second one the default budget was a percentage, named "share"."""
+    others = {name: value for name, value in content.items() if name != "share"}
+    return {**others, "schema": "otcache.policy/v1", "default_budget": content["share"] * 12 // 100}
 
 
 OLDER: dict[str, Callable[[Content], Content]] = {
@@ -34,9 +34,9 @@ OLDER: dict[str, Callable[[Content], Content]] = {
 @pytest.fixture
 def oldest(content: Content) -> Content:
     """The valid document as the first schema would have had it."""
-    older = {**content, "schema": "otcache.policy/alpha", "warp": 130}
-    older["base"] = older.pop("reference")
-    del older["rho"]
+    older = {**content, "schema": "otcache.policy/alpha", "share": 50}
+    older["base"] = older.pop("parameters")
+    del older["default_budget"]
     return older
 
 
@@ -58,21 +58,21 @@ def test_older_documents_are_read_as_new_ones(
 
 @pytest.mark.usefixtures("older_schemas")
 def test_what_a_migration_leaves_is_validated(oldest: Content) -> None:
-    with pytest.raises(DocumentError, match="rho=-1") as caught:
-        PolicyDocument.from_json(json.dumps({**oldest, "warp": -100}))
-    assert caught.value.field == "rho"
+    with pytest.raises(DocumentError, match="default_budget=-12") as caught:
+        PolicyDocument.from_json(json.dumps({**oldest, "share": -100}))
+    assert caught.value.field == "default_budget"
     with pytest.raises(DocumentError, match="no such field") as caught:
         PolicyDocument.from_json(json.dumps({**oldest, "extra": 1}))
     assert caught.value.field == "extra"
 
 
 @pytest.mark.usefixtures("older_schemas")
-@pytest.mark.parametrize("warp", ["much", None, [], {}])
-def test_what_a_migration_cannot_read_is_refused(oldest: Content, warp: object) -> None:
+@pytest.mark.parametrize("share", ["much", None, [], {}])
+def test_what_a_migration_cannot_read_is_refused(oldest: Content, share: object) -> None:
     with pytest.raises(DocumentError, match="the content is not of this schema") as caught:
-        PolicyDocument.from_json(json.dumps({**oldest, "warp": warp}))
+        PolicyDocument.from_json(json.dumps({**oldest, "share": share}))
     assert (caught.value.field, caught.value.value) == ("schema", "otcache.policy/beta")
-    del oldest["warp"]
+    del oldest["share"]
     with pytest.raises(DocumentError, match="KeyError"):
         PolicyDocument.from_json(json.dumps(oldest))
 

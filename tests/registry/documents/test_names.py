@@ -11,7 +11,7 @@ import pytest
 from hub_world import EXACT, REVISION, document_of
 from hypothesis import given
 from hypothesis import strategies as st
-from otcache_registry import Sampling
+from otcache_registry import PolicyIdentity, Sampling
 from otcache_registry.documents.names import (
     FilePlace,
     default_name,
@@ -124,13 +124,13 @@ def test_folders_are_read_back_and_may_be_kept(
 ) -> None:
     document = document_of(revision=revision, sampling=sampling(**changes))
     folder = document_folder(document)
-    for name in ("policy.json", "edges.safetensors", "README.md", "figures/gaps.png"):
+    for name in ("policy.json", "tables.safetensors", "README.md", "figures/gaps.png"):
         assert parse_path(f"{folder}/{name}") == FilePlace(folder, name)
     # What the store takes as a folder, too.
     assert TypeAdapter(lockfile.Folder).validate_python(folder) == folder
 
 
-FOLDER = "rev/50-steps-32x32-01234567"
+FOLDER = "rev/otcache/50-steps-32x32-01234567"
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,16 @@ FOLDER = "rev/50-steps-32x32-01234567"
         f"{FOLDER}/figures/a/b.png",
         f"{FOLDER}/deeper/policy.json",
         f"up/{FOLDER}/policy.json",
-        f"../{FOLDER.split('/')[1]}/policy.json",
-        ".git/50-steps-01234567/policy.json",
-        "rev/50-steps/policy.json",
-        "rev/50-steps-0123456/policy.json",
-        "rev/-steps-01234567/policy.json",
-        "rev/٣-steps-01234567/policy.json",
+        f"../{FOLDER.partition('/')[2]}/policy.json",
+        ".git/otcache/50-steps-01234567/policy.json",
+        "rev/50-steps-01234567/policy.json",
+        "rev/no-name/50-steps-01234567/policy.json",
+        "rev/größe/50-steps-01234567/policy.json",
+        f"rev/{'x' * 101}/50-steps-01234567/policy.json",
+        "rev/otcache/50-steps/policy.json",
+        "rev/otcache/50-steps-0123456/policy.json",
+        "rev/otcache/-steps-01234567/policy.json",
+        "rev/otcache/٣-steps-01234567/policy.json",
     ],
 )
 def test_other_files_have_no_place(path: str) -> None:
@@ -163,8 +167,15 @@ def test_other_files_have_no_place(path: str) -> None:
 def test_a_document_has_one_folder() -> None:
     document = EXACT.document
     key = sampling_key(document.sampling)
-    assert document_folder(document) == f"{revision_segment(document.model.revision)}/{key}"
-    assert document_folder(document_of(revision=None)).startswith("any/50-steps-32x32-")
+    revision = revision_segment(document.model.revision)
+    assert document_folder(document) == f"{revision}/otcache/{key}"
+    assert document_folder(document_of(revision=None)).startswith("any/otcache/50-steps-32x32-")
+
+
+def test_documents_of_two_policies_lie_side_by_side() -> None:
+    other = document_of(policy=PolicyIdentity(name="lemica", distribution=None))
+    assert document_folder(other) != document_folder(document_of())
+    assert document_folder(other) == document_folder(document_of()).replace("otcache", "lemica")
 
 
 @pytest.mark.parametrize(

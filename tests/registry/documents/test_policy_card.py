@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 from huggingface_hub import EvalResult, ModelCard
@@ -11,12 +11,21 @@ from otcache_policies import EdgeTable, Schedule
 from otcache_registry import (
     EvidenceRow,
     ModelReference,
+    PolicyDetails,
     PolicyDocument,
     draw_schedule,
     render_card,
 )
 
+from otcache_plugin.plugins.host import load_plugins
+
+HOST = load_plugins((), None)
 Make = Callable[..., PolicyDocument]
+
+
+def card_of(document: PolicyDocument, figures: Collection[str] = ()) -> str:
+    """The card with what the built-in policies say."""
+    return render_card(document, figures, HOST.describe(document))
 
 
 def front_matter(card: str) -> dict[str, object]:
@@ -42,6 +51,14 @@ def rows(card: str) -> list[list[str]]:
 )
 def test_drawings(steps: list[int], total: int, drawing: str) -> None:
     assert draw_schedule(Schedule(steps, total)) == drawing
+
+
+@pytest.mark.parametrize(
+    ("width", "drawing"),
+    [(8, "█··█···█"), (7, "▒▒·▒"), (4, "▒▒·▒"), (3, "▒▒▒"), (1, "▒"), (100, "█··█···█")],
+)
+def test_drawings_in_little_room(width: int, drawing: str) -> None:
+    assert draw_schedule(Schedule([0, 3, 7], 8), width) == drawing
 
 
 def test_front_matter(valid_document: PolicyDocument) -> None:
@@ -134,7 +151,7 @@ def test_hostile_texts_stay_texts(make_document: Make, valid_edges: EdgeTable, t
     document = make_document(
         valid_edges, model=ModelReference(id=text, revision=text), evidence=(row,)
     )
-    rendered = render_card(document)
+    rendered = card_of(document)
     card = ModelCard(rendered)
     (result,) = card.data.eval_results
     assert result.metric_type == text
@@ -156,13 +173,14 @@ def test_what_is_no_hub_id_is_no_base_model(
 
 
 def test_use_and_schedules(valid_document: PolicyDocument) -> None:
-    card = render_card(valid_document)
+    card = card_of(valid_document)
+    (_, anchor), (_, reference) = HOST.describe(valid_document).schedules
     assert (
         "```python\nimport cache_dit\nimport otcache_plugin\n"
         'cache_dit.enable_cache(pipe, policy="otcache", budget=6)\n```' in card
     )
-    assert f"anchor        4  {draw_schedule(valid_document.anchor_schedule)}\n" in card
-    assert f"reference     8  {draw_schedule(valid_document.reference_schedule)}\n" in card
+    assert f"anchor        4  {draw_schedule(anchor)}\n" in card
+    assert f"reference     8  {draw_schedule(reference)}\n" in card
     assert "rho = 1.3" in card
     assert card.endswith("\n")
     assert not card.endswith("\n\n")
@@ -171,15 +189,15 @@ def test_use_and_schedules(valid_document: PolicyDocument) -> None:
 def test_waypoints_are_drawn_between_anchor_and_reference(
     waypoint_document: PolicyDocument,
 ) -> None:
-    drawn = [draw_schedule(schedule) for schedule in waypoint_document.schedules]
+    drawn = [draw_schedule(each) for _, each in HOST.describe(waypoint_document).schedules]
     assert (
         f"```text\nanchor        4  {drawn[0]}\nwaypoint      5  {drawn[1]}\n"
         f"waypoint      7  {drawn[2]}\nreference     8  {drawn[3]}\n```"
-    ) in render_card(waypoint_document)
+    ) in card_of(waypoint_document)
 
 
 def test_published_schedules(published_document: PolicyDocument) -> None:
-    card = render_card(published_document)
+    card = card_of(published_document)
     for words in (
         "# Cache schedules for example/published\n\nSchedules that somebody else published, ",
         "for any budget from 4 to 8 steps",
@@ -204,36 +222,69 @@ def test_published_schedules(published_document: PolicyDocument) -> None:
 
 def test_published_schedules_of_one_revision(make_published: Make) -> None:
     document = make_published(model=ModelReference(id="org/name", revision="0123abcd"))
-    card = render_card(document)
+    card = card_of(document)
     assert "- Model: org/name, revision 0123abcd\n" in card
     assert "- Revision: 0123abcd\n" in card
     assert "any" not in card.replace("for any budget", "")
 
 
 def test_set_up_and_calibration(valid_document: PolicyDocument) -> None:
-    card = render_card(valid_document)
+    card = card_of(valid_document)
     for words in (
         "# Cache schedules for example/model",
         "revision 0123abcd",
         "ExamplePipeline, FlowMatchEulerDiscreteScheduler, 12 steps, sigmas 1 … 0, "
         "768 by 512 pixels, true\\_cfg\\_scale = 4",
         "Pairs: 32, seed 0, in batches of 16",
-        "- Search: per pair, each on its own, by lpips, up to 200 trials for each schedule\n",
+        "- Metric: lpips\n- Search: per pair, each on its own, up to 200 trials for each schedule",
         "150 schedules run, 19200 transformer calls, 302 seconds on one CPU core",
         "cache-dit 1.5.1, torch 2.9.0",
         "2026-01-31T12:00:00+00:00",
         "Calibration prompts: SHA-256 " + "a" * 64,
         "Held-out prompts: SHA-256 " + "b" * 64,
-        f"Edge table: SHA-256 {valid_document.edges_sha256}",
+        f"Tables: SHA-256 {valid_document.tables_sha256}",
     ):
         assert words in card
 
 
 def test_a_joint_search(make_document: Make, valid_document: PolicyDocument) -> None:
     assert valid_document.calibration is not None
-    calibration = valid_document.calibration.model_copy(update={"search": "joint"})
-    card = render_card(valid_document.model_copy(update={"calibration": calibration}))
-    assert "Search: joint, on all pairs at once, by lpips" in card
+    settings = {**valid_document.calibration.settings, "search": "joint"}
+    calibration = valid_document.calibration.model_copy(update={"settings": settings})
+    card = card_of(valid_document.model_copy(update={"calibration": calibration}))
+    assert "Search: joint, on all pairs at once, up to 200 trials" in card
+
+
+def test_a_policy_that_nobody_knows_says_nothing_of_its_parameters(
+    unknown_document: PolicyDocument,
+) -> None:
+    card = card_of(unknown_document)
+    assert "- Policy: lemica, of otcache-lemica\n" in card
+    assert "for any budget from 3 to 9 steps" in card
+    assert 'policy="lemica", budget=6' in card
+    assert re.findall("^## (.*)$", card, re.MULTILINE) == ["Use", "Evidence", "Calibration"]
+    assert "threshold" not in card
+
+
+def test_a_policy_that_decides_during_the_run(unknown_document: PolicyDocument) -> None:
+    changes = {"budgets": None, "default_budget": None}
+    card = card_of(unknown_document.model_copy(update=changes))
+    assert "- Default: decided during the run\n" in card
+    assert 'cache_dit.enable_cache(pipe, policy="lemica")' in card
+
+
+def test_what_a_policy_says_is_shown_as_it_is(unknown_document: PolicyDocument) -> None:
+    schedule = Schedule([0, 3, 7], 8)
+    details = PolicyDetails(
+        schedules=(("the thinnest one", schedule),),
+        notes=("A *note*.", "Another."),
+        calibration=(("tries", "3 of <3>"),),
+    )
+    card = render_card(unknown_document, (), details)
+    legend = "█ is a computed step, · a cached one. A \\*note\\*. Another."
+    drawn = "the thinnest one     3  █··█···█"
+    assert f"## Schedules\n\n{legend}\n\n```text\n{drawn}\n```" in card
+    assert "- Tries: 3 of \\<3\\>\n" in card
 
 
 def test_evidence(valid_document: PolicyDocument) -> None:
@@ -330,14 +381,15 @@ def test_figures_are_shown_in_their_sections(valid_document: PolicyDocument) -> 
         "figures/search.png": "Calibration",
     }
     assert "other.png" not in card
+    assert "Difference of otcache to meancache on the same pairs" in card
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_only_figures_that_are_there_are_shown(valid_document: PolicyDocument, name: str) -> None:
-    card = render_card(valid_document, [name])
+    card = card_of(valid_document, [name])
     assert re.findall(r"\]\((figures/.*)\)", card) == [f"figures/{name}"]
     (picture,) = re.findall(r"\n\n[A-Z].*\.\n\n!\[.*\]\(.*\)", card)
-    assert card.replace(picture, "") == render_card(valid_document)
+    assert card.replace(picture, "") == card_of(valid_document)
 
 
 def test_texts_are_shown_as_they_are(make_document: Make, valid_edges: EdgeTable) -> None:

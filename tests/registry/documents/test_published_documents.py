@@ -12,6 +12,8 @@ import pytest
 from otcache_registry import find_bundled
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 
+from otcache_plugin.plugins.host import load_plugins
+
 ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "tests" / "data" / "meancache-published.json").read_text())
 FOLDERS = {
@@ -35,9 +37,11 @@ def test_the_tool_writes_what_is_bundled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("published", PUBLISHED["models"], ids=lambda model: model["model"])
 def test_every_published_schedule_is_served_as_it_is(published: dict[str, Any]) -> None:
     for revision in (None, "a" * 40):
-        stored = find_bundled(published["model"], revision, PUBLISHED["num_inference_steps"])
+        stored = find_bundled(
+            "otcache", published["model"], revision, PUBLISHED["num_inference_steps"]
+        )
         assert stored.source == f"bundled:{FOLDERS[published['model']]}"
-        policy = stored.otcache_policy()
+        policy = load_plugins((), None).policy_of(stored)
         budgets = [entry["budget"] for entry in published["schedules"]]
         assert (policy.budgets.smallest, policy.budgets.largest) == (min(budgets), max(budgets))
         for entry in published["schedules"]:
@@ -80,14 +84,15 @@ def test_set_up_and_origin(
     guidance: dict[str, float],
     setting: str,
 ) -> None:
-    document = find_bundled(model, None).document
+    document = find_bundled("otcache", model, None).document
     sampling, published = document.sampling, document.published
     assert sampling.pipeline == pipeline
     assert sampling.scheduler == "FlowMatchEulerDiscreteScheduler"
     assert (sampling.width, sampling.height) == size
     assert sampling.guidance == guidance
     assert sampling.sigmas is None
-    assert (document.rho, document.default_budget, document.name) == (1.0, 15, "otcache")
+    assert (document.policy.name, document.policy.distribution) == ("otcache", "otcache-plugin")
+    assert (document.parameters["rho"], document.default_budget) == (1.0, 15)
     assert document.calibration is None
     assert published is not None
     assert published.setting == setting

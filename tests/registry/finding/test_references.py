@@ -22,11 +22,12 @@ from otcache_registry.documents.references import (
 from otcache_registry.finding.loading import load_reference
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import HubNotFoundError, HubOfflineError, HubUnreachableError
-from otcache_registry.store.store import DamagedError, PolicyStore
+from otcache_registry.store.errors import DamagedError
+from otcache_registry.store.store import PolicyStore
 
 REPOSITORY = "alice/policies"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FOLDER = "0123abcd/50-steps-1024x1024-1a2b3c4d"
+FOLDER = "0123abcd/otcache/50-steps-1024x1024-1a2b3c4d"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def place_of(name: str) -> str:
 def put(hub: HubServer, name: str, card: bytes | None = None) -> str:
     """Publish a bundled document from the inside; returns the commit."""
     folder, place = BUNDLED_FOLDER / name, place_of(name)
-    paths = ["policy.json", "edges.safetensors", "README.md"]
+    paths = ["policy.json", "tables.safetensors", "README.md"]
     files = {f"{place}/{path}": (folder / path).read_bytes() for path in paths}
     if card is not None:
         files[f"{place}/README.md"] = card
@@ -182,7 +183,7 @@ def test_pulled_once_and_then_read_from_the_store(
 ) -> None:
     first = load_reference(HubReference(REPOSITORY), store, client)
     assert first.document == read_policy(BUNDLED_FOLDER / "exact-flow").document
-    assert first.edges is not None
+    assert first.tables["velocity_errors"].shape[:2] == (50, 50)
     # Its source names it for good, and needs no Hub.
     assert first.source == f"hub:{REPOSITORY}@{head(hub)}#{place_of('exact-flow')}"
     hub.stop_listening()
@@ -269,9 +270,9 @@ def test_refused_document_is_not_kept(
 ) -> None:
     place = place_of("exact-flow")
     data = json.loads((BUNDLED_FOLDER / "exact-flow" / "policy.json").read_text())
-    del data["rho"]
+    del data["parameters"]
     hub.commit(REPOSITORY, {f"{place}/policy.json": json.dumps(data).encode()})
-    with pytest.raises(DocumentError, match="rho=None: this field is missing"):
+    with pytest.raises(DocumentError, match="parameters=None: this field is missing"):
         load_reference(HubReference(REPOSITORY), store, client)
     assert store.records() == ()
 
@@ -349,7 +350,7 @@ def test_progress_is_told(hub: HubServer, client: HubClient, store: PolicyStore)
     )
     size = sum(
         (BUNDLED_FOLDER / "exact-flow" / name).stat().st_size
-        for name in ("policy.json", "edges.safetensors", "README.md")
+        for name in ("policy.json", "tables.safetensors", "README.md")
     )
     assert told[-1] == (size, size)
     assert told == sorted(told)

@@ -19,13 +19,19 @@ from hub_world import (
     publish,
     write,
 )
-from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument
+from otcache_registry import (
+    DocumentError,
+    DocumentNotFoundError,
+    PolicyDocument,
+    PolicyIdentity,
+)
 from otcache_registry.documents import bundled
 from otcache_registry.documents.names import document_folder
 from otcache_registry.finding.resolving import OtherRevisionWarning, Resolved, resolve
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.fetching import pull
-from otcache_registry.store.store import PolicyStore, StoreError
+from otcache_registry.store.errors import StoreError
+from otcache_registry.store.store import PolicyStore
 
 OTHER_REVISION = "f" * 40
 NAMESPACES = ("otcache", "bob")
@@ -57,6 +63,7 @@ class World:
 
     def resolve(self, revision: str | None = REVISION, **changes: Any) -> Resolved:
         arguments: dict[str, Any] = {
+            "policies": ("otcache",),
             "model": MODEL,
             "store": self.store,
             "client_factory": self.client,
@@ -99,8 +106,57 @@ def test_store_then_package_then_hub(world: World) -> None:
     found = world.resolve()
     assert source_of(found).startswith("bob/kept")
     assert found.policy.document == document_of()
-    assert found.policy.edges is not None
+    assert found.policy.tables["velocity_errors"].shape[:2] == (50, 50)
     assert found.notes == ()
+
+
+LEMICA = PolicyIdentity(name="lemica", distribution="otcache-lemica")
+MEANCACHE = PolicyIdentity(name="meancache", distribution="otcache-plugin")
+
+
+def test_no_policy_finds_anothers_document(world: World) -> None:
+    for place in (world.bundle, world.publish, world.keep):
+        place(document_of())
+    assert source_of(world.resolve()).startswith("bob/kept")
+    with pytest.raises(DocumentNotFoundError, match="no lemica policy for revision") as caught:
+        world.resolve(policies=("lemica",))
+    assert f"otcache calibrate {MODEL} --revision {REVISION} --policy lemica" in str(caught.value)
+    assert OFFICIAL not in str(caught.value)
+    for place, source in (
+        (world.publish, OFFICIAL),
+        (world.bundle, "bundled:one"),
+        (world.keep, "bob/kept"),
+    ):
+        world.store = PolicyStore(world.folder / source.replace("/", "-"))
+        place(document_of(policy=LEMICA))
+        found = world.resolve(policies=("lemica",))
+        assert source_of(found).startswith(source)
+        assert found.policy.document.policy == LEMICA
+
+
+def test_a_policys_own_documents_go_before_those_it_can_be_made_from(world: World) -> None:
+    both = ("meancache", "otcache")
+    world.keep(document_of())
+    assert source_of(world.resolve(policies=both)).startswith("bob/kept")
+    world.publish(document_of(policy=MEANCACHE))
+    assert source_of(world.resolve(policies=both)).startswith(OFFICIAL)
+    assert source_of(world.resolve(policies=("otcache",))).startswith("bob/kept")
+    # The revision counts more.
+    world.keep(document_of(revision=OTHER_REVISION))
+    found = world.resolve(OTHER_REVISION, policies=both)
+    assert found.policy.document.policy.name == "otcache"
+
+
+def test_of_other_revisions_too_the_policys_own_go_first(world: World) -> None:
+    world.bundle(created(document_of(policy=MEANCACHE, revision=OTHER_REVISION), 1))
+    world.keep(created(document_of(revision="e" * 40), 2))
+    with pytest.warns(OtherRevisionWarning):
+        found = world.resolve(policies=("meancache", "otcache"), allow_other_revision=True)
+    assert source_of(found) == "bundled:one"
+    with pytest.raises(DocumentNotFoundError) as caught:
+        world.resolve(policies=("meancache", "otcache"))
+    # It can be made from what otcache calibrates.
+    assert f"otcache calibrate {MODEL} --revision {REVISION} --output" in str(caught.value)
 
 
 def test_what_was_found_on_the_hub_is_kept(world: World) -> None:
@@ -169,7 +225,7 @@ def test_the_same_pipeline_on_the_hub_before_another_at_hand(world: World) -> No
 def test_of_one_place_the_commit_pulled_last(world: World) -> None:
     world.keep(document_of())
     world.keep(document_of(rho=2.5))
-    assert world.resolve().policy.document.rho == 2.5
+    assert world.resolve().policy.document.parameters["rho"] == 2.5
 
 
 def test_exact_ones_before_those_for_any_revision(world: World) -> None:
@@ -229,7 +285,8 @@ def test_other_revisions_only_on_purpose(world: World) -> None:
     with pytest.raises(DocumentNotFoundError) as refused:
         world.resolve()
     text = str(refused.value)
-    assert f"no policy for revision {REVISION} in the store, the package or on the Hub" in text
+    known = "no otcache policy for revision"
+    assert f"{known} {REVISION} in the store, the package or on the Hub" in text
     for each in (
         "(revision old, 50 steps)",
         "bundled:one (revision bundled, 50 steps)",
@@ -288,7 +345,8 @@ def test_offline_and_nothing_at_hand(monkeypatch: pytest.MonkeyPatch, world: Wor
     with pytest.raises(DocumentNotFoundError) as refused:
         world.resolve(offline=True)
     text = str(refused.value)
-    assert f"no policy for revision {REVISION} in the store or the package. The Hub was not" in text
+    known = "no otcache policy for revision"
+    assert f"{known} {REVISION} in the store or the package. The Hub was not" in text
     assert "OTCACHE_OFFLINE is set" in text
     assert "on the Hub" not in text
 
@@ -324,7 +382,7 @@ def test_a_hub_that_gives_no_answer(world: World, fault: Fault | None) -> None:
 
 def test_a_hub_that_fails_half_way(world: World) -> None:
     world.publish(document_of())
-    world.hub.faults.add(Fault("GET", "edges", "status", None, status=500))
+    world.hub.faults.add(Fault("GET", "tables", "status", None, status=500))
     world.bundle(document_of(revision=None))
     found = world.resolve()
     assert source_of(found) == "bundled:one"
@@ -366,7 +424,7 @@ def test_damage_is_repaired_at_the_same_commit(world: World) -> None:
     # The repository goes on, and the document there is another one now.
     world.publish(document_of(rho=2.5))
     found = world.resolve()
-    assert found.policy.document.rho == document_of().rho
+    assert found.policy.document.parameters["rho"] == document_of().parameters["rho"]
     assert commit in found.policy.source
     assert found.notes == (
         f"{found.policy.source} was damaged in the store, and has been fetched again.",
@@ -398,7 +456,7 @@ def test_damage_that_nobody_can_repair(world: World) -> None:
 
 def test_damaged_bundled_documents(world: World) -> None:
     world.bundle(document_of())
-    (world.bundled / "one" / "edges.safetensors").write_bytes(b"damaged")
+    (world.bundled / "one" / "tables.safetensors").write_bytes(b"damaged")
     world.publish(document_of())
     found = world.resolve()
     assert source_of(found).startswith(OFFICIAL)

@@ -28,7 +28,8 @@ from otcache_registry.hub.fetching import (
     pull,
     search,
 )
-from otcache_registry.store.store import DamagedError, PolicyStore
+from otcache_registry.store.errors import DamagedError
+from otcache_registry.store.store import PolicyStore
 
 OTHER_REVISION = "f" * 40
 
@@ -89,7 +90,8 @@ def test_only_files_of_a_document_are_fetched(
     hub: HubServer, alice: HubClient, store: PolicyStore, tmp_path: Path, commit: str, folder: str
 ) -> None:
     strange = ["setup.py", "model.bin", "figures/a.svg", "figures/deep/a.png", "sub/policy.json"]
-    others = ["policy.json", "a/policy.json", f"a/{folder}/policy.json", "a/50-steps/policy.json"]
+    others = ["policy.json", "a/policy.json", f"a/{folder}/policy.json"]
+    others.append("a/otcache/50-steps/policy.json")
     added = {f"{folder}/{name}": b"strange" for name in strange} | dict.fromkeys(others, b"{}")
     hub.commit(REPOSITORY, added)
     (record,) = pull(alice, store, REPOSITORY)
@@ -106,7 +108,7 @@ def test_a_revision_is_resolved_once(
     files = files_of(tmp_path / "later")
     place = document_folder(document_of())
     later = hub.commit(REPOSITORY, {f"{place}/{name}": files[name] for name in files})
-    first = document_of().rho
+    first = document_of().parameters["rho"]
     for revision, expected, rho in [
         (None, later, 2.5),
         ("v1", commit, first),
@@ -114,7 +116,7 @@ def test_a_revision_is_resolved_once(
     ]:
         (record,) = pull(alice, store, REPOSITORY, revision)
         assert record.commit == expected
-        assert store.open(record).document.rho == rho
+        assert store.open(record).document.parameters["rho"] == rho
     assert not hub.requests_to("GET", "/resolve/(main|v1)/")
 
 
@@ -211,14 +213,16 @@ def test_many_figures_are_refused(
     assert downloads(hub) == []
 
 
-@pytest.mark.parametrize("place", ["revision", "set-up"])
+@pytest.mark.parametrize("place", ["revision", "policy", "set-up"])
 def test_a_document_where_another_belongs_is_refused(
     hub: HubServer, alice: HubClient, store: PolicyStore, tmp_path: Path, folder: str, place: str
 ) -> None:
-    revision, key = folder.split("/")
-    moved = {"revision": f"{OTHER_REVISION}/{key}", "set-up": f"{revision}/50-steps-01234567"}[
-        place
-    ]
+    revision, policy, key = folder.split("/")
+    moved = {
+        "revision": f"{OTHER_REVISION}/{policy}/{key}",
+        "policy": f"{revision}/lemica/{key}",
+        "set-up": f"{revision}/{policy}/50-steps-01234567",
+    }[place]
     write(tmp_path / "document", document_of())
     hub.create_repo(REPOSITORY)
     files = {f"{moved}/{name}": data for name, data in files_of(tmp_path / "document").items()}
@@ -239,8 +243,8 @@ def test_a_document_where_another_belongs_is_refused(
         ("policy.json", b'{"schema": "otcache.policy/v2"}', "unknown schema"),
         ("policy.json", b"\xff", "not UTF-8"),
         ("policy.json", b"{", "not JSON"),
-        ("edges.safetensors", b"not this", "has the digest"),
-        ("edges.safetensors", None, "missing"),
+        ("tables.safetensors", b"not this", "has the digest"),
+        ("tables.safetensors", None, "missing"),
     ],
 )
 def test_invalid_documents_are_refused(

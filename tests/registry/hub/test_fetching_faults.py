@@ -164,6 +164,7 @@ def test_resolving_fails_clearly_at_each_request(hub: HubServer, tmp_path: Path)
 
     def found_in(folder: Path) -> Resolved:
         return resolve(
+            ("otcache",),
             MODEL,
             REVISION,
             store=PolicyStore(folder),

@@ -11,6 +11,7 @@ from hub_world import (
     FIGURES,
     MODEL,
     REPOSITORY,
+    REVISION,
     client_of,
     created,
     document_of,
@@ -19,7 +20,15 @@ from hub_world import (
     write,
 )
 from huggingface_hub import ModelCard
-from otcache_registry import DocumentError, DocumentNotFoundError, render_card
+from otcache_policies import Schedule
+from otcache_registry import (
+    DocumentError,
+    DocumentNotFoundError,
+    PolicyDetails,
+    PolicyDocument,
+    PolicyIdentity,
+    render_card,
+)
 from otcache_registry.documents.names import document_folder
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import (
@@ -175,10 +184,10 @@ def test_card_of_the_repository(hub: HubServer, alice: HubClient, tmp_path: Path
     figure = f"{row.metric} {row.mean:.4g} ± {row.standard_error:.2g} at {row.budget} steps"
     budgets = ", ".join(map(str, newest.calibrated_budgets))
     link = f"[document]({document_folder(newest)}/README.md)"
-    cells = f"example/other | {OTHER_REVISION} | 50 | {budgets} | {figure}, {row.pairs} pairs"
-    assert f"| {cells} | {link} |" in lines
+    facts = f"example/other | {OTHER_REVISION} | otcache | 50 | {budgets}"
+    assert f"| {facts} | {figure}, {row.pairs} pairs | {link} |" in lines
     assert sum(line.endswith("/README.md) |") for line in lines) == 3
-    assert any(line.startswith(r"| embedded | v\|1 | 50 |") for line in lines)
+    assert any(line.startswith(r"| embedded | v\|1 | otcache | 50 |") for line in lines)
     assert f'policy="hub:{REPOSITORY}#{document_folder(newest)}"' in text
     assert text.count("enable_cache(") == 1
     # Whatever it links to is there, and the figures are those of the newest document.
@@ -205,7 +214,7 @@ def test_card_of_published_schedules(hub: HubServer, alice: HubClient, tmp_path:
     push(alice, tmp_path / "any", without_evidence=True)
     text = hub.files(REPOSITORY)["README.md"].decode()
     budgets = ", ".join(map(str, document_of().calibrated_budgets))
-    assert f"| {MODEL} | any | 50 | {budgets} | none |" in text
+    assert f"| {MODEL} | any | otcache | 50 | {budgets} | none |" in text
     assert ModelCard(text).data.eval_results is None
 
 
@@ -220,7 +229,7 @@ def test_without_evidence_only_on_purpose(hub: HubServer, alice: HubClient, tmp_
     assert push(alice, folder, without_evidence=True).outcome == "published"
 
 
-@pytest.mark.parametrize("damage", ["policy.json", "edges.safetensors"])
+@pytest.mark.parametrize("damage", ["policy.json", "tables.safetensors"])
 def test_damaged_documents(hub: HubServer, alice: HubClient, folder: Path, damage: str) -> None:
     data = (folder / damage).read_bytes()
     (folder / damage).write_bytes(data[:-9])
@@ -239,12 +248,66 @@ def test_figures_that_are_none(hub: HubServer, alice: HubClient, folder: Path) -
     assert hub.requests == []
 
 
+def test_documents_of_two_policies_side_by_side(
+    hub: HubServer, alice: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    lemica = PolicyIdentity(name="lemica", distribution="otcache-lemica")
+    document = created(document_of(policy=lemica, parameters={"threshold": 0.25}), 31)
+    write(tmp_path / "lemica", document)
+    write(folder, created(document_of(), 1))
+    first, second = push(alice, folder), push(alice, tmp_path / "lemica")
+    assert first.folder.replace("otcache", "lemica") == second.folder
+    listing = list_documents(alice, REPOSITORY)
+    assert listing.refused == ()
+    found = {each.policy: each.document for each in listing.documents}
+    assert found == {"otcache": created(document_of(), 1), "lemica": document}
+    text = hub.files(REPOSITORY)["README.md"].decode()
+    for name in found:
+        assert f"| {MODEL} | {REVISION} | {name} | 50 |" in text
+    # The newest one is shown in full, as far as anybody here can say what is in it.
+    assert "- Policy: lemica, of otcache-lemica" in text
+    assert "█" not in text
+    store = PolicyStore(tmp_path / "store")
+    records = pull(alice, store, REPOSITORY)
+    assert [store.open(record).document for record in records] == list(found.values())
+
+
+def test_cards_say_what_belongs_to_the_policies(
+    hub: HubServer, alice: HubClient, folder: Path
+) -> None:
+    details = PolicyDetails(schedules=(("the only one", Schedule([0, 2, 3], 4)),))
+    (folder / "README.md").unlink()
+    published = push(alice, folder, describe=lambda document: details)
+    for path in ("README.md", f"{published.folder}/README.md"):
+        assert "the only one     3  █·██" in hub.files(REPOSITORY)[path].decode()
+
+
+def test_what_is_there_and_cannot_be_described_is_not_passed_over(
+    hub: HubServer, alice: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    publish(
+        hub, tmp_path / "old", created(document_of("example/other", OTHER_REVISION), 31), REPOSITORY
+    )
+    head = hub.head(REPOSITORY)
+    write(folder, created(document_of(), 1))
+
+    def describe(document: PolicyDocument) -> PolicyDetails:
+        if document.model.id == "example/other":
+            raise DocumentError("parameters.rho", -1, "not allowed", "Use more than 0")
+        return PolicyDetails()
+
+    with pytest.raises(PublishingError, match=r"cannot list in its card \(parameters\.rho=-1"):
+        push(alice, folder, describe=describe)
+    assert hub.head(REPOSITORY) == head
+
+
 def test_another_document_in_its_place(
     hub: HubServer, alice: HubClient, folder: Path, other_folder: Path
 ) -> None:
     push(alice, folder)
     head = hub.head(REPOSITORY)
-    with pytest.raises(PublishingError, match="another document for this revision and set-up"):
+    problem = "another document for this policy, revision and set-up"
+    with pytest.raises(PublishingError, match=problem):
         push(alice, other_folder)
     assert hub.head(REPOSITORY) == head
     (other_folder / "figures" / "gaps.png").unlink()

@@ -92,7 +92,7 @@ def test_two_pull_the_same(hub: HubServer, tmp_path: Path) -> None:
     begin_together(hub, "GET", "/resolve/.*policy.json")
     store = PolicyStore(tmp_path / "store")
     assert together(hub, pulling, store.folder, store.folder) == [commit, commit]
-    assert len(hub.requests_to("GET", "edges")) == 2
+    assert len(hub.requests_to("GET", "tables")) == 2
     (record,) = store.records()
     assert store.contents(record) == files_of(tmp_path / "document")
     assert store.prune().files == ()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_documents import UNKNOWN_TABLES
 from otcache_policies import EdgeTable
 from otcache_registry import (
     DocumentError,
@@ -22,14 +23,17 @@ from otcache_registry import (
     write_policy,
 )
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.tables import NO_TABLES
+from otcache_registry.store.errors import DamagedError, StoreError
+from otcache_registry.store.folder import default_store_folder
 from otcache_registry.store.lock_record import LockRecord
-from otcache_registry.store.store import DamagedError, PolicyStore, StoreError, default_store_folder
+from otcache_registry.store.store import PolicyStore
 
 REPOSITORY = "user/name"
 FIRST, SECOND, THIRD = "1" * 40, "2" * 40, "3" * 40
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-TABLE = "edges.safetensors"
+TABLE = "tables.safetensors"
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -85,9 +89,9 @@ def test_what_was_added_is_read(store: PolicyStore) -> None:
     expected = read_policy(BUNDLED_FOLDER / "exact-flow")
     stored = store.open(record)
     assert stored.document == expected.document
-    assert stored.edges is not None
-    assert expected.edges is not None
-    np.testing.assert_array_equal(stored.edges.velocity_errors, expected.edges.velocity_errors)
+    assert stored.tables.keys() == expected.tables.keys() == {"sigmas", "velocity_errors", "spread"}
+    for name, table in expected.tables.items():
+        np.testing.assert_array_equal(stored.tables[name], table)
     assert stored.source == f"hub:user/name@{FIRST}#policies/exact"
     assert store.contents(record) == CONTENTS
     assert store.verify(record) == ()
@@ -109,6 +113,7 @@ def test_files_of_the_store(store: PolicyStore) -> None:
         "repository": "user/name",
         "commit": FIRST,
         "folder": "",
+        "policy": "otcache",
         "model": document["model"]["id"],
         "revision": document["model"]["revision"],
         "num_inference_steps": document["sampling"]["num_inference_steps"],
@@ -131,7 +136,7 @@ def test_a_written_folder_survives_the_way_through_the_store(
     assert record.size == sum(map(len, snapshot(policy_folder).values()))
 
 
-def test_published_schedules_need_no_edge_table(
+def test_published_schedules_need_no_tables(
     store: PolicyStore,
     tmp_path: Path,
     make_document: Callable[..., PolicyDocument],
@@ -142,14 +147,13 @@ def test_published_schedules_need_no_edge_table(
         model=ModelReference(id="example/model", revision=None),
         calibration=None,
         published=Publication(authors="A", source="B", paper="C", setting="D"),
-        graph=None,
         evidence=(),
-        edges_sha256=None,
+        tables_sha256=None,
     )
-    write_policy(tmp_path / "policy", document, None, "# Card\n")
+    write_policy(tmp_path / "policy", document, NO_TABLES, "# Card\n")
     record = add(store, contents=snapshot(tmp_path / "policy"))
     stored = store.open(record)
-    assert (stored.document, stored.edges) == (document, None)
+    assert (stored.document, stored.tables) == (document, {})
     assert record.revision is None
     assert [file.path for file in record.files] == ["README.md", "policy.json"]
 
@@ -372,7 +376,7 @@ RECORD_DAMAGES = {
     "digest": rewrite(lambda data: data["files"][0].update(sha256="../../secret")),
     "size": rewrite(lambda data: data["files"][0].update(size="1")),
     "twice": rewrite(lambda data: data["files"].insert(0, data["files"][0])),
-    "no-document": rewrite(lambda data: data["files"].pop()),
+    "no-document": rewrite(lambda data: data["files"].pop(-2)),
     "time": rewrite(lambda data: data.update(pulled="2026-01-31T12:00:00")),
 }
 
@@ -410,7 +414,13 @@ def test_damaged_records_are_pruned(store: PolicyStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": "other/model"}, {"revision": None}, {"num_inference_steps": 12}]
+    "changes",
+    [
+        {"policy": "lemica"},
+        {"model": "other/model"},
+        {"revision": None},
+        {"num_inference_steps": 12},
+    ],
 )
 def test_a_record_that_contradicts_its_document(
     store: PolicyStore, changes: dict[str, Any]
@@ -418,7 +428,7 @@ def test_a_record_that_contradicts_its_document(
     add(store)
     rewrite(lambda data: data.update(changes))(store.folder / lock_path(FIRST))
     (record,) = store.records()
-    with pytest.raises(DamagedError, match="another model or number of steps") as caught:
+    with pytest.raises(DamagedError, match="another policy, model or number of steps") as caught:
         store.open(record)
     assert caught.value.value == (record.file_name,)
     assert store.open(add(store)).document.num_inference_steps == 50
@@ -438,6 +448,21 @@ def test_find(store: PolicyStore, policy_folder: Path) -> None:
     assert store.find("example") == ()
     assert store.find(other.model, other.revision) == (other,)
     assert store.records() == (other, first, second, third)
+
+
+def test_two_policies_of_one_model_side_by_side(
+    store: PolicyStore, policy_folder: Path, tmp_path: Path, unknown_document: PolicyDocument
+) -> None:
+    write_policy(tmp_path / "lemica", unknown_document, UNKNOWN_TABLES, "# Card\n")
+    first = add(store, folder="a", contents=snapshot(policy_folder))
+    second = add(store, folder="b", contents=snapshot(tmp_path / "lemica"), pulled=NOON + HOUR)
+    assert store.find("example/model", "0123abcd") == (second, first)
+    assert store.find("example/model", policy="otcache") == (first,)
+    assert store.find("example/model", policy="lemica") == (second,)
+    assert (first.policy, second.policy) == ("otcache", "lemica")
+    opened = store.open(second)
+    assert opened.document == unknown_document
+    np.testing.assert_array_equal(opened.tables["scores"], UNKNOWN_TABLES["scores"])
 
 
 def test_records_of_one_folder_are_listed_from_the_last_one_pulled(store: PolicyStore) -> None:

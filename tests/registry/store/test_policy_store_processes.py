@@ -15,18 +15,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import otcache_registry.store.store
+import otcache_registry.store.folder
 import pytest
 from filelock import FileLock
 from forking import FORKING
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
-from otcache_registry.store.store import PolicyStore, StoreError
+from otcache_registry.store.errors import StoreError
+from otcache_registry.store.store import PolicyStore
 from waiting import CEILING, wait_until
 
 REPOSITORY = "user/name"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 EXACT = BUNDLED_FOLDER / "exact-flow"
-SMALL = {name: (EXACT / name).read_bytes() for name in ("policy.json", "edges.safetensors")}
+SMALL = {name: (EXACT / name).read_bytes() for name in ("policy.json", "tables.safetensors")}
 
 pytestmark = pytest.mark.usefixtures("fork_server")
 
@@ -39,7 +40,7 @@ def contents_of(name: str) -> dict[str, bytes]:
 
 def add_some(folder: Path, name: str, begin: Any, count: int) -> None:
     """Add a document that every process adds, and one of this process's own, several times."""
-    otcache_registry.store.store.LOCK_SECONDS = CEILING
+    otcache_registry.store.folder.LOCK_SECONDS = CEILING
     store = PolicyStore(folder)
     begin.wait(CEILING)
     for number in range(count):
@@ -121,7 +122,7 @@ def test_processes_add_the_same_and_different_documents(tmp_path: Path) -> None:
 
 
 def test_pruning_while_others_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", CEILING)
+    monkeypatch.setattr(otcache_registry.store.folder, "LOCK_SECONDS", CEILING)
     begin = FORKING.Barrier(3)
     store = PolicyStore(tmp_path)
     pruned = []
@@ -162,7 +163,7 @@ def test_processes_killed_while_they_add(tmp_path: Path) -> None:
 def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = PolicyStore(tmp_path)
     record = store.add(REPOSITORY, "1" * 40, "", contents_of("first"), NOON)
-    monkeypatch.setattr(otcache_registry.store.store, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(otcache_registry.store.folder, "LOCK_SECONDS", 0.2)
     held, release = FORKING.Event(), FORKING.Event()
     with running((hold, tmp_path, held, release)) as processes:
         wait_until(held.is_set, processes[0].is_alive)
@@ -184,7 +185,8 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
 FULL = """
 import resource, signal, sys
 from datetime import UTC, datetime
-from otcache_registry.store.store import PolicyStore, StoreError
+from otcache_registry.store.errors import StoreError
+from otcache_registry.store.store import PolicyStore
 
 store = PolicyStore(sys.argv[1])
 contents = {name: open(f"{sys.argv[2]}/{name}", "rb").read() for name in sys.argv[3:]}
@@ -215,7 +217,8 @@ DISK = """
 import os, subprocess, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from otcache_registry.store.store import PolicyStore, StoreError
+from otcache_registry.store.errors import StoreError
+from otcache_registry.store.store import PolicyStore
 
 def mount(*options):
     subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", sys.argv[1]], check=True)

@@ -1,0 +1,108 @@
+"""OTCache's parameters: its searched schedules, and how the policy goes on between and above."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Self
+
+from otcache_policies import EdgeSettings, OTCachePolicy, Schedule, ScheduleError
+from otcache_registry import DocumentError, GraphSettings, Part, ScheduleRecord
+from otcache_registry.documents.values import Positive
+from pydantic import Field, model_validator
+
+from otcache_plugin.parameters.edge_tables import edge_table, graph_settings
+
+if TYPE_CHECKING:
+    from otcache_registry import Sampling, Tables
+
+MAX_WAYPOINTS = 100
+
+
+class OTCacheParameters(Part):
+    """What a document of the policy "otcache" holds besides its edge table.
+
+    Attributes:
+        anchor: The searched schedule at the smallest budget.
+        waypoints: Searched schedules at budgets between, by increasing budget.
+        reference: The graph policy's schedule at a larger budget.
+        rho: Exponent of the warp between them, above 0.
+        graph: How to read the edge table; None without one, as with published schedules.
+    """
+
+    anchor: ScheduleRecord
+    waypoints: Annotated[
+        tuple[ScheduleRecord, ...], Field(max_length=MAX_WAYPOINTS, fail_fast=True)
+    ] = ()
+    reference: ScheduleRecord
+    rho: Positive
+    graph: GraphSettings | None = None
+
+    @classmethod
+    def of(cls, policy: OTCachePolicy) -> Self:
+        """Return the parameters of a policy."""
+        return cls(
+            anchor=ScheduleRecord.of(policy.anchor),
+            waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
+            reference=ScheduleRecord.of(policy.reference),
+            rho=policy.rho,
+            graph=None if policy.edges is None else GraphSettings.of(policy.settings),
+        )
+
+    @property
+    def records(self) -> tuple[tuple[str, ScheduleRecord], ...]:
+        """The schedules by increasing budget, each after its field."""
+        waypoints = ((f"waypoints.{index}", each) for index, each in enumerate(self.waypoints))
+        return (("anchor", self.anchor), *waypoints, ("reference", self.reference))
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Budgets of the schedules, increasing."""
+        return tuple(record.budget for _, record in self.records)
+
+    def schedules(self, num_inference_steps: int) -> tuple[Schedule, ...]:
+        """Return the schedules by increasing budget.
+
+        Raises:
+            DocumentError: One of them is none of so many steps.
+        """
+        schedules = []
+        for field, record in self.records:
+            try:
+                schedules.append(record.schedule(num_inference_steps))
+            except ScheduleError as error:
+                path = f"parameters.{field}.{error.field}"
+                raise DocumentError(path, error.value, error.problem, error.remedy) from None
+        return tuple(schedules)
+
+    @model_validator(mode="after")
+    def _check_budgets(self) -> Self:
+        for (field, record), (following, larger) in pairwise(self.records):
+            if record.budget >= larger.budget:
+                steps, remedy = record.computed_steps, f"Use fewer than {larger.budget}"
+                problem = f"{len(steps)} steps, not fewer than those of {following}"
+                raise DocumentError(f"{field}.computed_steps", steps, problem, remedy)
+        return self
+
+
+def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> OTCachePolicy:
+    """Make the policy of a document.
+
+    Raises:
+        DocumentError: A schedule is none of the document's steps, the tables are no edge table of
+            its sampling set-up, or only one of edge table and graph is there.
+    """
+    anchor, *waypoints, reference = parameters.schedules(sampling.num_inference_steps)
+    edges = edge_table(tables, sampling) if tables else None
+    graph = parameters.graph
+    if (graph is None) != (edges is None):
+        problem, remedy = "an edge table and how to read it come together", "Give both, or neither"
+        value = None if graph is None else graph.model_dump()
+        raise DocumentError("parameters.graph", value, problem, remedy)
+    return OTCachePolicy(
+        anchor,
+        reference,
+        rho=parameters.rho,
+        edges=edges,
+        settings=EdgeSettings() if graph is None or edges is None else graph_settings(graph, edges),
+        waypoints=tuple(waypoints),
+    )

@@ -1,0 +1,41 @@
+"""What a policy says of its own part of a document, for cards and for the command.
+
+The registry knows no policy's parameters: whoever knows them describes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from otcache_policies import Schedule
+from otcache_registry.documents.document import PolicyDocument
+
+__all__ = ["NO_DETAILS", "Describe", "PolicyDetails", "undescribed"]
+
+
+@dataclass(frozen=True)
+class PolicyDetails:
+    """A document's parameters and calibration in words and drawings.
+
+    Attributes:
+        schedules: Schedules that the document holds, each after what it is, such as "anchor".
+        notes: Sentences about the parameters.
+        calibration: What the calibration did, each after its subject, such as "search".
+    """
+
+    schedules: tuple[tuple[str, Schedule], ...] = ()
+    notes: tuple[str, ...] = ()
+    calibration: tuple[tuple[str, str], ...] = ()
+
+
+NO_DETAILS: Final = PolicyDetails()
+
+Describe = Callable[[PolicyDocument], PolicyDetails]
+"""Describes a document of any policy; one that it does not know has no details."""
+
+
+def undescribed(document: PolicyDocument) -> PolicyDetails:
+    """Return no details, for whoever knows no policy."""
+    return NO_DETAILS
