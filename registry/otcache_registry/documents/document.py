@@ -45,6 +45,9 @@ POLICY_SCHEMA: Final = "otcache.policy/v1"
 
 MAX_EVIDENCE = 1_000
 
+_MOST_GROWTH = 25
+"""How many times as long a text may get when it is written: deep inside, `[],` fills a line."""
+
 
 class PolicyDocument(Part):
     """A policy for one model revision and sampling set-up, calibrated here or published by others.
@@ -123,9 +126,16 @@ class PolicyDocument(Part):
             raise DocumentError("schema", schema, "unknown schema", remedy)
         try:
             # Not from the text: pydantic would copy what it refuses, once per missing field.
-            return cls.model_validate(content)
+            document = cls.model_validate(content)
         except ValidationError as error:
             raise document_error(error) from None
+        # Whatever is read can be written, and read again.
+        limit = strict_json.MAX_DOCUMENT_BYTES
+        if len(text) * _MOST_GROWTH > limit and len(document.to_json()) > limit:
+            problem = f"longer than {limit} characters when it is written"
+            remedy = "Make its parameters shorter, or less deep"
+            raise DocumentError("document", strict_json.excerpt(text), problem, remedy)
+        return document
 
     def to_json(self) -> str:
         """Return indented JSON, ending in a newline; equal documents give equal bytes."""

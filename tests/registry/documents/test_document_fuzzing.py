@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,15 +19,17 @@ TOOL = Path(__file__).parents[3] / "tools" / "fuzz_documents.py"
 
 
 @pytest.fixture(scope="module")
-def fuzzing() -> ModuleType:
-    """The tool as a module."""
+def fuzzing() -> Iterator[ModuleType]:
+    """The tool as a module, which imports its neighbour."""
     spec = importlib.util.spec_from_file_location("fuzz_documents", TOOL)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOL.parent)
+        spec.loader.exec_module(module)
+        yield module
 
 
 @pytest.mark.slow

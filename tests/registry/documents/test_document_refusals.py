@@ -277,6 +277,20 @@ def test_text_that_is_no_document(text: str, words: str) -> None:
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("count", [1_000, 200_000])
+def test_what_is_read_can_be_written_and_read_again(content: Content, count: int) -> None:
+    # As text each of the empty lists takes three characters, and a line when it is written.
+    content["parameters"]["own"] = [[]] * count
+    text = json.dumps(content, separators=(",", ":"))
+    assert len(text) < 2**20
+    if count == 1_000:
+        document = PolicyDocument.from_json(text)
+        assert PolicyDocument.from_json(document.to_json()) == document
+        return
+    with pytest.raises(DocumentError, match="longer than 1048576 characters when it is written"):
+        PolicyDocument.from_json(text)
+
+
 def test_document_errors_are_field_errors() -> None:
     assert issubclass(DocumentError, FieldError)
 
