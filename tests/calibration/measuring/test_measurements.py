@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from otcache_policies import Schedule
+from waiting import CEILING
 
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring import measurements as measurements_module
@@ -340,11 +341,11 @@ def test_waiting_ends_when_the_other_has_measured(
 ) -> None:
     monkeypatch.setattr(measurements_module, "POLL_SECONDS", 0.01)
     pools = CountingPool(), CountingPool()
-    workspace, one = shard(tmp_path, pools[0], 1, wait=60)
+    workspace, one = shard(tmp_path, pools[0], 1, wait=CEILING)
     came: list[Any] = []
 
     def other_shard() -> None:
-        workspace, two = shard(tmp_path, pools[1], 2, wait=60)
+        workspace, two = shard(tmp_path, pools[1], 2, wait=CEILING)
         with workspace:
             came.extend(two.all_of(RECORDS))
             came.extend(two.drive({0: asking([(ONE, batch) for batch in BATCHES])}, MSE)[0])
