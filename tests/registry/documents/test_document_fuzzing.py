@@ -91,7 +91,7 @@ def test_whatever_is_neither_taken_nor_refused_is_a_failure(
     refusal = DocumentError("rho", 0, "problem", "Remedy")
     assert verdict(lambda: fail(refusal)).startswith("DocumentError: rho=0")
     monkeypatch.setattr(fuzzing, "MOST_SECONDS", 0.01)
-    assert verdict(spin).startswith("valid after 0.0 s")
+    assert re.fullmatch(r"valid after \d+\.\d s", verdict(spin))
 
 
 def test_the_document_that_raises_the_peak_too_far_is_a_failure(
