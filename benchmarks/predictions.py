@@ -31,19 +31,26 @@ from otcache_registry import StoredPolicy
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.calibration.evidence.rows import policies_of
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
+from otcache_plugin.calibration.evidence.peers import policies_of
+from otcache_plugin.calibration.measuring.losses import lowest
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
+from otcache_plugin.calibration.otcache import climbs_and_rounds
 from otcache_plugin.calibration.searching.candidates import Searching, SearchTask, begin
 from otcache_plugin.calibration.searching.climbs import climb, look_back_coordinates
 from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
 from otcache_plugin.calibration.searching.rounds import search_round
 from otcache_plugin.calibration.searching.scopes import JointSearch
-from otcache_plugin.calibration.searching.search import ClimbsAndRounds
-from otcache_plugin.calibration.searching.tuning import best_of, graph_candidates
-from otcache_plugin.calibration.settings import CalibrationSettings, Round, SearchSettings
+from otcache_plugin.calibration.searching.tuning import graph_candidates
+from otcache_plugin.calibration.settings import (
+    MeasuringSettings,
+    OTCacheOptions,
+    Round,
+    SearchSettings,
+)
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.pairs import Pair
@@ -99,14 +106,16 @@ def flow_setup(flow: ExactFlowSettings) -> ModelSetup:
 def best_tuned(measurements: Measurements, edges: EdgeTable, budget: int, metric: str) -> Schedule:
     """Return MeanCache's best schedule at this budget on the calibration pairs."""
     schedules = [policy.schedule(budget) for policy in graph_candidates(edges)]
-    return best_of(schedules, lambda each: measurements.losses(each, plugin_host().metric(metric)))
+    losses = measurements.losses(schedules, plugin_host().metric(metric))
+    return schedules[lowest([[loss] for loss in losses])]
 
 
 def search_directly(
     measurements: Measurements,
     graph: MeanCachePolicy,
     warm_start: Schedule,
-    settings: CalibrationSettings,
+    settings: MeasuringSettings,
+    options: OTCacheOptions,
     journal: TrialJournal,
 ) -> dict[str, Schedule]:
     """Return the best schedules that searches for this budget alone find."""
@@ -131,9 +140,7 @@ def search_directly(
 
     searches = {
         "direct CMA-ES": cma_es(task(f"CMA-ES {warm_start.budget}")),
-        "direct search": ClimbsAndRounds(settings.search).search(
-            task(f"direct {warm_start.budget}")
-        ),
+        "direct search": climbs_and_rounds(options).search(task(f"direct {warm_start.budget}")),
     }
     found = measurements.drive(searches, plugin_host().metric(settings.metric))
     return {name: search.best(1)[0].schedule for name, search in found.items()}
@@ -142,7 +149,8 @@ def search_directly(
 def compare(
     setup: ModelSetup,
     name: str,
-    settings: CalibrationSettings,
+    settings: MeasuringSettings,
+    options: OTCacheOptions,
     pairs: int,
     folder: Path,
     searched: Sequence[int],
@@ -152,18 +160,23 @@ def compare(
         with Workspace(folder, manifest_of(pool.facts, settings)) as workspace:
             measurements = Measurements(workspace, pool, settings)
             with StageProgress(quiet=False) as progress:
-                result = calibrate(pool.facts, measurements, progress)
+                task = calibration_task(
+                    "otcache", options.model_dump(), settings.num_inference_steps
+                )
+                result = calibrate(task, pool.facts, measurements, progress)
             stored = StoredPolicy(result.document, result.tables, name)
             journal = TrialJournal(workspace.folder / "direct.log")
             policy, graph = policies_of(stored)
-            smallest = settings.budget_anchor
+            smallest = options.budget_anchor
             budgets = sorted({smallest, *(budget for budget in BUDGETS if budget > smallest)})
             tuned = {
                 budget: best_tuned(measurements, graph.edges, budget, settings.metric)
                 for budget in budgets
             }
             direct = {
-                budget: search_directly(measurements, graph, tuned[budget], settings, journal)
+                budget: search_directly(
+                    measurements, graph, tuned[budget], settings, options, journal
+                )
                 for budget in searched
             }
         held_out = [
@@ -260,11 +273,11 @@ def main() -> None:
     if arguments.only is not None:
         name = list(setups)[arguments.only]
         setups = {name: setups[name]}
-    settings = CalibrationSettings(
+    settings = MeasuringSettings(pairs=arguments.calibration_pairs)
+    options = OTCacheOptions(
         budget_anchor=arguments.anchor,
         waypoints=() if arguments.waypoints else None,
-        pairs=arguments.calibration_pairs,
-        search=SearchSettings(kind=arguments.search),
+        search=arguments.search,
     )
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -272,7 +285,9 @@ def main() -> None:
             folder = (
                 arguments.work or Path(scratch)
             ) / f"{name}-{arguments.search}-{arguments.anchor}"
-            found = compare(load(), name, settings, arguments.pairs, folder, arguments.direct)
+            found = compare(
+                load(), name, settings, options, arguments.pairs, folder, arguments.direct
+            )
             print_rows(found)
             rows += found
             if arguments.output:

@@ -20,19 +20,18 @@ from pathlib import Path
 
 from otcache_registry import PolicyDocument
 
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.ray_pool import LOCAL, RayPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.models.source import ModelSource
 
 WORKERS = 2
-SETTINGS = CalibrationSettings(
-    pairs=16, held_out_pairs=8, batch_size=4, search=SearchSettings(trials=30)
-)
+SETTINGS = MeasuringSettings(pairs=16, held_out_pairs=8, batch_size=4)
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ def timed(make_pool: Callable[[Path], LocalPool | RayPool]) -> Timed:
                 StageProgress(quiet=False) as progress,
             ):
                 measurements = Measurements(workspace, pool, SETTINGS)
-                result = calibrate(pool.facts, measurements, progress)
+                task = calibration_task("otcache", {"trials": 30}, SETTINGS.num_inference_steps)
+                result = calibrate(task, pool.facts, measurements, progress)
             return Timed(result.document, time.perf_counter() - loaded, loaded - begun)
 
 

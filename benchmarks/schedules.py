@@ -17,17 +17,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from otcache_policies import Schedule
 from otcache_registry import EvidenceRow, StoredPolicy, find_bundled, read_policy
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from otcache_plugin.calibration.evidence.rows import (
-    evidence_rows,
-    evidence_schedules,
-    peers,
-    policies_of,
-)
+from otcache_plugin.calibration.evidence.peers import peers, policies_of
+from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_rows, evidence_schedules
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
@@ -67,7 +64,8 @@ def compare(
     ]
     evaluator = Evaluator(setup.pipe, held_out, arguments)
     served = [budget for budget in budgets if budget in otcache.budgets]
-    measured = evidence_schedules(otcache, meancache, served)
+    compared = peers(otcache, meancache)
+    measured = evidence_schedules({FEWER_STEPS: Schedule.full, **compared}, served)
     values = {}
     for key, schedule in track(measured.items(), "schedules", console=Console(stderr=True)):
         found = evaluator.values(schedule, *metrics)
@@ -75,7 +73,7 @@ def compare(
     rows = evidence_rows(values, metrics)
     schedules = {
         name: {budget: schedule(budget).computed_steps for budget in served}
-        for name, schedule in peers(otcache, meancache).items()
+        for name, schedule in compared.items()
     }
     model = stored.document.model
     return Comparison(model.id, model.revision, stored.source, pairs, FRESH_SEEDS, rows, schedules)

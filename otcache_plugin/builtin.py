@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from otcache_plugin.parameters.meancache import MeanCacheParameters
     from otcache_plugin.parameters.otcache import OTCacheParameters
     from otcache_plugin.plugins import (
+        Calibrator,
         Executor,
         ExecutorRegistry,
         Metric,
@@ -32,6 +33,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_otcache,
         description="transport between a searched anchor and a graph reference (arXiv 2606.31026)",
         describe=_describe_otcache,
+        calibrator=_otcache_calibrator,
     )
     registry.register_calibrated(
         "meancache",
@@ -39,6 +41,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_meancache,
         description="budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
         converts={"otcache": _meancache_of_otcache},
+        calibrator=_meancache_calibrator,
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
@@ -61,6 +64,18 @@ def _describe_otcache(parameters: OTCacheParameters, document: PolicyDocument) -
     from otcache_plugin.parameters.otcache_details import describe
 
     return describe(parameters, document)
+
+
+def _otcache_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.otcache import OTCacheCalibrator
+
+    return OTCacheCalibrator()
+
+
+def _meancache_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.meancache import MeanCacheCalibrator
+
+    return MeanCacheCalibrator()
 
 
 def _meancache_parameters() -> type[MeanCacheParameters]:

@@ -11,7 +11,8 @@ import pytest
 from otcache_registry import bundled_policies
 
 from otcache_plugin.calibration.cost import stage_costs
-from otcache_plugin.calibration.settings import CalibrationSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,8 +69,9 @@ def test_how_often_it_is_ahead_is_counted() -> None:
 
 
 def test_the_cost_table_follows_from_the_formula() -> None:
-    settings = CalibrationSettings(pairs=50, held_out_pairs=50, batch_size=1, metric="lpips")
-    steps = sum(stage.steps for stage in stage_costs(settings, max_look_back=6))
+    settings = MeasuringSettings(pairs=50, held_out_pairs=50, batch_size=1, metric="lpips")
+    task = calibration_task("otcache", {}, settings.num_inference_steps)
+    steps = sum(stage.steps for stage in stage_costs(task, settings, max_look_back=6))
     page = (ROOT / "docs" / "calibrating.md").read_text(encoding="utf-8")
     for latency in (11.57, 32.68, 105.92):  # seconds of 50 steps, as the page says whose
         hours = steps * latency / 50 / 3600
@@ -80,7 +82,9 @@ def test_the_cost_table_follows_from_the_formula() -> None:
 def test_the_share_of_the_bound_that_was_spent(name: str, calls_per_step: int) -> None:
     (document,) = (each.document for each in bundled_policies() if each.name == name)
     assert document.calibration is not None
-    bound = sum(stage.steps for stage in stage_costs(CalibrationSettings(), max_look_back=6))
+    settings = MeasuringSettings()
+    task = calibration_task("otcache", {}, settings.num_inference_steps)
+    bound = sum(stage.steps for stage in stage_costs(task, settings, max_look_back=6))
     share = document.calibration.transformer_calls / (bound * calls_per_step)
     page = (ROOT / "docs" / "calibrating.md").read_text(encoding="utf-8")
     assert f"{share:.0%} ({name.replace('-', ' ')})".replace("%", " %") in page

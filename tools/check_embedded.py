@@ -22,7 +22,7 @@ from otcache_registry import find_bundled
 from torch import nn
 from torch.nn import functional as F
 
-from otcache_plugin.calibration.evidence.rows import peers, policies_of
+from otcache_plugin.calibration.evidence.peers import peers, policies_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.evaluation.pairs import Pair

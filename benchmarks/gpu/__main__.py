@@ -16,7 +16,7 @@ from otcache_plugin.cli.common.output import silence_loading
 from . import __doc__ as about
 from . import contenders
 from .bench import STEPS, Bench, Contender, nothing
-from .embedded import Embedded, small_settings
+from .embedded import Embedded, small_options, small_settings
 from .journal import Journal
 from .machine import machine_facts
 from .machinery import log_memory, step_costs, synchronizations
@@ -70,7 +70,9 @@ def flux_and_embedded(bench: Bench, toy: bool) -> None:
     journal = bench.journal
     if bench.build(estimate=20.0):
         journal.guard("flux/rows", partial(flux, bench))
-    embedded = Embedded(bench.device, 1 if toy else 8, small_settings(toy=toy))
+    embedded = Embedded(
+        bench.device, 1 if toy else 8, small_settings(toy=toy), small_options(toy=toy)
+    )
     journal.guard("embedded/rows", partial(embedded.measure, journal))
     if bench.seconds_per_step:
         journal.guard("flux/compiled rows", partial(compiled, bench, toy))

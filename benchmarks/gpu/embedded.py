@@ -12,11 +12,12 @@ import cache_dit
 import torch
 
 import otcache_plugin
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.measuring.measurements import Measurements, Share
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import load_setup
 
@@ -40,11 +41,13 @@ class Embedded:
         device: to compare with the CPU.
         pairs: pictures.
         settings: of the calibration.
+        options: of the policy's calibrator.
     """
 
     device: torch.device
     pairs: int
-    settings: CalibrationSettings
+    settings: MeasuringSettings
+    options: Mapping[str, object]
 
     def measure(self, journal: Journal) -> None:
         """Measure all rows of this model."""
@@ -110,7 +113,8 @@ class Embedded:
             manifest = manifest_of(pool.facts, self.settings)
             with pool, Workspace(work, manifest, []) as workspace:
                 measurements = Measurements(workspace, pool, self.settings, Share())
-                document = calibrate(pool.facts, measurements, _NoProgress()).document
+                task = calibration_task("otcache", self.options, self.settings.num_inference_steps)
+                document = calibrate(task, pool.facts, measurements, _NoProgress()).document
             seconds = time.perf_counter() - began
         about = document.calibration
         assert about is not None
@@ -139,16 +143,23 @@ def _setup_on(device: torch.device) -> ModelSetup:
     return replace(setup, pipe=setup.pipe.to(device))
 
 
-def small_settings(*, toy: bool) -> CalibrationSettings:
+def small_settings(*, toy: bool) -> MeasuringSettings:
     """Return settings of a calibration that takes seconds."""
-    return CalibrationSettings(
+    return MeasuringSettings(
         num_inference_steps=6 if toy else 20,
-        budget_reference=4 if toy else 8,
-        budget_anchor=2 if toy else 4,
-        waypoints=(),
         metric="psnr",
         pairs=1 if toy else 4,
         held_out_pairs=2,
         batch_size=4,
-        search=SearchSettings(trials=2 if toy else 10, patience=5),
     )
+
+
+def small_options(*, toy: bool) -> Mapping[str, object]:
+    """Return the policy's options of a calibration that takes seconds."""
+    return {
+        "budget_reference": 4 if toy else 8,
+        "budget_anchor": 2 if toy else 4,
+        "waypoints": (),
+        "trials": 2 if toy else 10,
+        "patience": 5,
+    }

@@ -9,57 +9,33 @@ from typing import TYPE_CHECKING
 from otcache_policies import UniformPolicy
 
 from otcache_plugin.calibration import stages
-from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF
-from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, batches_of
-from otcache_plugin.calibration.searching.scopes import SCOPES
-from otcache_plugin.calibration.searching.tuning import edge_settings
-from otcache_plugin.calibration.settings import RHOS
-from otcache_plugin.calibration.stages import StageCost
+from otcache_plugin.calibration.evidence.rows import FEWER_STEPS
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record
+from otcache_plugin.evaluation.batches import batches_of
+from otcache_plugin.plugins.calibrating import RECORDING, StageCost, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from otcache_plugin.calibration.measuring.worker import Worker
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.calibration.task import CalibrationTask
 
 
-def stage_costs(settings: CalibrationSettings, max_look_back: int) -> tuple[StageCost, ...]:
+def stage_costs(
+    task: CalibrationTask, settings: MeasuringSettings, max_look_back: int
+) -> tuple[StageCost, ...]:
     """Return upper bounds of each stage, in runs and steps of whole batches."""
-    search, budgets = settings.search, settings.searched_budgets
-    smallest, *others = budgets
-    largest, predicted = settings.budget_reference, settings.predicted_budgets
-    batches = ceil(settings.pairs / settings.batch_size)
+    steps, calibrator = settings.num_inference_steps, task.calibrator
+    batches = batches_of("calibration", settings.pairs, settings.batch_size)
+    workload = Workload(steps, max_look_back, batches)
     held_out = ceil(settings.held_out_pairs / settings.batch_size)
-    readings = len(edge_settings(max_look_back))
-
-    def tried(stage: str, count: int, at: Sequence[int]) -> StageCost:
-        return StageCost(stage, count * len(at) * batches, count * sum(at) * batches)
-
-    def searched(name: str, budget: int) -> tuple[StageCost, ...]:
-        whole = batches_of("calibration", settings.pairs, settings.batch_size)
-        return SCOPES[search.kind].costs(name, budget, search.all_trials, whole)
-
-    waypoints = [
-        stage
-        for budget in others
-        for stage in (
-            tried(stages.predicting(stages.waypoint(budget)), len(RHOS), [budget]),
-            *searched(stages.waypoint(budget), budget),
-        )
-    ]
-    evidence = sorted({*budgets, *predicted, largest})
-    measured = settings.num_inference_steps + len(EVIDENCE_OF) * sum(evidence)
+    methods = len((FEWER_STEPS, *calibrator.peers, task.policy))
+    budgets = calibrator.evidence_budgets(task.options, steps)
     return (
-        StageCost(stages.RECORDING, batches, settings.num_inference_steps * batches),
-        tried(stages.TUNING, readings, budgets),
-        tried(stages.REFERENCE, readings, [largest]),
-        *searched(stages.ANCHOR, smallest),
-        *waypoints,
-        tried(stages.RHO, len(RHOS), predicted),
+        *calibrator.costs(task.options, workload),
         StageCost(
             stages.EVIDENCE,
-            (1 + len(EVIDENCE_OF) * len(evidence)) * held_out,
-            measured * held_out,
+            (1 + methods * len(budgets)) * held_out,
+            (steps + methods * sum(budgets)) * held_out,
         ),
     )
 
@@ -83,8 +59,10 @@ class MeasuredCosts:
     peak_bytes: int
 
 
-def measure_costs(worker: Worker, settings: CalibrationSettings) -> MeasuredCosts:
-    """Record the first batch, and run it at the anchor's and at the reference's budget."""
+def measure_costs(
+    worker: Worker, settings: MeasuringSettings, few: int, more: int
+) -> MeasuredCosts:
+    """Record the first batch, and run it at two budgets of which the second is larger."""
     worker.reset_peak_memory()
     batch = batches_of("calibration", settings.pairs, settings.batch_size)[0]
     (_, reference), (_, recorded) = worker.measure(Record(batch), {})
@@ -95,7 +73,6 @@ def measure_costs(worker: Worker, settings: CalibrationSettings) -> MeasuredCost
         ((_, measured),) = worker.measure(unit, reference.arrays)
         return measured
 
-    few, more = settings.budget_anchor, settings.budget_reference
     short, long = run(few), run(more)
     step = max(0.0, (long.seconds - short.seconds) / (more - few))
     return MeasuredCosts(
@@ -127,6 +104,6 @@ class Estimate:
 
     def seconds(self, stage: StageCost) -> float:
         """On one worker."""
-        if stage.stage == stages.RECORDING:
+        if stage.stage == RECORDING:
             return self.measured.record_seconds * stage.runs
         return self.measured.step_seconds * stage.steps + self.measured.run_seconds * stage.runs

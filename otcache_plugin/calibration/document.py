@@ -16,19 +16,15 @@ from otcache_registry import (
     tables_digest,
 )
 
-from otcache_plugin.parameters.edge_tables import tables_of
-from otcache_plugin.parameters.otcache import OTCacheParameters
-from otcache_plugin.parameters.otcache_details import SearchRecord
-from otcache_plugin.plugins.host import OWN_DISTRIBUTION
-from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
-
 if TYPE_CHECKING:
-    from otcache_policies import MeanCachePolicy, OTCachePolicy
+    from otcache_policies import Policy
     from otcache_registry import EvidenceRow, Tables
 
+    from otcache_plugin.calibration.evidence.gathering import FullRuns
     from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.measurements import Measurements
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.task import CalibrationTask
+    from otcache_plugin.plugins.calibrating import Calibrated
 
 
 @dataclass(frozen=True)
@@ -44,18 +40,33 @@ class Found:
     """What a calibration found.
 
     Attributes:
-        policy: the calibrated policy.
-        graph: the graph policy over its edge table, as it was tuned.
-        history: best loss of the anchor's search so far, after each trial.
+        task: what was calibrated.
+        calibrated: what its calibrator found.
+        policy: the policy of that.
+        sampling: the sampling set-up of the runs.
         evidence: held-out figures.
-        size: height and width of the pictures.
+        created: when the calibration was begun, in ISO 8601.
     """
 
-    policy: OTCachePolicy
-    graph: MeanCachePolicy
-    history: tuple[float, ...]
+    task: CalibrationTask
+    calibrated: Calibrated
+    policy: Policy
+    sampling: Sampling
     evidence: tuple[EvidenceRow, ...]
-    size: tuple[int, int]
+    created: str
+
+
+def sampling_of(facts: ModelFacts, runs: FullRuns) -> Sampling:
+    """Return the sampling set-up of full runs."""
+    return Sampling(
+        pipeline=facts.pipeline,
+        scheduler=facts.scheduler,
+        num_inference_steps=len(runs.sigmas) - 1,
+        sigmas=runs.sigmas,
+        height=runs.height,
+        width=runs.width,
+        guidance=facts.guidance,
+    )
 
 
 def document_of(facts: ModelFacts, measurements: Measurements, found: Found) -> CalibrationResult:
@@ -66,66 +77,41 @@ def document_of(facts: ModelFacts, measurements: Measurements, found: Found) -> 
         measurements: that it was found by, at the end of the calibration.
         found: what was found.
     """
-    settings, policy, edges = measurements.settings, found.policy, found.graph.edges
-    parameters, tables = OTCacheParameters.of(policy), tables_of(edges)
-    height, width = found.size
+    calibrated, budgets = found.calibrated, found.policy.budgets
+    tables = dict(calibrated.tables)
     document = PolicyDocument(
         schema=POLICY_SCHEMA,
-        policy=PolicyIdentity(name=policy.name, distribution=OWN_DISTRIBUTION),
+        policy=PolicyIdentity(name=found.task.policy, distribution=found.task.installed_by),
         model=ModelReference(id=facts.model, revision=facts.revision),
-        sampling=Sampling(
-            pipeline=facts.pipeline,
-            scheduler=facts.scheduler,
-            num_inference_steps=settings.num_inference_steps,
-            sigmas=tuple(edges.sigmas.tolist()),
-            height=height,
-            width=width,
-            guidance=facts.guidance,
-        ),
-        default_budget=_default_budget(settings),
+        sampling=found.sampling,
+        default_budget=calibrated.default_budget,
         budgets=ServedBudgets(
-            smallest=policy.budgets.smallest,
-            largest=policy.budgets.largest,
-            calibrated=parameters.budgets,
+            smallest=budgets.smallest, largest=budgets.largest, calibrated=calibrated.budgets
         ),
-        parameters=parameters.model_dump(),
-        calibration=_calibration(facts, measurements, found.history),
+        parameters=dict(calibrated.parameters),
+        calibration=_calibration(facts, measurements, found),
         evidence=found.evidence,
-        tables_sha256=tables_digest(tables),
+        tables_sha256=tables_digest(tables) if tables else None,
     )
     return CalibrationResult(document, tables)
 
 
-def _calibration(
-    facts: ModelFacts, measurements: Measurements, history: tuple[float, ...]
-) -> Calibration:
+def _calibration(facts: ModelFacts, measurements: Measurements, found: Found) -> Calibration:
     settings = measurements.settings
-    record = SearchRecord(
-        reference_budget=settings.budget_reference,
-        anchor_budget=settings.budget_anchor,
-        search=settings.search.kind,
-        trials=settings.search.trials,
-        history=history,
-    )
     return Calibration(
         pairs=settings.pairs,
         seed=settings.seed,
         prompts_digest=facts.prompts_digest,
         held_out_digest=facts.held_out_digest,
         metric=settings.metric,
-        settings=record.model_dump(),
+        settings=dict(found.calibrated.settings),
         batch_size=settings.batch_size,
         evaluations=measurements.evaluations,
+        values=measurements.values,
+        values_not_finite=measurements.values_not_finite,
         transformer_calls=measurements.transformer_calls,
         seconds=round(measurements.seconds, 1),
         libraries=facts.libraries,
         device=facts.device,
-        created=measurements.workspace.created,
+        created=found.created,
     )
-
-
-def _default_budget(settings: CalibrationSettings) -> int:
-    if settings.default_budget is not None:
-        return settings.default_budget
-    scaled = Request().budget_for(settings.num_inference_steps, DEFAULT_RATIO)
-    return max(scaled, settings.budget_anchor)

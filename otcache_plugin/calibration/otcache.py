@@ -1,4 +1,4 @@
-"""From measurements to a policy document: record, tune, search, gather evidence.
+"""Calibrating OTCache: record, tune the graph policy, search the anchor and the waypoints, rho.
 
 Everything here follows from measured values alone, in a fixed order and without a clock: a
 calibration that was interrupted, or shared out, comes to the same document.
@@ -6,208 +6,206 @@ calibration that was interrupted, or shared out, comes to the same document.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-from otcache_policies import OTCachePolicy, Schedule
+from otcache_policies import MeanCachePolicy, OTCachePolicy, Schedule
 
 from otcache_plugin.calibration import stages
-from otcache_plugin.calibration.document import Found, document_of
-from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_rows, evidence_schedules
-from otcache_plugin.calibration.measuring.edges import EdgeAccumulator
-from otcache_plugin.calibration.measuring.losses import ScheduleLoss, not_finite
-from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
+from otcache_plugin.calibration.evidence.peers import peers
+from otcache_plugin.calibration.meancache import tuned
+from otcache_plugin.calibration.searching.algorithm import SearchAlgorithm
 from otcache_plugin.calibration.searching.candidates import SearchTask
-from otcache_plugin.calibration.searching.journal import TrialJournal
-from otcache_plugin.calibration.searching.scopes import SCOPES, SearchScope, mean_history
+from otcache_plugin.calibration.searching.scopes import SCOPES, mean_history
 from otcache_plugin.calibration.searching.search import ClimbsAndRounds
 from otcache_plugin.calibration.searching.tuning import (
     best_of,
     edge_settings,
     graph_candidates,
-    tune_graph,
     tune_rho,
 )
-from otcache_plugin.calibration.settings import RHOS, evidence_metrics
-from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.calibration.settings import RHOS, OTCacheOptions, SearchSettings
+from otcache_plugin.errors import ArgumentError
+from otcache_plugin.parameters.edge_tables import tables_of
+from otcache_plugin.parameters.otcache import OTCacheParameters
+from otcache_plugin.parameters.otcache_details import SearchRecord
+from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from otcache_policies import EdgeTable, MeanCachePolicy
-    from otcache_registry import EvidenceRow
+    from otcache_policies import Policy
 
-    from otcache_plugin.calibration.document import CalibrationResult
-    from otcache_plugin.calibration.measuring.facts import ModelFacts
-    from otcache_plugin.calibration.measuring.measurements import Measurements
-    from otcache_plugin.calibration.searching.algorithm import SearchAlgorithm
     from otcache_plugin.calibration.searching.candidates import Panel
-    from otcache_plugin.calibration.searching.journal import JournalStudy
-    from otcache_plugin.calibration.settings import CalibrationSettings
-    from otcache_plugin.calibration.stages import CalibrationProgress
-    from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.calibration.searching.scopes import SearchScope
+    from otcache_plugin.plugins.calibrating import (
+        CalibrationContext,
+        StageCost,
+        Study,
+        Workload,
+    )
 
 
-def manifest_of(facts: ModelFacts, settings: CalibrationSettings) -> dict[str, Any]:
-    """Return all that a calibration's results depend on, as JSON."""
-    return {"settings": asdict(settings), "model": asdict(facts)}
-
-
-def calibrate(
-    facts: ModelFacts, measurements: Measurements, progress: CalibrationProgress
-) -> CalibrationResult:
-    """Calibrate an OTCache policy.
-
-    Args:
-        facts: of the model.
-        measurements: by the calibration's settings, kept in its working folder.
-        progress: is told how far it is.
-
-    Returns:
-        A document with evidence from held-out pairs, and its edge table.
-
-    Raises:
-        UnfinishedError: other shards have not measured their part.
-        WorkspaceError: the working folder cannot be written, or is damaged.
-    """
-    settings, journal = measurements.settings, TrialJournal(measurements.workspace.journal)
-    algorithm = ClimbsAndRounds(settings.search)
-    calibration = _Calibration(settings, measurements, journal, progress, algorithm)
-    edges = calibration.record()
-    graph = calibration.tune(edges)
-    policy, history = calibration.search(graph)
-    evidence, size = calibration.gather_evidence(policy, graph)
-    found = Found(policy, graph, history, evidence, size)
-    return document_of(facts, measurements, found)
+def climbs_and_rounds(options: OTCacheOptions) -> SearchAlgorithm:
+    """Return the search algorithm of every calibration that is not given another one."""
+    return ClimbsAndRounds(SearchSettings(trials=options.trials, patience=options.patience))
 
 
 @dataclass(frozen=True)
-class _Calibration:
-    """The stages, in their order."""
+class OTCacheCalibrator(Calibrator):
+    """Calibrates OTCache.
 
-    settings: CalibrationSettings
-    measurements: Measurements
-    journal: TrialJournal
-    progress: CalibrationProgress
+    Attributes:
+        algorithm: gives what schedules are searched with, for some options.
+    """
+
+    algorithm: Callable[[OTCacheOptions], SearchAlgorithm] = climbs_and_rounds
+
+    options = OTCacheOptions
+    peers = ("uniform", "meancache")
+
+    def check(self, options: OTCacheOptions, num_inference_steps: int) -> None:
+        """Refuse budgets that make no policy, and searches that cannot be."""
+        options.check(num_inference_steps)
+        if options.search not in SCOPES:
+            problem, remedy = "no such search", f"Use {' or '.join(SCOPES)}"
+            raise ArgumentError("search", options.search, problem, remedy)
+        self.algorithm(options)
+
+    def determined_by(self, options: OTCacheOptions) -> Mapping[str, Any]:
+        """Return the search algorithm, and how it is set."""
+        algorithm = self.algorithm(options)
+        return {"algorithm": {"name": algorithm.name, **asdict(cast("Any", algorithm))}}
+
+    def evidence_budgets(
+        self, options: OTCacheOptions, num_inference_steps: int
+    ) -> tuple[int, ...]:
+        """Return the calibrated budgets, and one predicted between each two."""
+        return tuple(sorted({*options.calibrated_budgets, *options.predicted_budgets}))
+
+    def costs(self, options: OTCacheOptions, workload: Workload) -> Sequence[StageCost]:
+        """Return the cost of every stage."""
+        smallest, *others = options.searched_budgets
+        readings = len(edge_settings(workload.max_look_back))
+        trials = self.algorithm(options).trials
+
+        def searched(name: str, budget: int) -> tuple[StageCost, ...]:
+            return SCOPES[options.search].costs(name, budget, trials, workload)
+
+        def started(name: str, budget: int) -> StageCost:
+            # What the graph policy gives was run while it was tuned; what each rho does was not.
+            return workload.tried(stages.predicting(name), len(RHOS), [budget])
+
+        names = {budget: stages.waypoint(budget) for budget in others}
+        return (
+            workload.recording,
+            workload.tried(stages.TUNING, readings, options.searched_budgets),
+            workload.tried(stages.REFERENCE, readings, [options.budget_reference]),
+            *searched(stages.ANCHOR, smallest),
+            *(
+                stage
+                for budget, name in names.items()
+                for stage in (started(name, budget), *searched(name, budget))
+            ),
+            workload.tried(stages.RHO, len(RHOS), options.predicted_budgets),
+        )
+
+    def calibrate(self, options: OTCacheOptions, context: CalibrationContext) -> Calibrated:
+        """Go through the stages, in their order."""
+        graph = tuned(context.edges(), options.searched_budgets, context)
+        scope, algorithm = SCOPES[options.search], self.algorithm(options)
+        policy, history = _Searches(options, context, graph, scope, algorithm).policy()
+        default = options.default_budget or max(context.usual_budget, options.budget_anchor)
+        record = SearchRecord.model_validate(
+            {
+                "reference_budget": options.budget_reference,
+                "anchor_budget": options.budget_anchor,
+                "search": scope.name,
+                "trials": options.trials,
+                "history": history,
+            }
+        )
+        return Calibrated(
+            parameters=OTCacheParameters.of(policy).model_dump(),
+            tables=tables_of(graph.edges),
+            budgets=options.calibrated_budgets,
+            default_budget=default,
+            settings=record.model_dump(),
+        )
+
+    def peer(self, name: str, policy: Policy) -> Callable[[int], Schedule]:
+        """Return a peer's schedules over the policy's own edge table."""
+        otcache = cast("OTCachePolicy", policy)
+        assert otcache.edges is not None, "a calibrated one has an edge table"
+        return peers(otcache, MeanCachePolicy(otcache.edges, otcache.settings))[name]
+
+
+@dataclass(frozen=True)
+class _Searches:
+    """The searches of one calibration, for the anchor and then for each waypoint."""
+
+    options: OTCacheOptions
+    context: CalibrationContext
+    graph: MeanCachePolicy
+    scope: SearchScope
     algorithm: SearchAlgorithm
 
-    @property
-    def metric(self) -> Metric:
-        return plugin_host().metric(self.settings.metric)
-
-    @property
-    def scope(self) -> SearchScope:
-        return SCOPES[self.settings.search.kind]
-
-    def losses(self, schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
-        return self.measurements.losses(schedules, self.metric, self.progress.advance)
-
-    def record(self) -> EdgeTable:
-        """Stage 1: the edge table, of the mean and spread over the pairs."""
-        units = [Record(batch) for batch in self.measurements.calibration_batches]
-        self.progress.start(stages.RECORDING, len(units))
-        accumulator = EdgeAccumulator()
-        for measured in self.measurements.all_of(units, self.progress.advance):
-            accumulator.add(measured.arrays["errors"], measured.arrays["sigmas"])
-        return accumulator.table()
-
-    def tune(self, edges: EdgeTable) -> MeanCachePolicy:
-        budgets = self.settings.searched_budgets
-        candidates = len(edge_settings(edges.max_look_back)) * len(budgets)
-        batches = len(self.measurements.calibration_batches)
-        self.progress.start(stages.TUNING, candidates * batches)
-        return tune_graph(edges, budgets, self.losses)
-
-    def search(self, graph: MeanCachePolicy) -> tuple[OTCachePolicy, tuple[float, ...]]:
-        """Stage 2: the anchor, the waypoints and rho, and the anchor's best loss so far.
+    def policy(self) -> tuple[OTCachePolicy, tuple[float, ...]]:
+        """Return the policy, and the anchor's best loss so far.
 
         Each waypoint's search begins at the best prediction for its budget from what is calibrated
         by then, or at the best of the graph policy's schedules where that is better.
         """
-        batches = len(self.measurements.calibration_batches)
-        smallest, *others = self.settings.searched_budgets
+        context, graph = self.context, self.graph
+        smallest, *others = self.options.searched_budgets
         readings = graph_candidates(graph.edges)
-        self.progress.start(stages.REFERENCE, 2 * len(readings) * batches)
-        largest = self.settings.budget_reference
-        reference = best_of([each.schedule(largest) for each in readings], self.losses)
-        warm_start = best_of([each.schedule(smallest) for each in readings], self.losses)
-        anchor, history = self._search_budget(stages.ANCHOR, warm_start, graph)
+        context.start(stages.REFERENCE, 2 * len(readings))
+        largest = self.options.budget_reference
+        reference = best_of([each.schedule(largest) for each in readings], context.best)
+        warm_start = best_of([each.schedule(smallest) for each in readings], context.best)
+        anchor, history = self._search(stages.ANCHOR, warm_start)
         policy = OTCachePolicy(anchor, reference, 1.0, graph.edges, graph.settings)
         for budget in others:
             name = stages.waypoint(budget)
             predictions = [replace(policy, rho=rho).schedule(budget) for rho in RHOS]
             starts = [*predictions, *(each.schedule(budget) for each in readings)]
-            self.progress.start(stages.predicting(name), len(starts) * batches)
-            start = best_of(starts, self.losses)
-            waypoint, _ = self._search_budget(name, start, graph)
+            context.start(stages.predicting(name), len(starts))
+            waypoint, _ = self._search(name, best_of(starts, context.best))
             policy = replace(policy, waypoints=(*policy.waypoints, waypoint))
-        predicted = self.settings.predicted_budgets
-        self.progress.start(stages.RHO, len(RHOS) * len(predicted) * batches)
-        return tune_rho(policy, predicted, self.losses), history
+        predicted = self.options.predicted_budgets
+        context.start(stages.RHO, len(RHOS) * len(predicted))
+        return tune_rho(policy, predicted, context.best), history
 
-    def _search_budget(
-        self, name: str, warm_start: Schedule, graph: MeanCachePolicy
-    ) -> tuple[Schedule, tuple[float, ...]]:
+    def _search(self, name: str, warm_start: Schedule) -> tuple[Schedule, tuple[float, ...]]:
         """Return the best schedule of the start's budget, and the best loss after every trial."""
+        edges, settings = self.graph.edges, self.graph.settings
 
         def look_backs(steps: tuple[int, ...]) -> tuple[int, ...]:
-            return graph.edges.look_backs(steps, graph.settings)
+            return edges.look_backs(steps, settings)
 
-        batches = self.measurements.calibration_batches
-        panels = self.scope.panels(name, batches)
-        self.progress.start(stages.searching(name), self.algorithm.trials * len(panels))
+        panels = self.scope.panels(name, self.context.batches)
+        self.context.start_search(stages.searching(name), self.algorithm.trials * len(panels))
         searches = {
-            search: self.algorithm.search(self._task(search, warm_start, panel, graph.edges))
+            search: self.algorithm.search(self._task(search, warm_start, panel))
             for search, panel in panels.items()
         }
-        found = list(self.measurements.drive(searches, self.metric).values())
+        found = list(self.context.drive(searches).values())
         pool = self.scope.pool(found, warm_start, look_backs)
         if len(pool) > 1:
-            self.progress.start(stages.pooling(name), len(pool) * len(batches))
-            pool = [best_of(pool, self.losses)]
+            self.context.start(stages.pooling(name), len(pool))
+            pool = [best_of(pool, self.context.best)]
         return pool[0], mean_history(found)
 
-    def _task(self, name: str, warm_start: Schedule, panel: Panel, edges: EdgeTable) -> SearchTask:
-        def study(part: str) -> JournalStudy:
-            return self.journal.study(f"{name}, {part}")
+    def _task(self, name: str, warm_start: Schedule, panel: Panel) -> SearchTask:
+        def study(part: str) -> Study:
+            return self.context.study(f"{name}, {part}")
 
         return SearchTask(
             warm_start,
             panel,
-            edges.max_look_back,
-            self.settings.seed,
+            self.graph.edges.max_look_back,
+            self.context.seed,
             study,
-            self.progress.advance,
+            self.context.advance,
         )
-
-    def gather_evidence(
-        self, policy: OTCachePolicy, graph: MeanCachePolicy
-    ) -> tuple[tuple[EvidenceRow, ...], tuple[int, int]]:
-        """Return figures on held-out pairs, and the height and width of their pictures."""
-        batches = self.measurements.held_out_batches
-        calibrated = (*self.settings.searched_budgets, self.settings.budget_reference)
-        budgets = sorted({*calibrated, *self.settings.predicted_budgets})
-        units_at_most = len(batches) * (1 + len(budgets) * len(EVIDENCE_OF))
-        self.progress.start(stages.EVIDENCE, units_at_most)
-        self.measurements.prepare([Reference(batch) for batch in batches], self.progress.advance)
-        names = evidence_metrics(self.settings.metric)
-        schedules = evidence_schedules(policy, graph, budgets)
-        units = [
-            Evaluate(batch, schedule, names) for schedule in schedules.values() for batch in batches
-        ]
-        measured = iter(self.measurements.all_of(units, self.progress.advance))
-        values = {}
-        for key in schedules:
-            parts = [next(measured).arrays for _ in batches]
-            values[key] = {name: np.concatenate([part[name] for part in parts]) for name in names}
-        height, width = self.measurements.reference(batches[0])["pictures"].shape[-2:]
-        rows = evidence_rows(values, [plugin_host().metric(name) for name in names])
-        if not any(row.metric == self.settings.metric for row in rows):
-            raise not_finite(
-                [
-                    ScheduleLoss(schedule, names[0], values[key][names[0]])
-                    for key, schedule in schedules.items()
-                ]
-            )
-        return rows, (height, width)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated
 
 from otcache_policies import BudgetError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from otcache_plugin.errors import ArgumentError
 
@@ -17,6 +19,10 @@ MOST_TRIALS = 4_000
 
 MOST_WAYPOINTS = 100
 """As many as a document holds."""
+
+TUNED_SHARES = (8 / 50, 10 / 50, 12 / 50, 15 / 50)
+"""Of the steps, where MeanCache's reading of the edge table is judged when it is calibrated alone:
+OTCache's usual searched budgets, so that the runs are the same."""
 
 SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
 """Of the way from the anchor's budget to the reference's, where schedules are searched."""
@@ -50,8 +56,6 @@ BEST_OF_EACH_PAIR = 2
 EVIDENCE_METRICS = ("psnr", "ssim")
 """Measured on held-out pairs besides the metric that everything is tuned on."""
 
-SearchKind = Literal["joint", "per-pair"]
-
 
 @dataclass(frozen=True)
 class Round:
@@ -80,8 +84,6 @@ class SearchSettings:
             round and after each, two fifths as many may be tried in a climb.
         patience: trials without improvement after which a round ends.
         rounds: one after the other; the trials are split evenly.
-        kind: "joint" scores each trial by its mean over all pairs, "per-pair" searches for every
-            pair alone and pools what was found, as the paper's Eq. 7 reads.
         prune_below: p-value of the Wilcoxon test on a quarter of the pairs under which a trial is
             hopeless and not run on the others.
     """
@@ -89,7 +91,6 @@ class SearchSettings:
     trials: int = 200
     patience: int = 50
     rounds: tuple[Round, ...] = (Round(4, 9.0), Round(None, 2.25))
-    kind: SearchKind = "joint"
     prune_below: float = 0.05
 
     def __post_init__(self) -> None:
@@ -98,9 +99,6 @@ class SearchSettings:
             problem = f"above {MOST_TRIALS}, and a document holds the history of no more"
             raise ArgumentError("trials", self.trials, problem, f"Use {MOST_TRIALS} or fewer")
         require_at_least(1, "patience", self.patience)
-        if self.kind not in (kinds := get_args(SearchKind)):
-            remedy = f"Use {' or '.join(kinds)}"
-            raise ArgumentError("search", self.kind, "no such search", remedy)
 
     @property
     def round_trials(self) -> tuple[int, ...]:
@@ -120,44 +118,81 @@ class SearchSettings:
 
 
 @dataclass(frozen=True)
-class CalibrationSettings:
-    """What a calibration is determined by, besides the model.
+class MeasuringSettings:
+    """What measured values are determined by, whatever policy is calibrated on them.
 
     Attributes:
         num_inference_steps: T.
-        budget_reference: budget of the reference.
-        budget_anchor: budget of the anchor.
-        waypoints: budgets between the two whose schedules are searched as well, increasing; None
-            for three, denser at the anchor's end: 10, 12 and 15 for 8 and 20.
-        default_budget: of a run that asks for none; None for 15 of 50, scaled to T.
         metric: end-to-end metric that everything is tuned on.
         pairs: calibration pairs.
         held_out_pairs: pairs for the evidence, at least 2.
-        seed: of the pairs and the search.
+        seed: of the pairs and of whatever is random.
         batch_size: pairs per pipeline call; rounding depends on it, so results do.
         threads: of each worker on a CPU; likewise.
-        search: how schedules are searched.
     """
 
     num_inference_steps: int = 50
-    budget_reference: int = 20
-    budget_anchor: int = 8
-    waypoints: tuple[int, ...] | None = None
-    default_budget: int | None = None
     metric: str = "psnr"
     pairs: int = 96
     held_out_pairs: int = 64
     seed: int = 0
     batch_size: int = 16
     threads: int = 1
-    search: SearchSettings = field(default_factory=SearchSettings)
 
     def __post_init__(self) -> None:
-        steps, reference, anchor = (
-            self.num_inference_steps,
-            self.budget_reference,
-            self.budget_anchor,
-        )
+        for name, smallest in (
+            ("num_inference_steps", 2),
+            ("pairs", 1),
+            ("held_out_pairs", 2),
+            ("batch_size", 1),
+            ("threads", 1),
+            ("seed", 0),
+        ):
+            require_at_least(smallest, name, getattr(self, name))
+
+
+def _parse_budgets(value: object, info: ValidationInfo) -> object:
+    """Return the budgets of a text such as `10,12,15`, none at all of `none`."""
+    if not isinstance(value, str):
+        return value
+    if value == "none":
+        return ()
+    if not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", value):
+        remedy = "Pass such as 10,12,15, or none"
+        raise ArgumentError(str(info.field_name), value, "not budgets with commas between", remedy)
+    return tuple(map(int, value.split(",")))
+
+
+BudgetsOrText = Annotated[tuple[int, ...] | None, BeforeValidator(_parse_budgets)]
+"""Budgets, or the text that a user writes for them."""
+
+
+class OTCacheOptions(BaseModel):
+    """How OTCache is calibrated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget_reference: Annotated[int, Field(description="Budget of the reference.")] = 20
+    budget_anchor: Annotated[int, Field(description="Budget of the anchor.")] = 8
+    waypoints: Annotated[
+        BudgetsOrText,
+        Field(description="Budgets searched between: 10,12,15 for 8 and 20; or none."),
+    ] = None
+    default_budget: Annotated[
+        int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
+    ] = None
+    search: Annotated[str, Field(description="joint or per-pair.")] = "joint"
+    trials: Annotated[int, Field(description="CMA-ES candidates of each search.")] = 200
+    patience: Annotated[int, Field(description="Trials without improvement.")] = 50
+
+    def check(self, steps: int) -> None:
+        """Refuse budgets that make no policy of so many steps.
+
+        Raises:
+            BudgetError: the reference, the anchor or the default is none.
+            ArgumentError: the waypoints are none.
+        """
+        reference, anchor = self.budget_reference, self.budget_anchor
         remedy = "Use 2 <= budget_anchor < budget_reference < num_inference_steps"
         if not 3 <= reference < steps:
             problem = f"not from 3 to below the {steps} steps"
@@ -170,14 +205,6 @@ class CalibrationSettings:
         if default is not None and not anchor <= default <= steps:
             problem = "below the anchor's budget or above the number of steps"
             raise BudgetError("default_budget", default, problem, f"Use {anchor} … {steps}")
-        for name, smallest in (
-            ("pairs", 1),
-            ("held_out_pairs", 2),
-            ("batch_size", 1),
-            ("threads", 1),
-            ("seed", 0),
-        ):
-            require_at_least(smallest, name, getattr(self, name))
 
     def _check_waypoints(self) -> None:
         if self.waypoints is None:
@@ -205,6 +232,48 @@ class CalibrationSettings:
         """In the middle between neighbouring calibrated ones, where there is room."""
         neighbours = pairwise((*self.searched_budgets, self.budget_reference))
         return tuple((low + high) // 2 for low, high in neighbours if high - low > 1)
+
+    @property
+    def calibrated_budgets(self) -> tuple[int, ...]:
+        """The anchor's, the waypoints' and the reference's."""
+        return (*self.searched_budgets, self.budget_reference)
+
+
+class MeanCacheOptions(BaseModel):
+    """How MeanCache is calibrated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budgets: Annotated[
+        BudgetsOrText,
+        Field(description="Where readings of the edge table are judged: 8,10,12,15 of 50 steps."),
+    ] = None
+    default_budget: Annotated[
+        int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
+    ] = None
+
+    def check(self, steps: int) -> None:
+        """Refuse budgets that are none of so many steps.
+
+        Raises:
+            BudgetError: the default is none.
+            ArgumentError: one of the others is none, or they do not increase.
+        """
+        budgets = self.tuned_budgets(steps)
+        bounded = (1, *budgets, steps)
+        if not budgets or any(low >= high for low, high in pairwise(bounded)):
+            problem = f"not increasing from 2 to below the {steps} steps"
+            raise ArgumentError("budgets", budgets, problem, "Give at least one, such as 8,10,12")
+        default = self.default_budget
+        if default is not None and not 2 <= default <= steps:
+            problem = "not a budget of the run"
+            raise BudgetError("default_budget", default, problem, f"Use 2 … {steps}")
+
+    def tuned_budgets(self, steps: int) -> tuple[int, ...]:
+        """Return the budgets at which readings are judged."""
+        if self.budgets is not None:
+            return self.budgets
+        return tuple(sorted({max(2, round(steps * share)) for share in TUNED_SHARES}))
 
 
 def require_at_least(smallest: int, field: str, value: int) -> None:

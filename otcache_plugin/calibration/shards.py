@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from otcache_plugin.calibration.document import CalibrationResult
+from otcache_plugin.calibration.calibrate import calibrate
 from otcache_plugin.calibration.errors import NoShardsError, WorkspaceError
 from otcache_plugin.calibration.measuring.facts import ModelFacts
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import NoPool
 from otcache_plugin.calibration.measuring.workspace import (
     MANIFEST_FILE,
+    POLICIES_FOLDER,
     Workspace,
     read_manifest,
     require_same,
 )
-from otcache_plugin.calibration.otcache import calibrate
-from otcache_plugin.calibration.settings import CalibrationSettings, Round, SearchSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
+from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.stages import CalibrationProgress
 
 
@@ -45,12 +49,20 @@ def sibling_folders(output: Path, number: int, count: int) -> list[Path]:
     return [shard_folder(output, other, count) for other in range(1, count + 1) if other != number]
 
 
-def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
+def merged(
+    output: Path, progress: CalibrationProgress, policy: str | None = None
+) -> CalibrationResult:
     """Return the calibration that all shards together have measured.
+
+    Args:
+        output: the document's folder, as the shards were given it.
+        progress: is told how far it is.
+        policy: which one, where the shards have calibrated several.
 
     Raises:
         WorkspaceError: there are no shards beside `output`, or they are damaged.
         OtherSettingsError: two of them have other settings.
+        ArgumentError: they have not calibrated that policy, or several and none is named.
         UnfinishedError: something has not been measured.
     """
     name, parent = output.resolve().name, output.resolve().parent
@@ -72,29 +84,46 @@ def merged(output: Path, progress: CalibrationProgress) -> CalibrationResult:
         if (number, count) not in shards
     ]
     found = [shards[shard] for shard in sorted(shards)]
-    manifests = [read_manifest(folder) for folder in found]
-    for folder, manifest in zip(found, manifests, strict=True):
-        require_same(manifest, manifests[0], folder)
-    first = min(manifests, key=lambda manifest: str(manifest["created"]))
+    measured = _common(found)
+    begun = [each for folder in found for each in _policies(folder)]
+    chosen = _one_policy(begun, policy, found[0])
+    at_it = [folder for folder in found if chosen in _policies(folder)]
+    work = _common([folder / POLICIES_FOLDER / chosen for folder in at_it])
     try:
-        settings, facts = _settings(first["settings"]), ModelFacts(**first["model"])
+        settings = MeasuringSettings(**measured["settings"])
+        facts = ModelFacts(**measured["model"])
+        task = calibration_task(chosen, work["options"], settings.num_inference_steps)
     except (KeyError, TypeError) as error:
         raise WorkspaceError(
             f"{found[0] / MANIFEST_FILE} does not say what a calibration does ({error!r}). Merge "
             "with the version of otcache-plugin that wrote it."
         ) from None
-    with Workspace(work_folder(output), first, found) as workspace:
-        return calibrate(facts, Measurements(workspace, NoPool(absent), settings), progress)
+    with Workspace(work_folder(output), measured, found) as workspace:
+        workspace.claim(chosen, work)  # Begun when the first shard was.
+        measurements = Measurements(workspace, NoPool(absent), settings)
+        return calibrate(task, facts, measurements, progress)
 
 
-def _settings(stored: dict[str, object]) -> CalibrationSettings:
-    search = dict(stored["search"])  # type: ignore[call-overload]
-    search["rounds"] = tuple(Round(**each) for each in search["rounds"])
-    waypoints = stored["waypoints"]
-    return CalibrationSettings(
-        **{  # type: ignore[arg-type]
-            **stored,
-            "waypoints": None if waypoints is None else tuple(waypoints),  # type: ignore[arg-type]
-            "search": SearchSettings(**search),
-        }
-    )
+def _common(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the manifest of the first begun; raise OtherSettingsError where two differ."""
+    manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        require_same(manifest, manifests[0], folder)
+    return min(manifests, key=lambda manifest: str(manifest["created"]))
+
+
+def _policies(folder: Path) -> list[str]:
+    """Return the policies whose calibration a shard is at."""
+    manifests = (folder / POLICIES_FOLDER).glob(f"*/{MANIFEST_FILE}")
+    return sorted(path.parent.name for path in manifests)
+
+
+def _one_policy(found: Sequence[str], asked: str | None, folder: Path) -> str:
+    """Return the policy to merge: the one asked for, or the only one there is."""
+    names = sorted(set(found))
+    if asked is None and len(names) == 1:
+        return names[0]
+    if asked in names:
+        return str(asked)
+    problem = f"the shards beside {folder} are at {', '.join(names) or 'none'}"
+    raise ArgumentError("policy", asked, problem, "Name one of those")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -18,22 +17,6 @@ class CalibrationProgress(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class StageCost:
-    """One stage at most: identical schedules are run once, hopeless trials not to the end.
-
-    Attributes:
-        stage: what it is.
-        runs: pipeline calls, each for a batch of pairs.
-        steps: denoising steps computed in them.
-    """
-
-    stage: str
-    runs: int
-    steps: int
-
-
-RECORDING = "recording full runs"
 TUNING = "tuning the graph policy"
 REFERENCE = "choosing the reference"
 RHO = "choosing rho"

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otcache_plugin.cli.common.calibration_options import (
-    BudgetOptions,
-    PairOptions,
-    SearchOptions,
+    RunOptions,
     WhereOptions,
-    parse_budgets,
     parse_shard,
+    policy_options,
     settings_of,
 )
 from otcache_plugin.cli.common.calibration_output import data_alone_on_stdout, write_result
@@ -23,7 +21,8 @@ from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, silence
 
 if TYPE_CHECKING:
     from otcache_plugin.calibration.document import CalibrationResult
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.calibration.task import CalibrationTask
     from otcache_plugin.models.source import ModelSource
 
 THIS_MACHINE = "local"
@@ -50,6 +49,19 @@ def calibrate(
     output: Annotated[
         Path, typer.Option(help="Folder of the document; OUTPUT.calibration holds the work.")
     ],
+    policy: Annotated[str, typer.Option(help="Which policy to calibrate.")] = "otcache",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="An option of the policy, as 'otcache plugins POLICY' lists them.",
+        ),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the work; that of another policy's shares its runs."),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Commit of the weights; what to call a folder's.")
     ] = None,
@@ -64,14 +76,26 @@ def calibrate(
         bool, typer.Option("--free-text-encoders", help="Encode all prompts first, then free them.")
     ] = False,
     num_inference_steps: Annotated[int, typer.Option("--steps", help="Inference steps, T.")] = 50,
-    budget_reference: Annotated[int, typer.Option(help="Budget of the reference.")] = 20,
-    budget_anchor: Annotated[int, typer.Option(help="Budget of the anchor.")] = 8,
-    waypoints: Annotated[
-        str | None, typer.Option(help="Budgets searched between: 10,12,15 for 8 and 20; or none.")
+    budget_reference: Annotated[
+        int | None, typer.Option(help="otcache: budget of the reference, 20 unless given.")
     ] = None,
-    search: Annotated[str, typer.Option(help="joint or per-pair.")] = "joint",
-    trials: Annotated[int, typer.Option(help="CMA-ES candidates of each search.")] = 200,
-    patience: Annotated[int, typer.Option(help="Trials without improvement.")] = 50,
+    budget_anchor: Annotated[
+        int | None, typer.Option(help="otcache: budget of the anchor, 8 unless given.")
+    ] = None,
+    waypoints: Annotated[
+        str | None,
+        typer.Option(help="otcache: budgets searched between, 10,12,15 for 8 and 20; or none."),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="otcache: joint or per-pair, joint unless given.")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="otcache: CMA-ES candidates of each search, 200 unless given."),
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="otcache: trials without improvement, 50 unless given.")
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="What is minimised: lpips; psnr for the small models.")
     ] = None,
@@ -107,28 +131,31 @@ def calibrate(
     """Calibrate a policy for a model; start it again to go on with an interrupted one."""
     from otcache_registry import check_writable
 
+    from otcache_plugin.calibration.task import calibration_task
     from otcache_plugin.models.source import ModelSource
 
     check_writable(output)
-    where = WhereOptions(output, ray, threads, parse_shard(shard), wait)
+    where = WhereOptions(output, work, ray, threads, parse_shard(shard), wait)
     source = ModelSource(model, revision, prompts, evaluation_prompts, call, free_text_encoders)
-    settings = settings_of(
-        source.defaults,
-        BudgetOptions(
-            num_inference_steps, budget_reference, budget_anchor, parse_budgets(waypoints)
-        ),
-        SearchOptions(search, trials, patience, metric, seed),
-        PairOptions(pairs, held_out_pairs, batch_size),
-        where,
-    )
+    runs = RunOptions(num_inference_steps, metric, seed, pairs, held_out_pairs, batch_size)
+    settings = settings_of(source.defaults, runs, where)
+    named = {
+        "budget_reference": budget_reference,
+        "budget_anchor": budget_anchor,
+        "waypoints": waypoints,
+        "search": search,
+        "trials": trials,
+        "patience": patience,
+    }
+    task = calibration_task(policy, policy_options(assignments or (), named), num_inference_steps)
     _require_metric(settings.metric)
     silence_loading()
     if dry_run:
-        _print_estimate(source, settings, json)
+        _print_estimate(task, source, settings, json)
         return
     with data_alone_on_stdout(), StageProgress(quiet) as progress:
-        result = _run(source, settings, where, progress)
-    write_result(output, result, "calibration" if where.shard is None else "shard-*", json)
+        result = _run(task, source, settings, where, progress)
+    write_result(output, result, where.kept, json)
 
 
 def _require_metric(name: str) -> None:
@@ -139,21 +166,23 @@ def _require_metric(name: str) -> None:
 
 
 def _run(
+    task: CalibrationTask,
     source: ModelSource,
-    settings: CalibrationSettings,
+    settings: MeasuringSettings,
     where: WhereOptions,
     progress: StageProgress,
 ) -> CalibrationResult:
+    from otcache_plugin.calibration.calibrate import calibrate as run
+    from otcache_plugin.calibration.calibrate import manifest_of
     from otcache_plugin.calibration.measuring.measurements import Measurements, Share
     from otcache_plugin.calibration.measuring.pools import LocalPool
     from otcache_plugin.calibration.measuring.ray_pool import RayPool
     from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-    from otcache_plugin.calibration.otcache import calibrate as run
-    from otcache_plugin.calibration.otcache import manifest_of
     from otcache_plugin.calibration.shards import shard_folder, sibling_folders, work_folder
 
     if where.shard is None:
-        folder, siblings, share = work_folder(where.output), [], Share()
+        folder = work_folder(where.output) if where.work is None else where.work
+        siblings, share = [], Share()
     else:
         folder = shard_folder(where.output, *where.shard)
         siblings = sibling_folders(where.output, *where.shard)
@@ -165,10 +194,12 @@ def _run(
         else RayPool(source.load, settings, where.ray, scratch=scratch)
     )
     with pool, Workspace(folder, manifest_of(pool.facts, settings), siblings) as workspace:
-        return run(pool.facts, Measurements(workspace, pool, settings, share), progress)
+        return run(task, pool.facts, Measurements(workspace, pool, settings, share), progress)
 
 
-def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bool) -> None:
+def _print_estimate(
+    task: CalibrationTask, source: ModelSource, settings: MeasuringSettings, json: bool
+) -> None:
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
     from otcache_plugin.calibration.measuring.edges import max_look_back
     from otcache_plugin.calibration.measuring.worker import Worker
@@ -176,7 +207,8 @@ def _print_estimate(source: ModelSource, settings: CalibrationSettings, json: bo
 
     with data_alone_on_stdout():
         setup = source.load()
-        stages = stage_costs(settings, max_look_back(setup.pipe))
-        costs = measure_costs(Worker(setup, settings), settings)
+        stages = stage_costs(task, settings, max_look_back(setup.pipe))
+        budgets = task.calibrator.evidence_budgets(task.options, settings.num_inference_steps)
+        costs = measure_costs(Worker(setup, settings), settings, min(budgets), max(budgets))
     estimate = Estimate(stages, costs, settings.batch_size)
     print_estimate(estimate, setup.pipe.device.type, json)

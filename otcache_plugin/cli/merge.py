@@ -13,6 +13,9 @@ from otcache_plugin.cli.common.output import Json, Quiet, StageProgress
 
 def merge(
     output: Annotated[Path, typer.Argument(help="The --output that the shards were given.")],
+    policy: Annotated[
+        str | None, typer.Option(help="Which policy, where the shards have calibrated several.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -23,5 +26,5 @@ def merge(
 
     check_writable(output)
     with StageProgress(quiet) as progress:
-        result = merged(output, progress)
-    write_result(output, result, "*", json)
+        result = merged(output, progress, policy)
+    write_result(output, result, f"{output}.*", json)

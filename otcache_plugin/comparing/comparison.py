@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otcache_policies import FieldError
 
 import otcache_plugin
-from otcache_plugin.calibration.evidence.rows import policies_of
+from otcache_plugin.calibration.evidence.peers import policies_of
 from otcache_plugin.comparing.methods import contenders_of, enabled, find_policy
 from otcache_plugin.comparing.results import ComparisonResult, MethodRow
 from otcache_plugin.comparing.timing import machine, measure_times

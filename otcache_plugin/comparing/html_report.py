@@ -19,7 +19,7 @@ from diffusers.image_processor import VaeImageProcessor
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from otcache_policies import FieldError, lift
 
-from otcache_plugin.calibration.evidence.rows import PEERS
+from otcache_plugin.calibration.evidence.peers import PEERS
 from otcache_plugin.comparing.methods import BUNDLED
 from otcache_plugin.parameters.otcache_details import SearchRecord
 

@@ -12,7 +12,7 @@ import cache_dit
 from otcache_policies import FieldError
 from otcache_registry import find_bundled, read_policy
 
-from otcache_plugin.calibration.evidence.rows import PEERS, peers, policies_of
+from otcache_plugin.calibration.evidence.peers import PEERS, peers, policies_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

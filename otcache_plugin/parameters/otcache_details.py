@@ -74,15 +74,19 @@ def describe(parameters: OTCacheParameters, document: PolicyDocument) -> PolicyD
     schedules = parameters.schedules(document.num_inference_steps)
     names = ("anchor", *["waypoint"] * len(parameters.waypoints), "reference")
     calibration, facts = document.calibration, []
+    searched, history = "", tuple[float, ...]()
     if calibration is not None:
         record = SearchRecord.read(calibration)
         _check_budgets(record, parameters)
         text = f"{SEARCHES[record.search]}, up to {record.trials} trials for each schedule"
         facts.append(("search", text))
+        searched, history = f"{record.anchor_budget}-step anchor", record.history
     return PolicyDetails(
         schedules=tuple(zip(names, schedules, strict=True)),
         notes=(f"Budgets between two neighbours are predicted with rho = {parameters.rho:g}.",),
         calibration=tuple(facts),
+        searched=searched,
+        history=history,
     )
 
 

@@ -45,6 +45,15 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.metrics import Metric, TensorMetric
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
+    from otcache_plugin.plugins.calibrating import (
+        Calibrated,
+        CalibrationContext,
+        Calibrator,
+        Search,
+        StageCost,
+        Study,
+        Workload,
+    )
     from otcache_plugin.plugins.hookspecs import hookimpl
     from otcache_plugin.plugins.registries import (
         Activation,
@@ -62,6 +71,9 @@ __all__ = [
     "ArgumentError",
     "BudgetError",
     "Budgets",
+    "Calibrated",
+    "CalibrationContext",
+    "Calibrator",
     "Decider",
     "DecidingPlan",
     "DecidingPolicy",
@@ -88,9 +100,13 @@ __all__ = [
     "Sampling",
     "Schedule",
     "ScheduleRecord",
+    "Search",
+    "StageCost",
     "StoredPolicy",
+    "Study",
     "Tables",
     "TensorMetric",
+    "Workload",
     "hookimpl",
     "planned_report",
 ]
@@ -102,6 +118,15 @@ __getattr__, __dir__ = lazy_names(
         "otcache_plugin.evaluation.metrics": ("Metric", "TensorMetric"),
         "otcache_plugin.evaluation.outputs": ("Outputs",),
         "otcache_plugin.evaluation.pairs": ("Pair",),
+        "otcache_plugin.plugins.calibrating": (
+            "Calibrated",
+            "CalibrationContext",
+            "Calibrator",
+            "Search",
+            "StageCost",
+            "Study",
+            "Workload",
+        ),
         "otcache_plugin.plugins.hookspecs": ("hookimpl",),
         "otcache_plugin.plugins.registries": (
             "Activation",

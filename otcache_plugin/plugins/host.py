@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from otcache_plugin.errors import PluginError, UnknownNameError
+from otcache_plugin.errors import ArgumentError, PluginError, UnknownNameError
 from otcache_plugin.plugins import hookspecs
 from otcache_plugin.plugins.registries import (
     CalibratedPolicy,
@@ -25,13 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otcache_policies import DecidingPolicy, Policy
-    from otcache_registry import DocumentError, PolicyDetails, PolicyDocument, StoredPolicy
+    from otcache_registry import (
+        DocumentError,
+        PolicyDetails,
+        PolicyDocument,
+        Sampling,
+        StoredPolicy,
+    )
 
     from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
     from otcache_plugin.plugins.registries import Executor, RegisteredPolicy
 
 ALLOW_LIST = "OTCACHE_PLUGINS"
 OWN_DISTRIBUTION = "otcache-plugin"
+UNKNOWN_DISTRIBUTION = "unknown distribution"
 
 BUILTIN = EntryPoint("builtin", "otcache_plugin.builtin", hookspecs.PROJECT)
 """What this package registers itself: an entry point like others', but one that is always there."""
@@ -122,6 +130,44 @@ class PluginHost:
             raise _document_error("policy.name", name, problem, remedy)
         return entry
 
+    def policy_found(self, name: str, calibrated: Calibrated, sampling: Sampling) -> Policy:
+        """Make the policy of what its calibrator found.
+
+        Raises:
+            DocumentError: what it found is not what the policy takes.
+        """
+        entry = self.policy(name)
+        assert isinstance(entry, CalibratedPolicy), f"{name} was calibrated"
+        made = entry.make(entry.read(calibrated.parameters), calibrated.tables, sampling)
+        return _with_schedules(made, name)
+
+    def scheduling_policy(self, stored: StoredPolicy) -> Policy:
+        """Make the policy of a document, which has to give schedules.
+
+        Raises:
+            UnknownNameError: it is not installed.
+            DocumentError: it decides at every step instead, or the document is not valid.
+        """
+        return _with_schedules(self.policy_of(stored), stored.document.policy.name)
+
+    def calibrator(self, name: str) -> Calibrator:
+        """Return what calibrates a policy.
+
+        Raises:
+            UnknownNameError: no such policy is registered.
+            ArgumentError: nothing calibrates it.
+        """
+        entry = self.policy(name)
+        if isinstance(entry, CalibratedPolicy) and entry.calibrator is not None:
+            return entry.calibrator()
+        remedy = f"Use one of {', '.join(filter(self.can_calibrate, self.policies))}"
+        raise ArgumentError("policy", name, "nothing calibrates it", remedy)
+
+    def can_calibrate(self, name: str) -> bool:
+        """Return whether a registered policy brings a calibrator."""
+        entry = self.policy(name)
+        return isinstance(entry, CalibratedPolicy) and entry.calibrator is not None
+
     def serving(self, name: str) -> tuple[str, ...]:
         """Return the policies whose documents serve a policy: its own, then what it converts."""
         entry = self.policy(name)
@@ -179,6 +225,15 @@ class PluginHost:
             return error
         problem = f"{error.problem} (plugins that failed to load: {broken})"
         return UnknownNameError(error.field, error.value, problem, error.remedy)
+
+
+def _with_schedules(policy: Policy | DecidingPolicy[Any], name: str) -> Policy:
+    from otcache_policies import DecidingPolicy
+
+    if isinstance(policy, DecidingPolicy):
+        problem = "it decides at every step of a run, and has no schedules to measure or to show"
+        raise _document_error("policy.name", name, problem, "Use a policy that has schedules")
+    return policy
 
 
 def _check_served(document: PolicyDocument, policy: Policy | DecidingPolicy[Any]) -> None:
@@ -244,7 +299,7 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
 
 def _distribution(entry_point: EntryPoint) -> str:
     if entry_point.dist is None:
-        return "unknown distribution"
+        return UNKNOWN_DISTRIBUTION
     return f"{entry_point.dist.name} {entry_point.dist.version}"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.plugins.calibrating import Calibrator
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
     Conversions = Mapping[str, Callable[[Parameters], Parameters]]
     """By the name of another policy, from its parameters to a policy's own."""
+
+    MakeCalibrator = Callable[[], Calibrator]
+    """Gives a calibrator; imports torch only when called."""
 
 NO_CONVERSIONS: Conversions = MappingProxyType({})
 
@@ -104,7 +108,7 @@ class CalibratedPolicy:
         describe: what to say of a document in cards and in `otcache show`.
         converts: by the name of another policy, from its parameters to this policy's: that
             policy's documents serve this one as well, with the same tables.
-        calibrator: what calibrates it, None where nothing does.
+        calibrator: gives what calibrates it, None where nothing does.
     """
 
     parameters: ParametersClass
@@ -112,7 +116,7 @@ class CalibratedPolicy:
     description: str
     describe: Describe
     converts: Conversions
-    calibrator: Any
+    calibrator: MakeCalibrator | None
 
     def parameters_class(self) -> type[BaseModel]:
         """Return the class of its parameters."""
@@ -124,11 +128,15 @@ class CalibratedPolicy:
         Raises:
             DocumentError: they are not.
         """
+        return self.read(document.parameters)
+
+    def read(self, content: Mapping[str, Any]) -> Parameters:
+        """Return the parameters that a mapping holds, or raise DocumentError."""
         from otcache_registry.documents.refusals import document_error
         from pydantic import ValidationError
 
         try:
-            return self.parameters_class().model_validate(document.parameters)
+            return self.parameters_class().model_validate(content)
         except ValidationError as error:
             raise document_error(error, "parameters") from None
 
@@ -251,7 +259,7 @@ class PolicyRegistry(Registry[RegisteredPolicy]):
         description: str,
         describe: Describe = no_details,
         converts: Conversions = NO_CONVERSIONS,
-        calibrator: Any = None,
+        calibrator: MakeCalibrator | None = None,
     ) -> None:
         """Register a policy made from a policy document, of either kind.
 
@@ -266,7 +274,7 @@ class PolicyRegistry(Registry[RegisteredPolicy]):
                 `otcache show`. Raises DocumentError where the calibration's settings are wrong.
             converts: by the name of another policy, from its parameters to this policy's. Where
                 there is no document of this policy, one of that policy is used, with its tables.
-            calibrator: what calibrates it.
+            calibrator: gives what calibrates it, when that is asked for.
         """
         entry = CalibratedPolicy(parameters, make, description, describe, converts, calibrator)
         self._add(name, entry)

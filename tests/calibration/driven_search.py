@@ -13,10 +13,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.measuring.units import Batch, LossRequest, batches_of
 from otcache_plugin.calibration.searching.candidates import Panel, SearchTask
 from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
 from otcache_plugin.calibration.settings import TRIMMED
+from otcache_plugin.evaluation.batches import Batch, batches_of
+from otcache_plugin.plugins.calibrating import LossRequest
 
 STEPS, BUDGET = 30, 7
 WARM_START = UniformPolicy(STEPS).schedule(BUDGET)

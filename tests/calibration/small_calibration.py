@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,33 +13,45 @@ import pytest
 from driven_search import studies_of
 from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy, Schedule
 from otcache_registry import PolicyDocument, StoredPolicy
+from pydantic import BaseModel
 from stored_policies import meancache_of, otcache_of
 
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.document import CalibrationResult
+from otcache_plugin.calibration.evidence.rows import evidence_schedules, methods_of
 from otcache_plugin.calibration.measuring.losses import pooled
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.otcache import OTCacheCalibrator
+from otcache_plugin.calibration.settings import MeasuringSettings, OTCacheOptions
+from otcache_plugin.calibration.task import CalibrationTask
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.parameters.otcache_details import SearchRecord
+from otcache_plugin.plugins import Calibrator
 from otcache_plugin.plugins.host import plugin_host
 
-SETTINGS = CalibrationSettings(
-    num_inference_steps=12,
-    budget_reference=8,
-    budget_anchor=4,
-    waypoints=(6,),
-    pairs=4,
-    held_out_pairs=3,
-    batch_size=3,
-    seed=1,
-    search=SearchSettings(trials=20),
+SETTINGS = MeasuringSettings(
+    num_inference_steps=12, pairs=4, held_out_pairs=3, batch_size=3, seed=1
 )
+OPTIONS = OTCacheOptions(budget_reference=8, budget_anchor=4, waypoints=(6,), trials=20)
 """Searched are 4 and 6 steps, predicted 5 and 7."""
+
+
+def task_of(
+    options: BaseModel = OPTIONS,
+    calibrator: Calibrator | None = None,
+    policy: str = "otcache",
+) -> CalibrationTask:
+    """The task of calibrating a built-in policy."""
+    return CalibrationTask(policy, "otcache-plugin", calibrator or OTCacheCalibrator(), options)
+
+
+def evidence_of(policy: OTCachePolicy, budgets: Iterable[int]) -> dict[tuple[int, str], Schedule]:
+    """What is measured for the evidence of a policy, by budget and method."""
+    return evidence_schedules(methods_of("otcache", policy, OTCacheCalibrator()), list(budgets))
 
 
 class Stages:
@@ -61,7 +74,8 @@ class Calibrated:
     """A calibration, what it went through, and the transformer's calls in each stage."""
 
     setup: ModelSetup
-    settings: CalibrationSettings
+    settings: MeasuringSettings
+    task: CalibrationTask
     result: CalibrationResult
     stages: Stages
     calls: dict[str, int]
@@ -110,7 +124,7 @@ class Calibrated:
     @property
     def studies(self) -> dict[str, optuna.Study]:
         """What the journal holds."""
-        return studies_of(self.folder / "trials.log")
+        return studies_of(self.folder / "policies" / self.task.policy / "trials.log")
 
     def losses(self, *schedules: Schedule) -> list[float]:
         """Of whole runs on the calibration pairs, in the calibration's batches."""
@@ -127,9 +141,23 @@ class Calibrated:
 
 
 def calibrate_flow(
-    setup: ModelSetup, folder: Path, settings: CalibrationSettings = SETTINGS
+    setup: ModelSetup,
+    folder: Path,
+    settings: MeasuringSettings = SETTINGS,
+    options: OTCacheOptions = OPTIONS,
+    calibrator: OTCacheCalibrator | None = None,
 ) -> Calibrated:
-    """Calibrate in a working folder."""
+    """Calibrate OTCache in a working folder."""
+    return calibrate_policy(setup, folder, task_of(options, calibrator), settings)
+
+
+def calibrate_policy(
+    setup: ModelSetup,
+    folder: Path,
+    task: CalibrationTask,
+    settings: MeasuringSettings = SETTINGS,
+) -> Calibrated:
+    """Calibrate any policy in a working folder."""
     stages, calls = Stages(), Counter[str]()
     forward = ExactFlowTransformer.forward
 
@@ -144,6 +172,6 @@ def calibrate_flow(
     ):
         patch.setattr(ExactFlowTransformer, "forward", counted)
         measurements = Measurements(workspace, pool, settings)
-        result = calibrate(pool.facts, measurements, stages)
+        result = calibrate(task, pool.facts, measurements, stages)
     # A copy: hooks leave the counting method on the pipeline, whose later calls are others.
-    return Calibrated(setup, settings, result, stages, dict(calls), folder)
+    return Calibrated(setup, settings, task, result, stages, dict(calls), folder)

@@ -18,11 +18,11 @@ from otcache_registry import (
     render_card,
     write_policy,
 )
-from small_calibration import SETTINGS, Calibrated, Stages, calibrate_flow
-from stored_policies import meancache_of, otcache_of
+from small_calibration import SETTINGS, Calibrated, Stages, calibrate_flow, evidence_of, task_of
+from stored_policies import otcache_of
 
 import otcache_plugin
-from otcache_plugin.calibration.evidence.rows import evidence_schedules
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
@@ -30,8 +30,7 @@ from otcache_plugin.calibration.measuring.pools import LocalPool, NoPool
 from otcache_plugin.calibration.measuring.trajectories import record
 from otcache_plugin.calibration.measuring.worker import count_transformer_calls
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import generate
@@ -114,8 +113,7 @@ def test_every_stage_is_told_and_finishes(calibrated: Calibrated) -> None:
     assert stages.done["recording full runs"] == stages.total["recording full runs"] == 2
     assert stages.total["evidence on held-out pairs"] == 1 + 5 * 4
     # Identical schedules are run once.
-    graph = calibrated.graph
-    schedules = evidence_schedules(calibrated.policy, graph, range(4, 9))
+    schedules = evidence_of(calibrated.policy, range(4, 9))
     assert stages.done["evidence on held-out pairs"] == 1 + len(set(schedules.values()))
     # The trials of CMA-ES, and of three climbs two fifths as many each.
     for stage in ("searching the anchor", "searching 6 steps"):
@@ -138,7 +136,7 @@ def test_evidence_is_of_pairs_that_the_calibration_has_not_seen(
 ) -> None:
     setup, stored = calibrated.setup, read_policy(folder)
     held_out = Evaluator(setup.pipe, setup.held_out_pairs(3), ARGUMENTS)
-    schedules = evidence_schedules(otcache_of(stored), meancache_of(stored), range(4, 9))
+    schedules = evidence_of(otcache_of(stored), range(4, 9))
     for row in calibrated.document.evidence:
         schedule = schedules[row.budget, row.policy]
         (values,) = held_out.values(schedule, plugin_host().metric(row.metric))
@@ -213,22 +211,43 @@ def test_from_the_working_folder_alone_it_is_the_same(calibrated: Calibrated) ->
     facts = facts_of(calibrated.setup)
     before = {path: path.read_bytes() for path in calibrated.folder.rglob("*.*")}
     with Workspace(calibrated.folder, manifest_of(facts, SETTINGS)) as workspace:
-        result = calibrate(facts, Measurements(workspace, NoPool(), SETTINGS), Stages())
+        measurements = Measurements(workspace, NoPool(), SETTINGS)
+        result = calibrate(task_of(), facts, measurements, Stages())
     assert result.document == calibrated.document
     assert {path: path.read_bytes() for path in calibrated.folder.rglob("*.*")} == before
 
 
-def test_the_manifest_is_all_that_a_document_depends_on(calibrated: Calibrated) -> None:
-    manifest = json.loads((calibrated.folder / "calibration.json").read_text())
-    assert set(manifest) == {"created", "settings", "model"}
-    assert manifest["created"] == calibrated.document.calibration.created
-    assert manifest["settings"]["search"]["trials"] == 20
-    assert manifest["model"]["libraries"] == calibrated.document.calibration.libraries
-    assert set(manifest["model"]["libraries"]) >= {"torch", "diffusers", "optuna", "cmaes"}
+def test_the_manifests_are_all_that_a_document_depends_on(calibrated: Calibrated) -> None:
+    calibration = calibrated.document.calibration
+    assert calibration is not None
+    measured = json.loads((calibrated.folder / "calibration.json").read_text())
+    assert set(measured) == {"created", "settings", "model"}
+    assert set(measured["settings"]) == {
+        *("num_inference_steps", "metric", "pairs", "held_out_pairs"),
+        *("seed", "batch_size", "threads"),
+    }
+    assert measured["model"]["libraries"] == calibration.libraries
+    assert set(measured["model"]["libraries"]) >= {"torch", "diffusers", "optuna", "cmaes"}
+    policy = calibrated.folder / "policies" / "otcache" / "calibration.json"
+    decided = json.loads(policy.read_text())
+    assert set(decided) == {"created", "policy", "distribution", "options", "algorithm"}
+    assert decided["created"] == calibration.created
+    assert (decided["policy"], decided["distribution"]) == ("otcache", "otcache-plugin")
+    assert decided["options"] == {
+        "budget_reference": 8,
+        "budget_anchor": 4,
+        "waypoints": [6],
+        "default_budget": None,
+        "search": "joint",
+        "trials": 20,
+        "patience": 50,
+    }
+    assert decided["algorithm"]["name"] == "climbs and rounds"
+    assert decided["algorithm"]["settings"]["rounds"][0] == {"parts": 4, "half_width": 9.0}
 
 
 def test_seeds_of_held_out_pairs_are_refused_before_anything_runs(setup: ModelSetup) -> None:
-    settings = CalibrationSettings(seed=100)
+    settings = MeasuringSettings(seed=100)
     with pytest.raises(ArgumentError, match=r"seed=100: .*Use 0 … 99"):
         LocalPool(lambda: setup, settings, Path("unused"))
 
@@ -237,7 +256,7 @@ def test_an_unknown_metric_is_refused_before_anything_runs(
     setup: ModelSetup, tmp_path: Path
 ) -> None:
     with pytest.raises(UnknownNameError, match="beauty"):
-        calibrate_flow(setup, tmp_path / "work", CalibrationSettings(metric="beauty"))
+        calibrate_flow(setup, tmp_path / "work", MeasuringSettings(metric="beauty"))
     assert not list((tmp_path / "work" / "units").iterdir())
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_calibration import SETTINGS, Calibrated, calibrate_flow
+from small_calibration import OPTIONS, Calibrated, calibrate_flow
 
-from otcache_plugin.calibration.measuring.units import Evaluate, batches_of, unit_key
+from otcache_plugin.calibration.measuring.units import Evaluate, unit_key
 from otcache_plugin.calibration.searching.climbs import all_coordinates
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import MeasuringSettings, OTCacheOptions
+from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.plugins.host import plugin_host
@@ -99,9 +100,9 @@ def per_pair(
     make_setup: Callable[[], ModelSetup], tmp_path_factory: pytest.TempPathFactory
 ) -> Calibrated:
     """A calibration that searches for every pair on its own, and for the anchor only."""
-    search = SearchSettings(trials=10, kind="per-pair")
-    settings = replace(SETTINGS, waypoints=(), search=search)
-    return calibrate_flow(make_setup(), tmp_path_factory.mktemp("per-pair") / "work", settings)
+    options = OPTIONS.model_copy(update={"waypoints": (), "trials": 10, "search": "per-pair"})
+    folder = tmp_path_factory.mktemp("per-pair") / "work"
+    return calibrate_flow(make_setup(), folder, options=options)
 
 
 def test_a_search_of_every_pair(per_pair: Calibrated) -> None:
@@ -143,8 +144,8 @@ def test_without_waypoints_all_between_is_predicted(per_pair: Calibrated) -> Non
 
 
 def test_without_trials_every_schedule_is_the_best_start(setup: ModelSetup, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, waypoints=(5, 6), search=SearchSettings(trials=0))
-    calibrated = calibrate_flow(setup, tmp_path / "work", settings)
+    options = OPTIONS.model_copy(update={"waypoints": (5, 6), "trials": 0})
+    calibrated = calibrate_flow(setup, tmp_path / "work", options=options)
     document, policy = calibrated.document, calibrated.policy
     assert document.calibrated_budgets == (4, 5, 6, 8)
     assert len(calibrated.search.history) == 1
@@ -158,17 +159,9 @@ def test_without_trials_every_schedule_is_the_best_start(setup: ModelSetup, tmp_
 
 
 def test_neighbouring_budgets_give_evidence_once(setup: ModelSetup, tmp_path: Path) -> None:
-    settings = CalibrationSettings(
-        num_inference_steps=5,
-        budget_reference=4,
-        budget_anchor=3,
-        default_budget=5,
-        metric="mse",
-        pairs=1,
-        held_out_pairs=2,
-        search=SearchSettings(trials=3),
-    )
-    document = calibrate_flow(setup, tmp_path / "work", settings).document
+    settings = MeasuringSettings(num_inference_steps=5, metric="mse", pairs=1, held_out_pairs=2)
+    options = OTCacheOptions(budget_reference=4, budget_anchor=3, default_budget=5, trials=3)
+    document = calibrate_flow(setup, tmp_path / "work", settings, options).document
     assert document.default_budget == 5
     assert [(row.budget, row.metric) for row in document.evidence if row.policy == "otcache"] == [
         (budget, metric) for budget in (3, 4) for metric in ("mse", "psnr", "ssim")
@@ -176,17 +169,11 @@ def test_neighbouring_budgets_give_evidence_once(setup: ModelSetup, tmp_path: Pa
 
 
 def test_the_smallest_calibration_without_any_trial(setup: ModelSetup, tmp_path: Path) -> None:
-    settings = CalibrationSettings(
-        num_inference_steps=4,
-        budget_reference=3,
-        budget_anchor=2,
-        metric="latent-mse",
-        pairs=1,
-        held_out_pairs=2,
-        batch_size=1,
-        search=SearchSettings(trials=0),
+    settings = MeasuringSettings(
+        num_inference_steps=4, metric="latent-mse", pairs=1, held_out_pairs=2, batch_size=1
     )
-    calibrated = calibrate_flow(setup, tmp_path / "work", settings)
+    options = OTCacheOptions(budget_reference=3, budget_anchor=2, trials=0)
+    calibrated = calibrate_flow(setup, tmp_path / "work", settings, options)
     document = calibrated.document
     starts = [policy.schedule(2) for policy in calibrated.readings]
     assert calibrated.policy.anchor in starts

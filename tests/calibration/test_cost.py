@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_calibration import SETTINGS, Calibrated, calibrate_flow
+from small_calibration import SETTINGS, Calibrated, calibrate_flow, evidence_of, task_of
 
 from otcache_plugin.calibration.cost import (
     Estimate,
@@ -19,37 +18,36 @@ from otcache_plugin.calibration.cost import (
     measure_costs,
     stage_costs,
 )
-from otcache_plugin.calibration.evidence.rows import evidence_schedules
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Reference, Unit
 from otcache_plugin.calibration.measuring.worker import Worker
+from otcache_plugin.calibration.otcache import OTCacheCalibrator
+from otcache_plugin.calibration.searching.search import ClimbsAndRounds
 from otcache_plugin.calibration.settings import (
     MAX_LOOK_BACK,
-    CalibrationSettings,
-    Round,
+    MeasuringSettings,
+    OTCacheOptions,
     SearchSettings,
 )
-from otcache_plugin.calibration.stages import StageCost
 from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.calibrating import StageCost
 
 MakeSetup = Callable[[], ModelSetup]
-BY_HAND = CalibrationSettings(
-    num_inference_steps=12,
-    budget_reference=9,
-    budget_anchor=4,
-    waypoints=(6,),
-    pairs=7,
-    held_out_pairs=3,
-    batch_size=3,
-    search=SearchSettings(trials=10, rounds=(Round(4, 9.0), Round(9, 4.5))),
-)
+BY_HAND = MeasuringSettings(num_inference_steps=12, pairs=7, held_out_pairs=3, batch_size=3)
+OPTIONS_BY_HAND = OTCacheOptions(budget_reference=9, budget_anchor=4, waypoints=(6,), trials=10)
 """Three batches and one held-out one; searched are 4 and 6 steps, predicted 5 and 7."""
 
 TRIALS = 1 + 10 + 3 * 4
 """Of one search: its warm start, two rounds, and three climbs of two fifths as many."""
 
 
+def costs_of(max_look_back: int = 6, **options: Any) -> tuple[StageCost, ...]:
+    """Of a calibration with those options changed."""
+    task = task_of(OPTIONS_BY_HAND.model_copy(update=options))
+    return stage_costs(task, BY_HAND, max_look_back)
+
+
 def test_stages_by_hand() -> None:
-    assert stage_costs(BY_HAND, 6) == (
+    assert costs_of() == (
         StageCost("recording full runs", 3, 3 * 12),
         # Two costs, three gammas and four rules at two budgets.
         StageCost("tuning the graph policy", 3 * 24 * 2, 3 * 24 * 10),
@@ -65,15 +63,13 @@ def test_stages_by_hand() -> None:
 
 
 def test_a_table_with_one_look_back_has_fewer_readings() -> None:
-    costs = {each.stage: each.runs for each in stage_costs(BY_HAND, 1)}
+    costs = {each.stage: each.runs for each in costs_of(1)}
     assert costs["tuning the graph policy"] == 3 * (2 * 3 * 2) * 2
     assert costs["choosing the reference"] == 3 * (2 * 3 * 2)
 
 
 def test_a_pair_searched_on_its_own_is_run_on_its_own() -> None:
-    joint = stage_costs(BY_HAND, 6)
-    settings = replace(BY_HAND, search=replace(BY_HAND.search, kind="per-pair"))
-    per_pair = stage_costs(settings, 6)
+    joint, per_pair = costs_of(), costs_of(search="per-pair")
     assert per_pair[3:5] == (
         StageCost("searching the anchor", 7 * TRIALS, 7 * TRIALS * 4),
         # Two of each pair, the warm start and the barycentre.
@@ -87,7 +83,7 @@ def test_a_pair_searched_on_its_own_is_run_on_its_own() -> None:
 
 
 def test_without_waypoints_one_schedule_is_searched() -> None:
-    costs = {each.stage: each for each in stage_costs(replace(BY_HAND, waypoints=()), 6)}
+    costs = {each.stage: each for each in costs_of(waypoints=())}
     assert [stage for stage in costs if "searching" in stage] == ["searching the anchor"]
     # In the middle of 4 and 9.
     assert costs["choosing rho"] == StageCost("choosing rho", 3 * 11, 3 * 11 * 6)
@@ -95,7 +91,7 @@ def test_without_waypoints_one_schedule_is_searched() -> None:
 
 
 def assert_bounded(calibrated: Calibrated) -> None:
-    costs = stage_costs(calibrated.settings, MAX_LOOK_BACK)
+    costs = stage_costs(calibrated.task, calibrated.settings, MAX_LOOK_BACK)
     calls = calibrated.calls
     assert [each.stage for each in costs] == list(calibrated.stages.total)
     assert sum(calls.values()) > 100
@@ -107,8 +103,7 @@ def assert_bounded(calibrated: Calibrated) -> None:
 def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
     assert_bounded(calibrated)
     # A full run, and whatever differs of four methods at five budgets.
-    graph = calibrated.graph
-    schedules = set(evidence_schedules(calibrated.policy, graph, range(4, 9)).values())
+    schedules = set(evidence_of(calibrated.policy, range(4, 9)).values())
     assert calibrated.calls["evidence on held-out pairs"] == 12 + sum(e.budget for e in schedules)
 
 
@@ -116,23 +111,20 @@ def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
 def test_bounds_hold_where_nothing_is_ever_hopeless(
     make_setup: MakeSetup, tmp_path: Path, kind: Any
 ) -> None:
-    search = SearchSettings(trials=10, patience=100, prune_below=0.0, kind=kind)
-    settings = CalibrationSettings(
-        num_inference_steps=8,
-        budget_reference=5,
-        budget_anchor=3,
-        pairs=3,
-        held_out_pairs=2,
-        batch_size=2,
-        search=search,
-    )
-    assert_bounded(calibrate_flow(make_setup(), tmp_path / "work", settings))
+    def never_hopeless(options: OTCacheOptions) -> ClimbsAndRounds:
+        return ClimbsAndRounds(SearchSettings(trials=10, patience=100, prune_below=0.0))
+
+    settings = MeasuringSettings(num_inference_steps=8, pairs=3, held_out_pairs=2, batch_size=2)
+    options = OTCacheOptions(budget_reference=5, budget_anchor=3, search=kind)
+    calibrator = OTCacheCalibrator(never_hopeless)
+    folder = tmp_path / "work"
+    assert_bounded(calibrate_flow(make_setup(), folder, settings, options, calibrator))
 
 
 class Counting(Worker):
     """A worker that keeps what it was asked to measure."""
 
-    def __init__(self, setup: ModelSetup, settings: CalibrationSettings) -> None:
+    def __init__(self, setup: ModelSetup, settings: MeasuringSettings) -> None:
         super().__init__(setup, settings)
         self.measured: list[tuple[Unit, Measured]] = []
 
@@ -147,7 +139,7 @@ class Counting(Worker):
 def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     threads = torch.get_num_threads()
     worker = Counting(setup, SETTINGS)
-    costs = measure_costs(worker, SETTINGS)
+    costs = measure_costs(worker, SETTINGS, 4, 8)
     worker.close()
     torch.set_num_threads(threads)
     units = {unit: measured for unit, measured in worker.measured if isinstance(unit, Evaluate)}

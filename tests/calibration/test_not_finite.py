@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 import torch
 from otcache_policies import Schedule
-from small_calibration import SETTINGS, Calibrated, calibrate_flow
+from small_calibration import OPTIONS, Calibrated, calibrate_flow
 
 from otcache_plugin.calibration.errors import NotFiniteError
-from otcache_plugin.calibration.settings import SearchSettings
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS
 from otcache_plugin.evaluation.outputs import Outputs
 from otcache_plugin.models.setups import ModelSetup
 
 PSNR = METRICS["psnr"]
-QUICK = replace(SETTINGS, search=SearchSettings(trials=4))
+QUICK = OPTIONS.model_copy(update={"trials": 4})
 
 
 @pytest.fixture
@@ -56,16 +55,23 @@ def test_what_gives_nan_is_never_chosen(
     setup: ModelSetup, tmp_path: Path, spoil: Any, kind: Any
 ) -> None:
     """Here a schedule that is the best of a calibration without failures, at every budget."""
-    settings = replace(QUICK, search=replace(QUICK.search, kind=kind))
+    options = QUICK.model_copy(update={"search": kind})
     spoil(lambda schedule: False)
-    fine = calibrate_flow(setup, tmp_path / "fine", settings)
+    fine = calibrate_flow(setup, tmp_path / "fine", options=options)
     best = set(schedules_of(fine))
     spoil(lambda schedule: schedule in best)
-    calibrated = calibrate_flow(setup, tmp_path / "spoilt", settings)
+    calibrated = calibrate_flow(setup, tmp_path / "spoilt", options=options)
     assert not best & set(schedules_of(calibrated))
     assert len(schedules_of(calibrated)) == len(best)
     assert np.isfinite(calibrated.search.history).all()
-    assert all(np.isfinite(row.mean) for row in calibrated.document.evidence)
+    calibration = calibrated.document.calibration
+    assert calibration is not None
+    assert 0 < calibration.values_not_finite < calibration.values
+    assert fine.document.calibration is not None
+    assert fine.document.calibration.values_not_finite == 0
+    # Of two batches with three and one calibration pairs and one with three, the second pair each.
+    units = [path.stem for path in (calibrated.folder / "units").glob("evaluate-*")]
+    assert calibration.values_not_finite <= 2 * len(units)
 
 
 def test_if_all_are_nan_it_ends_with_what_was_run(
@@ -73,11 +79,11 @@ def test_if_all_are_nan_it_ends_with_what_was_run(
 ) -> None:
     spoil(lambda schedule: schedule.budget < 12)
     with pytest.raises(NotFiniteError) as caught:
-        calibrate_flow(setup, tmp_path / "work", QUICK)
+        calibrate_flow(setup, tmp_path / "work", options=QUICK)
     assert str(caught.value).startswith("metric='psnr': none of 48 schedules that were run")
     assert "not finite at the pairs 1 of 0 … 3" in str(caught.value)
     # What was measured is kept, and was measured once.
     units = list((tmp_path / "work" / "units").glob("evaluate-*"))
     with pytest.raises(NotFiniteError):
-        calibrate_flow(setup, tmp_path / "work", QUICK)
+        calibrate_flow(setup, tmp_path / "work", options=QUICK)
     assert sorted((tmp_path / "work" / "units").glob("evaluate-*")) == sorted(units)

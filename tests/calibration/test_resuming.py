@@ -15,7 +15,8 @@ from policy_content import content_of
 from processes import SETTINGS, Command, at_measurements, count_files, random_deaths
 from waiting import CEILING
 
-from otcache_plugin.calibration.measuring.units import Batch, Record, Reference, unit_key
+from otcache_plugin.calibration.measuring.units import Record, Reference, unit_key
+from otcache_plugin.evaluation.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("fork_server")
 
@@ -106,10 +107,10 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
         (5_000, "trajectory", work / "scratch"),
         (30_000, "measurement", work),
         (60_000, "document", tmp_path / "policy"),
-        (5_000, "journal", work),
+        (5_000, "journal", work / "policies" / "otcache"),
     ):
         if what == "journal":
-            (work / "trials.log").unlink()
+            (work / "policies" / "otcache" / "trials.log").unlink()
         full = start(tmp_path, "--quiet", prepare=(partial(small_files, largest),))
         assert full.wait() == 1, full.err
         assert full.out == ""
@@ -143,8 +144,8 @@ def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--seed", "3"], "settings.seed=3: the calibration in {} was begun with 0"),
-        (["--trials", "11"], "settings.search.trials=11: the calibration in {} was begun with 10"),
-        (["--waypoints", "6"], "settings.waypoints=[6]: the calibration in {} was begun with [5]"),
+        (["--trials", "11"], "options.trials=11: the calibration in {}/policies/otcache was begun"),
+        (["--waypoints", "6"], "options.waypoints=[6]: the calibration in {}/policies/otcache"),
         (["--metric", "mse"], "settings.metric='mse': the calibration in {} was begun with 'psnr'"),
     ],
 )
@@ -202,7 +203,7 @@ def test_damaged_measurements(uninterrupted: Path, measured: Path) -> None:
 
 
 def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
-    journal = measured / "policy.calibration" / "trials.log"
+    journal = measured / "policy.calibration" / "policies" / "otcache" / "trials.log"
     whole = journal.read_text().splitlines(keepends=True)
     trial = next(number for number, line in enumerate(whole) if "computed_steps" in line)
     for damage in (
@@ -224,7 +225,7 @@ def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
 
 
 def test_a_journal_that_a_kill_cut_off(uninterrupted: Path, measured: Path) -> None:
-    journal = measured / "policy.calibration" / "trials.log"
+    journal = measured / "policy.calibration" / "policies" / "otcache" / "trials.log"
     whole = journal.read_text()
     journal.write_text(whole[:-20])
     again = start(measured)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,11 +11,12 @@ from otcache_policies import BudgetError
 from otcache_plugin.calibration.settings import (
     MOST_TRIALS,
     MOST_WAYPOINTS,
-    CalibrationSettings,
-    Round,
+    MeanCacheOptions,
+    MeasuringSettings,
+    OTCacheOptions,
     SearchSettings,
 )
-from otcache_plugin.calibration.shards import _settings
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.parameters.otcache import MAX_WAYPOINTS
 from otcache_plugin.parameters.otcache_details import MAX_HISTORY
@@ -42,11 +42,10 @@ def test_what_is_searched_and_what_predicted(
     searched: tuple[int, ...],
     predicted: tuple[int, ...],
 ) -> None:
-    settings = CalibrationSettings(
-        budget_anchor=anchor, budget_reference=reference, waypoints=waypoints
-    )
-    assert settings.searched_budgets == searched
-    assert settings.predicted_budgets == predicted
+    options = OTCacheOptions(budget_anchor=anchor, budget_reference=reference, waypoints=waypoints)
+    assert options.searched_budgets == searched
+    assert options.predicted_budgets == predicted
+    assert options.calibrated_budgets == (*searched, reference)
 
 
 @pytest.mark.parametrize(
@@ -55,26 +54,71 @@ def test_what_is_searched_and_what_predicted(
 def test_waypoints_that_make_no_path(waypoints: tuple[int, ...]) -> None:
     words = r"waypoints=\(.*\): not increasing between 8 and 20\. Give budgets between .*or none"
     with pytest.raises(ArgumentError, match=words) as caught:
-        CalibrationSettings(waypoints=waypoints)
+        OTCacheOptions(waypoints=waypoints).check(50)
     assert caught.value.value == waypoints
 
 
 def test_more_waypoints_than_a_document_holds() -> None:
-    def settings(count: int) -> CalibrationSettings:
-        budgets = tuple(range(9, 9 + count))
-        return CalibrationSettings(num_inference_steps=300, budget_reference=200, waypoints=budgets)
+    def options(count: int) -> OTCacheOptions:
+        return OTCacheOptions(budget_reference=200, waypoints=tuple(range(9, 9 + count)))
 
     assert MOST_WAYPOINTS == MAX_WAYPOINTS
-    assert len(settings(MAX_WAYPOINTS).searched_budgets) == 1 + MAX_WAYPOINTS
+    options(MAX_WAYPOINTS).check(300)
+    assert len(options(MAX_WAYPOINTS).searched_budgets) == 1 + MAX_WAYPOINTS
     with pytest.raises(ArgumentError, match="101 budgets, and a document holds 100"):
-        settings(MAX_WAYPOINTS + 1)
+        options(MAX_WAYPOINTS + 1).check(300)
 
 
 @pytest.mark.parametrize("waypoints", [None, (), (10, 12)])
-def test_settings_come_back_from_a_manifest(waypoints: tuple[int, ...] | None) -> None:
-    search = SearchSettings(trials=7, rounds=(Round(3, 1.5), Round(None, 2.0)), kind="per-pair")
-    settings = CalibrationSettings(waypoints=waypoints, seed=3, search=search)
-    assert _settings(json.loads(json.dumps(asdict(settings)))) == settings
+def test_a_task_comes_back_from_its_manifest(waypoints: tuple[int, ...] | None) -> None:
+    task = calibration_task("otcache", {"waypoints": waypoints, "search": "per-pair"}, 50)
+    options = json.loads(json.dumps(task.manifest))["options"]
+    again = calibration_task("otcache", options, 50)
+    assert again.options == task.options == OTCacheOptions(waypoints=waypoints, search="per-pair")
+    assert again.manifest == task.manifest
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, OTCacheOptions()),
+        ({"trials": "7", "search": "per-pair"}, OTCacheOptions(trials=7, search="per-pair")),
+        ({"waypoints": "10,12"}, OTCacheOptions(waypoints=(10, 12))),
+        ({"waypoints": [10, 12]}, OTCacheOptions(waypoints=(10, 12))),
+        ({"waypoints": "none"}, OTCacheOptions(waypoints=())),
+    ],
+)
+def test_options_may_be_text(given: dict[str, object], options: OTCacheOptions) -> None:
+    assert calibration_task("otcache", given, 50).options == options
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "words"),
+    [
+        (
+            "otcache",
+            {"trails": 3},
+            r"trails=3: otcache has no such option\. otcache plugins",
+        ),
+        ("otcache", {"trials": "many"}, "trials='many': Input should be a valid integer"),
+        ("otcache", {"search": "greedy"}, r"search='greedy': no such search\. Use joint or per-p"),
+        ("otcache", {"trials": "4001"}, "trials=4001: above 4000"),
+        ("otcache", {"waypoints": "10;12"}, r"waypoints='10;12': not budgets.*10,12,15, or none"),
+        ("meancache", {"budgets": "8,8"}, r"budgets=\(8, 8\): not increasing from 2 to below"),
+        ("meancache", {"budgets": "none"}, r"budgets=\(\): not increasing"),
+        ("meancache", {"budgets": "ten"}, "budgets='ten': not budgets with commas"),
+        ("uniform", {}, r"policy='uniform': nothing calibrates it\. Use one of meancache, otcache"),
+    ],
+)
+def test_options_that_are_none(policy: str, given: dict[str, object], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        calibration_task(policy, given, 50)
+
+
+def test_meancache_is_judged_where_otcache_is_searched() -> None:
+    assert MeanCacheOptions().tuned_budgets(50) == OTCacheOptions().searched_budgets
+    assert MeanCacheOptions().tuned_budgets(20) == (3, 4, 5, 6)
+    assert MeanCacheOptions(budgets=(7,)).tuned_budgets(20) == (7,)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +134,11 @@ def test_settings_come_back_from_a_manifest(waypoints: tuple[int, ...] | None) -
     ],
 )
 def test_budgets_that_make_no_policy(changes: dict[str, int], field: str, words: str) -> None:
+    steps = changes.get("num_inference_steps", 50)
+    given = {name: value for name, value in changes.items() if name != "num_inference_steps"}
+    options = OTCacheOptions(**given)  # type: ignore[arg-type]
     with pytest.raises(BudgetError, match=words) as caught:
-        CalibrationSettings(**changes)  # type: ignore[arg-type]
+        options.check(steps)
     assert caught.value.field == field
 
 
@@ -101,7 +148,7 @@ def test_budgets_that_make_no_policy(changes: dict[str, int], field: str, words:
 )
 def test_settings_that_measure_nothing(field: str, value: int) -> None:
     with pytest.raises(ArgumentError, match=f"{field}={value}: below"):
-        CalibrationSettings(**{field: value})  # type: ignore[arg-type]
+        MeasuringSettings(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +170,6 @@ def test_trials_are_split(
         ("trials", -1, "trials=-1: below 0"),
         ("trials", MOST_TRIALS + 1, "a document holds the history of no more"),
         ("patience", 0, "patience=0: below 1"),
-        ("kind", "greedy", r"search='greedy': no such search\. Use joint or per-pair"),
     ],
 )
 def test_searches_that_cannot_be(field: str, value: Any, words: str) -> None:

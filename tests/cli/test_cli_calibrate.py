@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from otcache_plugin.calibration.settings import SearchSettings
+from otcache_plugin.calibration.settings import MeanCacheOptions, OTCacheOptions
+from otcache_plugin.evaluation.metrics import METRICS
 
 SMALL = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
@@ -32,15 +34,16 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What calibrations were begun with, which end at once."""
     found: list[dict[str, Any]] = []
 
-    def run(source: Any, settings: Any, where: Any, _: Any) -> None:
+    def run(task: Any, source: Any, settings: Any, where: Any, _: Any) -> None:
         found.append(
             {
                 "model": source.model,
                 "ray": where.ray,
                 "shard": where.shard,
                 "threads": settings.threads,
-                "waypoints": settings.waypoints,
-                "search": settings.search,
+                "work": where.work,
+                "policy": task.policy,
+                "options": task.options,
             }
         )
         raise typer.Exit
@@ -107,15 +110,25 @@ def test_waypoints(
     waypoints: tuple[int, ...] | None,
 ) -> None:
     assert calibrate(*arguments).code == 0
-    assert [each["waypoints"] for each in begun] == [waypoints]
+    assert [each["options"].waypoints for each in begun] == [waypoints]
 
 
 def test_how_to_search(calibrate: Any, begun: list[dict[str, Any]]) -> None:
     assert calibrate().code == 0
     assert calibrate("--search", "per-pair", "--trials", "7", "--patience", "3").code == 0
-    assert [each["search"] for each in begun] == [
-        SearchSettings(trials=200, patience=50, kind="joint"),
-        SearchSettings(trials=7, patience=3, kind="per-pair"),
+    assert calibrate("--set", "search=per-pair", "--set", "trials=7", "--set=patience=3").code == 0
+    assert [each["options"] for each in begun] == [
+        OTCacheOptions(trials=200, patience=50, search="joint"),
+        *[OTCacheOptions(trials=7, patience=3, search="per-pair")] * 2,
+    ]
+
+
+def test_another_policy(calibrate: Any, begun: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert calibrate("--policy", "meancache", "--set", "budgets=9,14").code == 0
+    assert calibrate("--policy", "meancache", "--work", str(tmp_path / "shared")).code == 0
+    assert [(each["policy"], each["options"], each["work"]) for each in begun] == [
+        ("meancache", MeanCacheOptions(budgets=(9, 14)), None),
+        ("meancache", MeanCacheOptions(), tmp_path / "shared"),
     ]
 
 
@@ -129,9 +142,16 @@ def test_how_to_search(calibrate: Any, begun: list[dict[str, Any]]) -> None:
         (["--wait", "-1"], ["--wait=-1.0", "not 0 or more"]),
         (["--wait", "nan"], ["--wait=nan", "not 0 or more"]),
         (["--search", "wide"], ["--search='wide'", "no such search", "Use joint or per-pair"]),
+        (["--policy", "meancache", "--trials", "3"], ["--trials=3: meancache has no such option"]),
+        (["--policy", "uniform"], ["--policy='uniform': nothing calibrates it", "meancache"]),
+        (["--policy", "nothing"], ["policy", "no such policy"]),
+        (["--set", "trials"], ["--set='trials'", "not NAME=VALUE", "such as trials=100"]),
+        (["--trials", "3", "--set", "trials=4"], ["--set='trials=4'", "given twice"]),
+        (["--set", "beauty=1"], ["beauty='1': otcache has no such option", "budget_anchor"]),
+        (["--work", "w", "--shard", "1/2"], ["--work='w'", "Pass either --work or --shard"]),
         (["--trials", "4001"], ["--trials=4001", "Use 4000 or fewer"]),
         *(
-            (["--waypoints", text], [f"--waypoints={text!r}", "Pass such as --waypoints 10,12,15"])
+            (["--waypoints", text], [f"--waypoints={text!r}", "Pass such as 10,12,15, or none"])
             for text in ("", "10,", "10,,12", "10, 12", "ten", "10;12", "-10", "all", "1e1")
         ),
         (["--waypoints", "12,10"], ["--waypoints=(12, 10)", "not increasing between 8 and 20"]),
@@ -229,3 +249,25 @@ def test_dry_run(calibrate: Any, tmp_path: Path) -> None:
     assert data["stages"][0]["stage"] == "recording full runs"
     assert data["transformer_calls"] == sum(each["transformer_calls"] for each in data["stages"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_finite_are_told(
+    calibrate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Here SSIM, of which nothing is chosen: its figures are left out of the evidence."""
+    own = METRICS["ssim"]
+
+    def broken(candidate: Any, reference: Any) -> Any:
+        values = own.compare(candidate, reference)
+        return values * float("nan")
+
+    monkeypatch.setitem(METRICS, "ssim", replace(own, compare=broken))
+    done = calibrate(*SMALL, "--quiet")
+    assert done.code == 0, done.err
+    document = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    failed, measured = (document["calibration"][name] for name in ("values_not_finite", "values"))
+    assert f"{failed:,} of {measured:,} measured values were not finite. No schedule" in done.err
+    assert {row["metric"] for row in document["evidence"]} == {"psnr"}
+    # Every run on the three held-out pairs gave three of them, and three of PSNR.
+    assert failed % 3 == 0
+    assert failed > 0

@@ -8,11 +8,12 @@ import pytest
 from comparison_helpers import PAIRS, STEPS, SilentProgress
 from otcache_registry import StoredPolicy, read_policy, write_policy
 
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.comparing.comparison import compare
 from otcache_plugin.comparing.results import ComparisonResult, ComparisonSettings
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
@@ -39,16 +40,12 @@ def small_setup() -> ModelSetup:
 @pytest.fixture(scope="session")
 def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a policy of 20 steps, anchor 8 and reference 12."""
-    settings = CalibrationSettings(
-        num_inference_steps=STEPS,
-        budget_reference=12,
-        budget_anchor=8,
-        waypoints=(),
-        default_budget=8,
-        pairs=4,
-        held_out_pairs=2,
-        search=SearchSettings(trials=3),
-    )
+    settings = MeasuringSettings(num_inference_steps=STEPS, pairs=4, held_out_pairs=2)
+    options = {
+        **{"budget_reference": 12, "budget_anchor": 8, "waypoints": ()},
+        **{"default_budget": 8, "trials": 3},
+    }
+    task = calibration_task("otcache", options, STEPS)
     folder = tmp_path_factory.mktemp("policies") / "small"
     work = folder.with_name("work")
     with (
@@ -56,7 +53,7 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
         Workspace(work, manifest_of(pool.facts, settings)) as workspace,
     ):
         measurements = Measurements(workspace, pool, settings)
-        found = calibrate(pool.facts, measurements, SilentProgress())
+        found = calibrate(task, pool.facts, measurements, SilentProgress())
     write_policy(folder, found.document, found.tables, "# Small\n")
     return folder
 

@@ -78,6 +78,8 @@ def document_of(edges: EdgeTable, waypoints: Sequence[int] = (), **changes: Any)
                 "history": (0.5, 0.5, 0.375, 0.25),
             },
             evaluations=150,
+            values=4800,
+            values_not_finite=3,
             transformer_calls=19200,
             seconds=301.5,
             libraries={"torch": "2.9.0", "cache-dit": "1.5.1"},

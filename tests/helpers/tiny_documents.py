@@ -92,6 +92,8 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
                 "trials": 0,
             },
             evaluations=0,
+            values=0,
+            values_not_finite=0,
             transformer_calls=200,
             seconds=1.0,
             libraries={},

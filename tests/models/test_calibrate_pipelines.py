@@ -15,12 +15,13 @@ from tiny_pipelines import make_flux_img2img, unipc_scheduler
 from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_text
 
 import otcache_plugin
+from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.otcache import calibrate, manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings, SearchSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.origin import ModelOrigin
 
@@ -59,27 +60,19 @@ class Silent:
         pass
 
 
-def settings(metric: str) -> CalibrationSettings:
-    return CalibrationSettings(
-        num_inference_steps=STEPS,
-        budget_reference=5,
-        budget_anchor=3,
-        waypoints=(),
-        metric=metric,
-        pairs=2,
-        held_out_pairs=2,
-        batch_size=1,
-        search=SearchSettings(trials=5),
-    )
+OPTIONS = {"budget_reference": 5, "budget_anchor": 3, "waypoints": (), "trials": 5}
 
 
 def calibrated(setup: ModelSetup, metric: str, folder: Path) -> CalibrationResult:
-    chosen = settings(metric)
+    chosen = MeasuringSettings(
+        num_inference_steps=STEPS, metric=metric, pairs=2, held_out_pairs=2, batch_size=1
+    )
+    task = calibration_task("otcache", OPTIONS, STEPS)
     with (
         LocalPool(lambda: setup, chosen, folder / "scratch") as pool,
         Workspace(folder, manifest_of(pool.facts, chosen)) as workspace,
     ):
-        return calibrate(pool.facts, Measurements(workspace, pool, chosen), Silent())
+        return calibrate(task, pool.facts, Measurements(workspace, pool, chosen), Silent())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
+from installed_example import EXAMPLE, install_example, path_with
 from otcache_policies import UniformPolicy
 from otcache_registry import Part, PolicyIdentity, Sampling, ServedBudgets, Tables
 from plugin_fakes import FakeEntryPoint, plugin
@@ -45,7 +45,6 @@ from otcache_plugin.plugins.registries import (
 from otcache_plugin.runs.plan import Plan
 from otcache_plugin.runs.report import planned_report
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
 METRICS = ("latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim")
 
 
@@ -444,36 +443,25 @@ def test_the_process_reads_its_environment_once(
 
 @pytest.fixture(scope="module")
 def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example package, built by pip and installed into a folder of its own; no network."""
-    work = tmp_path_factory.mktemp("custom_policy")
-    source, target = work / "source", work / "site-packages"
-    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    command = [
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("--no-index", "--no-deps", "--no-build-isolation", "--no-cache-dir"),
-        *("--target", str(target), str(source)),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return target
+    """The folder that the example package is installed in."""
+    return install_example(tmp_path_factory.mktemp("custom_policy"))
 
 
 def run_with(folder: Path, *command: str, **environment: str) -> str:
     """Run Python with a folder on its path, warnings as errors; give what it printed."""
-    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path_with(folder)}
     result = subprocess.run(
         [sys.executable, "-W", "error", *command],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
+        env={**os.environ, **own, **environment},
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
-@pytest.mark.slow
-def test_the_example_package_in_a_pipeline(installed_example: Path) -> None:
+def test_the_example_package_is_listed(installed_example: Path) -> None:
     program = """
 import json, sys
 from dataclasses import asdict
@@ -483,18 +471,10 @@ from otcache_plugin.plugins.host import plugin_host
 host = plugin_host()
 listed = [asdict(plugin) for plugin in host.plugins if plugin.name == "front_loaded"]
 assert "torch" not in sys.modules
-
-import cache_dit, otcache_plugin, torch
-from otcache_plugin.models.exact_flow import ExactFlowSettings
-
-pipe = otcache_plugin.load_exact_flow_pipeline(ExactFlowSettings(scenes=200))
-cache_dit.enable_cache(pipe, policy="front_loaded", budget=6)
-prompt = pipe.transformer.captions[0]
-images = pipe(prompt, generator=torch.Generator().manual_seed(0), output_type="pt").images
-report = otcache_plugin.summary(pipe)
-json.dump({"listed": listed, "shape": images.shape, **report.to_dict()}, sys.__stdout__)
+json.dump({"listed": listed, "calibrates": host.can_calibrate("front_loaded")}, sys.stdout)
 """
-    printed = json.loads(run_with(installed_example, "-c", program).splitlines()[-1])
+    printed = json.loads(run_with(installed_example, "-c", program))
+    assert printed["calibrates"]
     assert printed["listed"] == [
         {
             "name": "front_loaded",
@@ -506,13 +486,6 @@ json.dump({"listed": listed, "shape": images.shape, **report.to_dict()}, sys.__s
             "skipped": False,
         }
     ]
-    assert printed["shape"] == [1, 3, 32, 32]
-    assert printed["policy"] == "front_loaded"
-    assert printed["as_planned"]
-    # 49 * (i / 5) ** 1.5 = 0, 4.4, 12.4, 22.8, 35.1, 49: gaps 4.4, 8.0, 10.4, 12.3, 13.9 are
-    # rounded to 4, 8, 10, 12, 14, which lack 1 of 49; it goes to the largest.
-    assert printed["computed_steps"] == [0, 4, 12, 22, 34, 49]
-    assert printed["transformer_calls"] == 6
 
 
 def test_the_example_packages_own_tests(installed_example: Path) -> None:
@@ -521,8 +494,8 @@ def test_the_example_packages_own_tests(installed_example: Path) -> None:
         installed_example,
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests)),
     )
-    # The conformance suite (ten tests), and the example's own four.
-    assert "14 passed" in printed
+    # The conformance suite (ten tests), and the example's own eleven.
+    assert "21 passed" in printed
 
 
 def test_without_the_allow_list_the_example_is_not_loaded(installed_example: Path) -> None:

@@ -107,11 +107,11 @@ def direction(name: str) -> str:
     return ": higher is better" if metric.higher_is_better else ": lower is better"
 
 
-def better_side(name: str) -> str:
+def better_side(name: str, policy: str) -> str:
     metric = known_metric(name)
     if metric is None:
         return ""
-    return f": OTCache is better {'above' if metric.higher_is_better else 'below'} 0"
+    return f": {policy} is better {'above' if metric.higher_is_better else 'below'} 0"
 
 
 def shortened(name: str) -> str:

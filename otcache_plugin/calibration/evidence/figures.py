@@ -27,18 +27,17 @@ from otcache_plugin.calibration.evidence.figure_style import (
     panels_of,
     policy_style,
 )
-from otcache_plugin.calibration.evidence.rows import policies_of
 from otcache_plugin.calibration.evidence.schedule_figures import (
     gaps_figure,
     schedules_figure,
     shown_schedules,
 )
-from otcache_plugin.parameters.otcache_details import SearchRecord
+from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_registry import Calibration, EvidenceRow, PolicyDocument, Tables
+    from otcache_registry import EvidenceRow, PolicyDetails, PolicyDocument, Tables
 
 DOTS_PER_INCH = 200
 """Twice what a page of 700 pixels needs, for screens that are twice as dense."""
@@ -48,7 +47,7 @@ DODGE = 0.015
 
 
 def draw_figures(document: PolicyDocument, tables: Tables) -> dict[str, bytes]:
-    """Draw what an OTCache document's numbers allow to.
+    """Draw what a document's numbers allow to.
 
     Args:
         document: the document.
@@ -56,11 +55,17 @@ def draw_figures(document: PolicyDocument, tables: Tables) -> dict[str, bytes]:
 
     Returns:
         PNG files by name, the same bytes every time: "schedules.png" and "gaps.png"; with evidence
-        "quality.png", with OTCache compared to MeanCache in it "differences.png"; with a history
-        of the search "search.png".
+        "quality.png", with the policy compared to a peer in it "differences.png"; with a history
+        of a search "search.png".
+
+    Raises:
+        UnknownNameError: its policy is not installed.
+        DocumentError: it is not valid for its policy.
     """
-    policy, _ = policies_of(StoredPolicy(document, tables, ""))
-    schedules = shown_schedules(document, policy)
+    host = plugin_host()
+    policy = host.scheduling_policy(StoredPolicy(document, tables, ""))
+    details = host.describe(document)
+    schedules = shown_schedules(document, policy, details)
     figures = {}
     # What a user has set for figures of their own is no part of these.
     with style.context(["default", STYLE]):
@@ -70,10 +75,8 @@ def draw_figures(document: PolicyDocument, tables: Tables) -> dict[str, bytes]:
             figures["quality.png"] = _png(quality_figure(document))
         if comparisons(document):
             figures["differences.png"] = _png(differences_figure(document))
-        if document.calibration is not None:
-            search = SearchRecord.read(document.calibration)
-            if search.history:
-                figures["search.png"] = _png(search_figure(document.calibration, search))
+        if document.calibration is not None and details.history:
+            figures["search.png"] = _png(search_figure(document, details))
     return figures
 
 
@@ -119,21 +122,20 @@ def quality_figure(document: PolicyDocument) -> Figure:
 
 
 def comparisons(document: PolicyDocument) -> list[EvidenceRow]:
-    """Return the evidence that compares OTCache to MeanCache."""
-    return [
-        row
-        for row in document.evidence
-        if (row.policy, row.compared_to) == ("otcache", "meancache")
-    ]
+    """Return the evidence that compares the document's policy to a peer."""
+    name = document.policy.name
+    return [row for row in document.evidence if row.policy == name and row.compared_to is not None]
 
 
 def differences_figure(document: PolicyDocument) -> Figure:
-    """Return OTCache's paired differences to MeanCache, with their intervals and a line at zero."""
+    """Return the policy's paired differences to its peer, with intervals and a line at zero."""
     rows = comparisons(document)
+    name, other = document.policy.name, str(rows[0].compared_to)
+    label, colour, marker = policy_style(name, [name])
+    peer, _, _ = policy_style(other, [other])
     metrics = list(dict.fromkeys(row.metric for row in rows))
     figure, panels = panels_of(len(metrics))
-    figure.suptitle("OTCache − MeanCache on the same held-out pairs: means, 95 % intervals")
-    _, colour, marker = POLICY_STYLES["otcache"]
+    figure.suptitle(f"{label} − {peer} on the same held-out pairs: means, 95 % intervals")
     for metric, axes in zip(metrics, panels, strict=True):
         own = [row for row in rows if row.metric == metric]
         budget_axis(axes, own, document.num_inference_steps)
@@ -147,20 +149,22 @@ def differences_figure(document: PolicyDocument) -> Figure:
         ).T
         axes.vlines(budgets, lows, highs, color=colour, linewidth=1.6)
         axes.plot(budgets, means, marker, color=colour)
-        axes.set_title(f"{metric_name(metric)}{better_side(metric)}")
+        axes.set_title(f"{metric_name(metric)}{better_side(metric, label)}")
     return figure
 
 
-def search_figure(calibration: Calibration, search: SearchRecord) -> Figure:
-    """Return the best value so far of the anchor search, from the warm start on."""
+def search_figure(document: PolicyDocument, details: PolicyDetails) -> Figure:
+    """Return the best value so far of a search, from the warm start on."""
+    calibration, name = document.calibration, document.policy.name
+    assert calibration is not None, "a history is of a calibration"
     metric = known_metric(calibration.metric)
     rising = metric is not None and metric.higher_is_better
-    best = -np.array(search.history) if rising else np.array(search.history)
+    best = -np.array(details.history) if rising else np.array(details.history)
     unit = f" {metric.unit}" if metric is not None and metric.unit else ""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    colour = POLICY_STYLES["otcache"][1]
-    warm_colour = POLICY_STYLES["meancache"][1]
+    _, colour, _ = policy_style(name, [name])
+    _, warm_colour, _ = POLICY_STYLES["meancache"]
     axes.axhline(best[0], color=warm_colour, linestyle="--", linewidth=1.2)
     axes.plot(range(len(best)), best, color=colour, drawstyle="steps-post")
     axes.plot([0], [best[0]], "o", color=warm_colour, clip_on=False, markersize=7)
@@ -173,8 +177,7 @@ def search_figure(calibration: Calibration, search: SearchRecord) -> Figure:
         color=warm_colour,
     )
     axes.set(
-        title=f"Search of the {search.anchor_budget}-step anchor: "
-        f"from {best[0]:.4g} to {best[-1]:.4g}{unit}",
+        title=f"Search of the {details.searched}: from {best[0]:.4g} to {best[-1]:.4g}{unit}",
         xlabel="trial",
         ylabel=f"best {metric_name(calibration.metric)} so far,\n"
         f"{calibration.pairs} calibration pairs",

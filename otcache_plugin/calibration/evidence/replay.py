@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from otcache_registry import DocumentError
 
-from otcache_plugin.calibration.evidence.rows import EVIDENCE_OF, evidence_schedules, policies_of
-from otcache_plugin.calibration.measuring.units import Evaluate, Reference, batches_of
+from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_schedules, methods_of
+from otcache_plugin.calibration.measuring.units import Evaluate, Reference
 from otcache_plugin.calibration.measuring.worker import Worker
-from otcache_plugin.calibration.settings import CalibrationSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.evaluation.batches import batches_of
+from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otcache_policies import OTCachePolicy, Schedule
+    from otcache_policies import Schedule
     from otcache_registry import EvidenceRow, PolicyDocument, StoredPolicy
 
     from otcache_plugin.calibration.stages import CalibrationProgress
@@ -95,15 +97,18 @@ def stated_pairs(document: PolicyDocument) -> int:
 
     Raises:
         DocumentError: it has no evidence, or one that a calibration does not write.
+        UnknownNameError: its policy is not installed.
+        ArgumentError: its policy brings no calibrator.
     """
-    rows = document.evidence
+    rows, name = document.evidence, document.policy.name
     if document.calibration is None or not rows:
         problem = "this document has no held-out figures"
         raise DocumentError("evidence", (), problem, "Verify it without a replay")
     remedy = "Verify it without a replay, or ask who calibrated it"
+    measured = (FEWER_STEPS, *plugin_host().calibrator(name).peers, name)
     for row in rows:
-        if row.policy not in EVIDENCE_OF:
-            problem = f"only {', '.join(EVIDENCE_OF)} can be replayed"
+        if row.policy not in measured:
+            problem = f"only {', '.join(measured)} can be replayed"
             raise DocumentError("evidence.policy", row.policy, problem, remedy)
         if row.pairs != rows[0].pairs:
             problem = f"another row has {rows[0].pairs}"
@@ -128,10 +133,11 @@ def replay(
     """
     document = stored.document
     stated = stated_pairs(document)
-    otcache, meancache = policies_of(stored)
-    settings = _settings(document, otcache, pairs, stated)
+    settings = _settings(document, pairs, stated)
+    name, host = document.policy.name, plugin_host()
+    methods = methods_of(name, host.scheduling_policy(stored), host.calibrator(name))
     budgets = sorted({row.budget for row in document.evidence})
-    schedules = evidence_schedules(otcache, meancache, budgets)
+    schedules = evidence_schedules(methods, budgets)
     worker = Worker(setup, settings)
     try:
         means = _means(worker, settings, schedules, document.evidence, progress)
@@ -153,7 +159,7 @@ def replay(
 
 def _means(
     worker: Worker,
-    settings: CalibrationSettings,
+    settings: MeasuringSettings,
     schedules: Mapping[tuple[int, str], Schedule],
     evidence: Sequence[EvidenceRow],
     progress: CalibrationProgress,
@@ -175,18 +181,13 @@ def _means(
     return {key: float(np.concatenate(parts).mean()) for key, parts in values.items()}
 
 
-def _settings(
-    document: PolicyDocument, policy: OTCachePolicy, pairs: int, stated: int
-) -> CalibrationSettings:
+def _settings(document: PolicyDocument, pairs: int, stated: int) -> MeasuringSettings:
     """Return the calibration's settings, as far as its held-out pairs depend on them."""
     calibration = document.calibration
     assert calibration is not None
     size = calibration.batch_size
-    return CalibrationSettings(
+    return MeasuringSettings(
         num_inference_steps=document.num_inference_steps,
-        budget_reference=policy.reference.budget,
-        budget_anchor=policy.anchor.budget,
-        waypoints=tuple(schedule.budget for schedule in policy.waypoints),
         metric=calibration.metric,
         pairs=1,
         held_out_pairs=min(math.ceil(pairs / size) * size, stated),

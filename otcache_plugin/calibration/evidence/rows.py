@@ -1,77 +1,53 @@
 """Evidence: held-out figures of a calibrated policy beside its peers, on the same pairs.
 
-Peers run on the same executor with the look-back rule that was tuned for the graph policy, so that
-what is compared is where the computed steps lie.
+Each method is compared to the one before it, from plain runs of fewer steps to the policy itself.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-from otcache_policies import Schedule, UniformPolicy
+from otcache_policies import Schedule
 from otcache_registry import EvidenceRow
 
 from otcache_plugin.evaluation.statistics import paired_difference
-from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
-    from otcache_policies import MeanCachePolicy, OTCachePolicy
-    from otcache_registry import StoredPolicy
+    from otcache_policies import Policy
 
     from otcache_plugin.evaluation.metrics import Metric
-
-
-PEERS = ("uniform", "meancache", "otcache")
-
-
-def policies_of(stored: StoredPolicy) -> tuple[OTCachePolicy, MeanCachePolicy]:
-    """Return the two policies that an OTCache document makes.
-
-    Raises:
-        DocumentError: it is none, or one of published schedules, which make no shortest path.
-    """
-    host = plugin_host()
-    otcache, meancache = (host.policy_of(stored, name) for name in ("otcache", "meancache"))
-    return cast("OTCachePolicy", otcache), cast("MeanCachePolicy", meancache)
-
-
-def peers(
-    otcache: OTCachePolicy, meancache: MeanCachePolicy
-) -> dict[str, Callable[[int], Schedule]]:
-    """Return each policy's schedule of a budget, weakest first; otcache is compared to them."""
-    edges, settings = meancache.edges, meancache.settings
-    evenly = UniformPolicy(meancache.num_inference_steps)
-
-    def uniform(budget: int) -> Schedule:
-        schedule = evenly.schedule(budget)
-        return schedule.with_look_backs(edges.look_backs(schedule.computed_steps, settings))
-
-    return dict(zip(PEERS, (uniform, meancache.schedule, otcache.schedule), strict=True))
+    from otcache_plugin.plugins.calibrating import Calibrator
 
 
 FEWER_STEPS = "fewer-steps"
-"""Not a policy: a full run of only as many steps."""
+"""Not a policy: a full run of only as many steps. What everything else is to be better than."""
 
-EVIDENCE_OF = (FEWER_STEPS, *PEERS)
 
-COMPARED_TO = {"uniform": FEWER_STEPS, "meancache": "uniform", "otcache": "meancache"}
-"""Whom each policy's paired differences are to."""
+def methods_of(
+    name: str, policy: Policy, calibrator: Calibrator
+) -> dict[str, Callable[[int], Schedule]]:
+    """Return each method's schedule of a budget, the weakest first, the policy last.
+
+    Args:
+        name: of the policy.
+        policy: as it was calibrated.
+        calibrator: by which; it says who its peers are.
+    """
+    peers = {peer: calibrator.peer(peer, policy) for peer in calibrator.peers}
+    return {FEWER_STEPS: Schedule.full, **peers, name: policy.schedule}
 
 
 def evidence_schedules(
-    otcache: OTCachePolicy, meancache: MeanCachePolicy, budgets: Sequence[int]
+    methods: Mapping[str, Callable[[int], Schedule]], budgets: Sequence[int]
 ) -> dict[tuple[int, str], Schedule]:
     """Return what is measured, by budget and method."""
-    schedules = {FEWER_STEPS: Schedule.full, **peers(otcache, meancache)}
-    return {
-        (budget, name): schedules[name](budget) for budget, name in product(budgets, EVIDENCE_OF)
-    }
+    return {(budget, name): methods[name](budget) for budget, name in product(budgets, methods)}
 
 
 def evidence_rows(
@@ -83,15 +59,14 @@ def evidence_rows(
     flatter it.
 
     Args:
-        values: `(N,)` values by metric, of each budget and method, on the same pairs.
+        values: `(N,)` values by metric, of each budget and method, on the same pairs; methods in
+            the order in which they are compared.
         metrics: in the order of the rows.
     """
+    names = dict.fromkeys(name for _, name in values)
     rows = (
         evidence_row(
-            name,
-            budget,
-            metric,
-            {each: values[budget, each][metric.name] for each in EVIDENCE_OF},
+            name, budget, metric, {each: values[budget, each][metric.name] for each in names}
         )
         for budget, name in values
         for metric in metrics
@@ -100,13 +75,21 @@ def evidence_rows(
 
 
 def evidence_row(
-    name: str, budget: int, metric: Metric, values: dict[str, np.ndarray]
+    name: str, budget: int, metric: Metric, values: Mapping[str, NDArray[np.float64]]
 ) -> EvidenceRow | None:
-    """Return one policy's row, its paired difference to `COMPARED_TO` included.
+    """Return one method's row, with its paired difference to the method before it.
 
-    None where not all of its values are finite, and no difference where not all of theirs are.
+    Args:
+        name: of the method.
+        budget: its computed steps.
+        metric: what was measured.
+        values: of all methods, in the order in which they are compared.
+
+    Returns:
+        None where not all of its values are finite; no difference where not all of theirs are.
     """
-    own = values[name]
+    own, number = values[name], list(values).index(name)
+    compared_to = None if number == 0 else list(values)[number - 1]
     if not np.isfinite(own).all():
         return None
     row = partial(
@@ -118,12 +101,12 @@ def evidence_row(
         standard_error=float(own.std(ddof=1) / np.sqrt(len(own))),
         pairs=len(own),
     )
-    if name not in COMPARED_TO or not np.isfinite(values[COMPARED_TO[name]]).all():
+    if compared_to is None or not np.isfinite(values[compared_to]).all():
         return row()
-    difference = paired_difference(own, values[COMPARED_TO[name]])
+    difference = paired_difference(own, values[compared_to])
     better = difference.win_rate if metric.higher_is_better else 1 - difference.win_rate
     return row(
-        compared_to=COMPARED_TO[name],
+        compared_to=compared_to,
         difference_mean=difference.mean,
         difference_low=difference.low,
         difference_high=difference.high,

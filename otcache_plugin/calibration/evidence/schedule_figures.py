@@ -16,12 +16,12 @@ from otcache_plugin.calibration.evidence.figure_style import WIDTH
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_policies import OTCachePolicy, Schedule
-    from otcache_registry import PolicyDocument
+    from otcache_policies import Policy, Schedule
+    from otcache_registry import PolicyDetails, PolicyDocument
 
-MOST_BETWEEN = 5
-"""Schedules between anchor and reference that are shown: the waypoints, and of the predicted ones
-as many as there is room for, evenly chosen."""
+MOST_SHOWN = 7
+"""Schedules that are shown: the document's own, and of the predicted ones as many as there is room
+for, evenly chosen."""
 
 CURVE_RESOLUTION = 201
 
@@ -31,7 +31,7 @@ class ShownSchedule:
     """A schedule as figures show it.
 
     Attributes:
-        role: "anchor", "waypoint", "predicted" or "reference".
+        role: what it is to the document, such as "anchor" or "predicted".
         schedule: the schedule.
         colour: its colour, darker for smaller budgets.
     """
@@ -46,26 +46,29 @@ class ShownSchedule:
         return f"{self.role}, {self.schedule.budget} steps"
 
 
-def shown_schedules(document: PolicyDocument, policy: OTCachePolicy) -> list[ShownSchedule]:
-    """Return the anchor, the waypoints, some of the evidence's predictions between, the reference.
+def shown_schedules(
+    document: PolicyDocument, policy: Policy, details: PolicyDetails
+) -> list[ShownSchedule]:
+    """Return the document's own schedules and some that the policy predicts between them.
 
-    By budget, the smallest first.
+    The latter are of the evidence's budgets. By budget, the smallest first.
     """
-    anchor, reference = policy.anchor.budget, policy.reference.budget
-    waypoints = {schedule.budget for schedule in policy.waypoints}
-    predicted = sorted(
-        {row.budget for row in document.evidence if anchor < row.budget < reference} - waypoints
-    )
-    room = max(MOST_BETWEEN - len(waypoints), 0)
+    roles = {schedule.budget: role for role, schedule in details.schedules}
+    within = range(min(roles) + 1, max(roles)) if roles else policy.budgets
+    predicted = sorted({row.budget for row in document.evidence if row.budget in within} - {*roles})
+    room = max(MOST_SHOWN - max(len(roles), 2), 0) if roles else MOST_SHOWN
     if len(predicted) > room:
         chosen = np.linspace(0, len(predicted) - 1, room).round().astype(int)
         predicted = [predicted[index] for index in chosen]
-    budgets = sorted({anchor, *waypoints, *predicted, reference})
+    budgets = sorted({*roles, *predicted}) or [document.require_default_budget()]
     # The map's yellow end is too light for lines on white.
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets)))
-    roles = {anchor: "anchor", **dict.fromkeys(waypoints, "waypoint"), reference: "reference"}
     return [
-        ShownSchedule(roles.get(budget, "predicted"), policy.schedule(budget), tuple(colour))
+        ShownSchedule(
+            roles.get(budget, "predicted" if roles else policy.name),
+            policy.schedule(budget),
+            tuple(colour),
+        )
         for budget, colour in zip(budgets, colours.tolist(), strict=True)
     ]
 

@@ -10,30 +10,26 @@ from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring.losses import ScheduleLoss
-from otcache_plugin.calibration.measuring.units import (
-    Batch,
-    Evaluate,
-    LossRequest,
-    Measured,
-    Record,
-    Reference,
-    Unit,
-    batches_of,
-)
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
+from otcache_plugin.evaluation.batches import Batch, batches_of
+from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from otcache_plugin.calibration.measuring.workspace import Workspace
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.evaluation.metrics import Metric
 
 Key = TypeVar("Key", bound="Hashable")
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.2
+
+OUTPUTS = ("latents", "pictures")
+"""What a full run gives for each pair."""
 
 
 class Pool(Protocol):
@@ -84,7 +80,7 @@ class Measurements:
         self,
         workspace: Workspace,
         pool: Pool,
-        settings: CalibrationSettings,
+        settings: MeasuringSettings,
         share: Share | None = None,
     ) -> None:
         self.workspace = workspace
@@ -161,7 +157,7 @@ class Measurements:
 
     def drive(
         self,
-        searches: Mapping[Key, Generator[list[LossRequest], Mapping[LossRequest, Any], Result]],
+        searches: Mapping[Key, Search[Result]],
         metric: Metric,
     ) -> dict[Key, Result]:
         """Run searches side by side, each sent the losses that it asks for.
@@ -198,8 +194,8 @@ class Measurements:
     @staticmethod
     def _advance(
         key: Key,
-        search: Generator[list[LossRequest], Mapping[LossRequest, Any], Result],
-        given: Mapping[LossRequest, Any] | None,
+        search: Search[Result],
+        given: Losses | None,
         wanted: dict[Key, list[LossRequest]],
         results: dict[Key, Result],
     ) -> None:
@@ -272,10 +268,15 @@ class Measurements:
         size = self.settings.batch_size
         batches = {"calibration": self.calibration_batches, "held-out": self.held_out_batches}
         whole = batches[batch.pair_set][batch.start // size]
-        measured = self.workspace.get(Reference(whole))
-        assert measured is not None, f"{whole} is compared before it is recorded"
         rows = slice(batch.start - whole.start, batch.stop - whole.start)
-        return {name: array[rows] for name, array in measured.arrays.items()}
+        arrays = self.full_run(whole)
+        return {name: arrays[name][rows] for name in OUTPUTS if name in arrays}
+
+    def full_run(self, batch: Batch) -> Mapping[str, NDArray[Any]]:
+        """Return what the full run of a whole batch gave, its noise schedule included."""
+        measured = self.workspace.get(Reference(batch))
+        assert measured is not None, f"{batch} is asked for before it is run"
+        return measured.arrays
 
     def _wait_for(self, units: Sequence[Unit]) -> None:
         """Return when one of them has been measured elsewhere, or there is none."""

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otcache_plugin.calibration.measuring.facts import ModelFacts
-    from otcache_plugin.calibration.measuring.units import Batch, Measured, Unit
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.measuring.units import Measured, Unit
+    from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.evaluation.batches import Batch
     from otcache_plugin.models.setups import ModelSetup
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -31,7 +32,7 @@ class LocalPool:
     """
 
     def __init__(
-        self, load: Callable[[], ModelSetup], settings: CalibrationSettings, scratch: Path
+        self, load: Callable[[], ModelSetup], settings: MeasuringSettings, scratch: Path
     ) -> None:
         import torch
 

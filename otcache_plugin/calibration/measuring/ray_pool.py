@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otcache_plugin.calibration.measuring.facts import ModelFacts
-    from otcache_plugin.calibration.measuring.units import Batch, Measured, Unit
+    from otcache_plugin.calibration.measuring.units import Measured, Unit
     from otcache_plugin.calibration.measuring.worker import Worker
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.evaluation.batches import Batch
     from otcache_plugin.models.setups import ModelSetup
 
 LOCAL = "local"
@@ -63,7 +64,7 @@ class RayPool:
     def __init__(
         self,
         load: Callable[[], ModelSetup],
-        settings: CalibrationSettings,
+        settings: MeasuringSettings,
         address: str,
         workers: int | None = None,
         scratch: Path | None = None,
@@ -225,7 +226,7 @@ class _RayWorker:
     def __init__(
         self,
         load: Callable[[], ModelSetup],
-        settings: CalibrationSettings,
+        settings: MeasuringSettings,
         scratch: Path | None,
     ) -> None:
         self._arguments = load, settings, scratch

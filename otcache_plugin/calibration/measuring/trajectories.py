@@ -99,8 +99,7 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
         result = hook.original(model_output, timestep, sample, *args, **kwargs)
         if before is not None:
             trajectory.scheduler, trajectory.device = before, sample.device
-            # Not begin_index: image-to-image pipelines may leave that unset and begin later.
-            trajectory.sigmas = scheduler.sigmas[scheduler.step_index - 1 :].float().cpu()
+            trajectory.sigmas = _sigmas_after_first_step(scheduler)
             trajectory.write("x", 0, sample)
         index = len(trajectory.timesteps)
         _require_finite(result[0], index)
@@ -114,6 +113,41 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
         yield trajectory
     finally:
         hook.remove()
+
+
+@dataclass
+class Watched:
+    """What was seen of a run.
+
+    Attributes:
+        sigmas: `(T + 1,)` float32 on the CPU; empty before the first step.
+    """
+
+    sigmas: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@contextmanager
+def watch_sigmas(pipe: DiffusionPipeline) -> Iterator[Watched]:
+    """Watch the noise schedule of the pipeline calls made inside the block; keep nothing else."""
+    scheduler, watched = find_scheduler(pipe), Watched()
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        result = hook.original(*args, **kwargs)
+        if not len(watched.sigmas):
+            watched.sigmas = _sigmas_after_first_step(scheduler)
+        return result
+
+    hook = MethodHook(scheduler, "step", step)
+    try:
+        yield watched
+    finally:
+        hook.remove()
+
+
+def _sigmas_after_first_step(scheduler: Any) -> torch.Tensor:
+    # Not begin_index: image-to-image pipelines may leave that unset and begin later.
+    sigmas: torch.Tensor = scheduler.sigmas[scheduler.step_index - 1 :].float().cpu()
+    return sigmas
 
 
 def _require_continued(trajectory: Trajectory, sample: torch.Tensor) -> None:

@@ -10,39 +10,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from otcache_policies import Schedule
 
-PairSet = Literal["calibration", "held-out"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Neighbouring pairs that go through the pipeline in one call.
-
-    Attributes:
-        pair_set: which pairs are counted.
-        start: the first one.
-        stop: the one after the last.
-    """
-
-    pair_set: PairSet
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-def batches_of(pair_set: PairSet, count: int, size: int) -> tuple[Batch, ...]:
-    """Return `count` pairs in batches of `size`, the last one smaller."""
-    return tuple(
-        Batch(pair_set, start, min(start + size, count)) for start in range(0, count, size)
-    )
+    from otcache_plugin.evaluation.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -59,7 +33,7 @@ class Record:
 class Reference:
     """A full run whose outputs others are compared with.
 
-    Gives `latents` and, where a metric looks at them, `pictures`.
+    Gives `latents`, the run's `sigmas` (T + 1,) and, where a metric looks at them, `pictures`.
     """
 
     batch: Batch
@@ -78,12 +52,6 @@ class Evaluate:
 
 
 Unit = Record | Reference | Evaluate
-
-LossRequest = tuple["Schedule", Batch]
-"""A schedule to be run on a batch of pairs; answered with an `(n,)` array of losses."""
-
-Losses = Mapping[LossRequest, "NDArray[np.float64]"]
-"""What is answered."""
 
 
 def unit_key(unit: Unit) -> str:

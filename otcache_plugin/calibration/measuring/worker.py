@@ -19,17 +19,10 @@ from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
-from otcache_plugin.calibration.measuring.trajectories import record
-from otcache_plugin.calibration.measuring.units import (
-    Batch,
-    Evaluate,
-    Measured,
-    Record,
-    Reference,
-    Unit,
-    batches_of,
-)
+from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
 from otcache_plugin.calibration.settings import evidence_metrics
+from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.pipelines.parts import find_denoisers
@@ -41,7 +34,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from numpy.typing import NDArray
 
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.evaluation.outputs import Space
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
@@ -59,7 +52,7 @@ class Worker:
     """
 
     def __init__(
-        self, setup: ModelSetup, settings: CalibrationSettings, scratch: Path | None = None
+        self, setup: ModelSetup, settings: MeasuringSettings, scratch: Path | None = None
     ) -> None:
         torch.set_num_threads(settings.threads)
         self.facts = facts_of(setup)
@@ -117,7 +110,9 @@ class Worker:
         if isinstance(unit, Record):
             return self._record(unit)
         if isinstance(unit, Reference):
-            return [(unit, _arrays(self._run(unit.batch)))]
+            with watch_sigmas(self._setup.pipe) as watched:
+                outputs = self._run(unit.batch)
+            return [(unit, _arrays(outputs, watched.sigmas))]
         return [(unit, self._evaluate(unit, reference))]
 
     def reset_peak_memory(self) -> None:
@@ -145,7 +140,6 @@ class Worker:
                 with record(self._setup.pipe, Path(folder)) as trajectory:
                     outputs = self._run(unit.batch)
                 errors = edge_errors(trajectory)
-                sigmas = trajectory.sigmas.double().numpy()
         except (OSError, SafetensorError) as error:
             place = self._scratch or tempfile.gettempdir()
             raise WorkspaceError(
@@ -153,8 +147,8 @@ class Worker:
                 "then start the same command again; everything measured so far is kept."
             ) from error
         return [
-            (Reference(unit.batch), _arrays(outputs)),
-            (unit, {"errors": errors, "sigmas": sigmas}),
+            (Reference(unit.batch), _arrays(outputs, trajectory.sigmas)),
+            (unit, {"errors": errors, "sigmas": trajectory.sigmas.double().numpy()}),
         ]
 
     def _evaluate(
@@ -189,8 +183,8 @@ class Worker:
         )
 
 
-def _arrays(outputs: Outputs) -> dict[str, NDArray[Any]]:
-    arrays = {"latents": outputs.latents.numpy()}
+def _arrays(outputs: Outputs, sigmas: torch.Tensor) -> dict[str, NDArray[Any]]:
+    arrays = {"latents": outputs.latents.numpy(), "sigmas": sigmas.double().numpy()}
     if outputs.pictures is not None:
         arrays["pictures"] = outputs.pictures.numpy()
     return arrays

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,19 +32,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MANIFEST_FILE = "calibration.json"
+POLICIES_FOLDER = "policies"
 JOURNAL_FILE = "trials.log"
 LOCK_FILE = "lock"
 UNITS_FOLDER = "units"
 SCRATCH_FOLDER = "scratch"
 
 
+@dataclass(frozen=True)
+class PolicyWork:
+    """What one policy's calibration keeps in a working folder besides what is measured.
+
+    Attributes:
+        folder: of its own.
+        created: when it was begun, in ISO 8601.
+    """
+
+    folder: Path
+    created: str
+
+    @property
+    def journal(self) -> Path:
+        """Where Optuna's journal of its trials lies."""
+        return self.folder / JOURNAL_FILE
+
+
 class Workspace:
     """A working folder, opened by one process at a time.
 
+    What is measured in it serves every policy; each policy's calibration has its own settings and
+    journal there.
+
     Args:
         folder: made when it is not there.
-        manifest: what determines the results, as JSON; a folder of another one is refused.
-        siblings: working folders of other shards, whose results are read too.
+        manifest: what determines the measured values, as JSON; a folder of another one is refused.
+        siblings: working folders of other shards, whose values are read too.
 
     Raises:
         WorkspaceError: the folder cannot be written, or another process uses it.
@@ -57,6 +80,7 @@ class Workspace:
         self._manifest = json.loads(json.dumps(manifest))
         self._unread = list(siblings)
         self._folders = [folder]
+        self._policies: dict[str, dict[str, Any]] = {}
         self._values: dict[Unit, Measured] = {}
         with explained(folder):
             (folder / UNITS_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -69,8 +93,14 @@ class Workspace:
                     "another output."
                 ) from None
         try:
-            self._claim()
-            self._join_siblings()
+            with explained(folder):
+                for left_over in folder.rglob("*.part"):
+                    left_over.unlink()
+                shutil.rmtree(folder / SCRATCH_FOLDER, ignore_errors=True)
+            _claim(folder, self._manifest)
+            for sibling in self._unread:
+                if (sibling / MANIFEST_FILE).exists():
+                    require_same(read_manifest(sibling), self._manifest, sibling)
         except BaseException:
             self._lock.release()
             raise
@@ -81,36 +111,39 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    @property
-    def journal(self) -> Path:
-        """Where Optuna's journal of the trials lies."""
-        return self.folder / JOURNAL_FILE
+    def claim(self, policy: str, manifest: Mapping[str, Any]) -> PolicyWork:
+        """Begin a policy's calibration in this folder, or go on with it.
 
-    def _claim(self) -> None:
-        path = self.folder / MANIFEST_FILE
+        Args:
+            policy: its name.
+            manifest: what it is determined by besides the measured values, as JSON.
+
+        Raises:
+            WorkspaceError: the folder cannot be written, or its manifest is damaged.
+            OtherSettingsError: it was begun with another manifest, here or in a sibling.
+        """
+        self._policies[policy] = json.loads(json.dumps(manifest))
+        folder = self.folder / POLICIES_FOLDER / policy
         with explained(self.folder):
-            for left_over in self.folder.rglob("*.part"):
-                left_over.unlink()
-            shutil.rmtree(self.folder / SCRATCH_FOLDER, ignore_errors=True)
-            if not path.exists():
-                created = datetime.now(UTC).isoformat(timespec="seconds")
-                data = json.dumps(
-                    {"created": created, **self._manifest}, indent=1, ensure_ascii=False
-                )
-                _write_atomically(path, data.encode())
-        require_same(read_manifest(self.folder), self._manifest, self.folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder, self._policies[policy])
+        self._join_siblings()
+        return PolicyWork(folder, str(read_manifest(folder)["created"]))
 
     def _join_siblings(self) -> None:
-        """Read from the siblings that are there by now, when they are of the same calibration."""
+        """Read from the siblings that are at the same calibration by now."""
         for folder in [each for each in self._unread if (each / MANIFEST_FILE).exists()]:
             require_same(read_manifest(folder), self._manifest, folder)
+            policies = {
+                folder / POLICIES_FOLDER / name: manifest
+                for name, manifest in self._policies.items()
+            }
+            if not all((each / MANIFEST_FILE).exists() for each in policies):
+                continue
+            for each, manifest in policies.items():
+                require_same(read_manifest(each), manifest, each)
             self._unread.remove(folder)
             self._folders.append(folder)
-
-    @property
-    def created(self) -> str:
-        """When the calibration was begun, in ISO 8601."""
-        return str(read_manifest(self.folder)["created"])
 
     def get(self, unit: Unit) -> Measured | None:
         """Return what the unit gave, here or in another shard's folder; None if nobody measured it.
@@ -148,6 +181,17 @@ class Workspace:
             _write_atomically(path, safetensors.numpy.save(arrays, metadata=metadata))
         if isinstance(unit, Evaluate):
             self._values[unit] = measured
+
+
+def _claim(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest where there is none; raise OtherSettingsError where there is another."""
+    path = folder / MANIFEST_FILE
+    with explained(folder):
+        if not path.exists():
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            data = json.dumps({"created": created, **manifest}, indent=1, ensure_ascii=False)
+            _write_atomically(path, data.encode())
+    require_same(read_manifest(folder), manifest, folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from otcache_plugin.calibration.measuring.losses import pooled
-from otcache_plugin.calibration.measuring.units import Batch, Losses, LossRequest
+from otcache_plugin.evaluation.batches import Batch
+from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search, Study
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from otcache_policies import Schedule
-
-    from otcache_plugin.calibration.searching.journal import JournalStudy
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class ScheduleSearch:
         return [each for each in found.values() if each.loss <= self.warm_start.loss][:count]
 
 
-Searching = Generator[list[LossRequest], Losses, ScheduleSearch]
+Searching = Search[ScheduleSearch]
 """A search under way: it asks for losses, is sent them, and returns what it found."""
 
 
@@ -95,7 +94,7 @@ class SearchTask:
     panel: Panel
     max_look_back: int
     seed: int
-    study: Callable[[str], JournalStudy]
+    study: Callable[[str], Study]
     on_trial: Callable[[], None] = lambda: None
 
 

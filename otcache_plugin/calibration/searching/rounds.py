@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
 
-    from otcache_plugin.calibration.measuring.units import Losses, LossRequest
     from otcache_plugin.calibration.searching.candidates import (
         Panel,
         ScheduleSearch,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         SearchTask,
     )
     from otcache_plugin.calibration.settings import Round, SearchSettings
+    from otcache_plugin.plugins.calibrating import Losses, LossRequest
 
 
 def search_round(

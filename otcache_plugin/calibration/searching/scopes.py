@@ -10,15 +10,16 @@ import numpy as np
 from otcache_policies import Schedule, wasserstein_barycentre
 
 from otcache_plugin.calibration import stages
-from otcache_plugin.calibration.measuring.units import Batch
 from otcache_plugin.calibration.searching.candidates import Panel
 from otcache_plugin.calibration.settings import BEST_OF_EACH_PAIR, FIRST_SHARE
-from otcache_plugin.calibration.stages import StageCost
+from otcache_plugin.evaluation.batches import Batch
+from otcache_plugin.plugins.calibrating import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otcache_plugin.calibration.searching.candidates import ScheduleSearch
+    from otcache_plugin.plugins.calibrating import Workload
 
     LookBacks = Callable[[tuple[int, ...]], tuple[int, ...]]
     """The look-backs that the edge table has for some steps."""
@@ -43,7 +44,7 @@ class SearchScope(Protocol):
         ...
 
     def costs(
-        self, searched: str, budget: int, trials: int, batches: tuple[Batch, ...]
+        self, searched: str, budget: int, trials: int, workload: Workload
     ) -> tuple[StageCost, ...]:
         """Return what the stages of a search take at most, with so many trials."""
         ...
@@ -66,10 +67,10 @@ class JointSearch:
         return [found[0].best(1)[0].schedule]
 
     def costs(
-        self, searched: str, budget: int, trials: int, batches: tuple[Batch, ...]
+        self, searched: str, budget: int, trials: int, workload: Workload
     ) -> tuple[StageCost, ...]:
         """Return the cost of the search."""
-        runs = (1 + trials) * len(batches)
+        runs = (1 + trials) * len(workload.batches)
         return (StageCost(stages.searching(searched), runs, runs * budget),)
 
 
@@ -108,15 +109,14 @@ class PerPairSearch:
         return list(dict.fromkeys([warm_start, barycentre, *schedules]))
 
     def costs(
-        self, searched: str, budget: int, trials: int, batches: tuple[Batch, ...]
+        self, searched: str, budget: int, trials: int, workload: Workload
     ) -> tuple[StageCost, ...]:
         """Return the cost of the searches, and of judging what they found."""
-        pairs = batches[-1].stop - batches[0].start
+        pairs = sum(map(len, workload.batches))
         runs = (1 + trials) * pairs
-        judged = (2 + BEST_OF_EACH_PAIR * pairs) * len(batches)
         return (
             StageCost(stages.searching(searched), runs, runs * budget),
-            StageCost(stages.pooling(searched), judged, judged * budget),
+            workload.tried(stages.pooling(searched), 2 + BEST_OF_EACH_PAIR * pairs, [budget]),
         )
 
 

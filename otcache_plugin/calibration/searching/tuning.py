@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from otcache_policies import EdgeSettings, MeanCachePolicy, OTCachePolicy
 
-from otcache_plugin.calibration.measuring.losses import lowest
 from otcache_plugin.calibration.settings import COSTS, GAMMAS, LOOK_BACK_RULES, RHOS
 
 if TYPE_CHECKING:
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
     from otcache_policies import EdgeTable, Policy, Schedule
 
-    from otcache_plugin.calibration.measuring.losses import ScheduleLoss
-
-    Losses = Callable[[Sequence[Schedule]], list[ScheduleLoss]]
-    """What schedules lose on all calibration pairs, measured side by side."""
+    Best = Callable[[Sequence[Sequence[Schedule]]], int]
+    """The number of the candidate whose schedules have the lowest mean loss, the first of several;
+    all are measured side by side."""
 
 AnyPolicy = TypeVar("AnyPolicy", bound="Policy")
 
@@ -44,32 +42,30 @@ def graph_candidates(edges: EdgeTable) -> tuple[MeanCachePolicy, ...]:
     )
 
 
-def tune_graph(edges: EdgeTable, budgets: Sequence[int], losses: Losses) -> MeanCachePolicy:
+def tune_graph(edges: EdgeTable, budgets: Sequence[int], best: Best) -> MeanCachePolicy:
     """Return the graph policy with the lowest mean loss over the budgets."""
-    return best_policy(graph_candidates(edges), budgets, losses)
+    return best_policy(graph_candidates(edges), budgets, best)
 
 
-def best_of(schedules: Sequence[Schedule], losses: Losses) -> Schedule:
+def best_of(schedules: Sequence[Schedule], best: Best) -> Schedule:
     """Return the schedule with the lowest mean loss, the first of several.
 
     Raises:
         NotFiniteError: none has one, likewise with the other choices.
     """
-    return schedules[lowest([[loss] for loss in losses(schedules)])]
+    return schedules[best([[schedule] for schedule in schedules])]
 
 
-def tune_rho(policy: OTCachePolicy, budgets: Sequence[int], losses: Losses) -> OTCachePolicy:
+def tune_rho(policy: OTCachePolicy, budgets: Sequence[int], best: Best) -> OTCachePolicy:
     """Return the policy with the rho whose predictions have the lowest mean loss over the budgets.
 
     Unchanged where there is no budget to predict.
     """
     if not budgets:
         return policy
-    return best_policy([replace(policy, rho=rho) for rho in RHOS], budgets, losses)
+    return best_policy([replace(policy, rho=rho) for rho in RHOS], budgets, best)
 
 
-def best_policy(policies: Sequence[AnyPolicy], budgets: Sequence[int], losses: Losses) -> AnyPolicy:
+def best_policy(policies: Sequence[AnyPolicy], budgets: Sequence[int], best: Best) -> AnyPolicy:
     """Return the policy with the lowest mean loss over the budgets, the first of several."""
-    found = losses([policy.schedule(budget) for policy in policies for budget in budgets])
-    of_each = [found[start : start + len(budgets)] for start in range(0, len(found), len(budgets))]
-    return policies[lowest(of_each)]
+    return policies[best([[policy.schedule(each) for each in budgets] for policy in policies])]

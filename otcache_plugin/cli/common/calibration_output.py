@@ -29,7 +29,7 @@ def write_result(output: Path, result: CalibrationResult, work: str, json: bool)
     Args:
         output: the document's folder.
         result: what was calibrated.
-        work: ending of the folders that hold the measurements.
+        work: the folders that hold the measurements, as a user is told.
         json: print the document.
 
     Raises:
@@ -48,13 +48,26 @@ def write_result(output: Path, result: CalibrationResult, work: str, json: bool)
     except OSError as error:
         raise WorkspaceError(
             f"{output} cannot be written ({error.strerror}). Free some space, or make the folder "
-            f"writable, then start the same command again: {output}.{work} holds everything that "
+            f"writable, then start the same command again: {work} holds everything that "
             "was measured."
         ) from error
+    _tell_not_finite(result)
     if json:
         print_json(
             {"output": str(output), **result.document.model_dump(mode="json", by_alias=True)}
         )
         return
     typer.echo(f"wrote {output}")
-    typer.echo(f"{output}.{work} holds the measurements; delete it when all is well.", err=True)
+    typer.echo(f"{work} holds the measurements; delete it when all is well.", err=True)
+
+
+def _tell_not_finite(result: CalibrationResult) -> None:
+    """Say how often a metric gave no finite value, where one did."""
+    calibration = result.document.calibration
+    if calibration is None or not calibration.values_not_finite:
+        return
+    typer.echo(
+        f"{calibration.values_not_finite:,} of {calibration.values:,} measured values were not "
+        "finite. No schedule with such a loss was chosen, and no figure of one is stated.",
+        err=True,
+    )

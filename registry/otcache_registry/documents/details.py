@@ -23,11 +23,15 @@ class PolicyDetails:
         schedules: Schedules that the document holds, each after what it is, such as "anchor".
         notes: Sentences about the parameters.
         calibration: What the calibration did, each after its subject, such as "search".
+        searched: What a search was for, such as "8-step anchor".
+        history: Lowest loss so far of that search, first its start's; empty where none was kept.
     """
 
     schedules: tuple[tuple[str, Schedule], ...] = ()
     notes: tuple[str, ...] = ()
     calibration: tuple[tuple[str, str], ...] = ()
+    searched: str = ""
+    history: tuple[float, ...] = ()
 
 
 NO_DETAILS: Final = PolicyDetails()

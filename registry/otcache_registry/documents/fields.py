@@ -153,6 +153,10 @@ class Calibration(Part):
         metric: What the calibration minimised, such as "lpips".
         settings: What the policy's calibrator was set to, and tells of its way, in its own words.
         evaluations: Runs that were really made of candidates.
+        values: Values of metrics that were measured, one per run, pair and metric; 0 where they
+            were not counted.
+        values_not_finite: How many of them are not finite. A schedule with such a value is never
+            chosen, nor is a figure of it stated.
         transformer_calls: Calls of the transformer altogether.
         seconds: Time that measuring took, of all workers together.
         libraries: Version by name of library.
@@ -168,6 +172,8 @@ class Calibration(Part):
     metric: Text
     settings: JsonObject
     evaluations: Count
+    values: Count
+    values_not_finite: Count
     transformer_calls: Count
     seconds: NotNegative
     libraries: Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES), AfterValidator(by_key)]

@@ -28,7 +28,7 @@ from otcache_registry import (
     tables_digest,
 )
 from scipy import stats
-from stored_policies import otcache_of
+from stored_policies import HOST, otcache_of
 
 from otcache_plugin.calibration.evidence.figures import (
     comparisons,
@@ -45,7 +45,6 @@ from otcache_plugin.calibration.evidence.schedule_figures import (
 )
 from otcache_plugin.parameters.edge_tables import tables_of
 from otcache_plugin.parameters.otcache import OTCacheParameters
-from otcache_plugin.parameters.otcache_details import SearchRecord
 
 STEPS, ANCHOR, REFERENCE = 30, 5, 14
 BUDGETS = (5, 7, 10, 14, 20)
@@ -138,6 +137,8 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
                     "history": tuple(history),
                 },
                 evaluations=4,
+                values=64,
+                values_not_finite=0,
                 transformer_calls=100,
                 seconds=1.0,
                 libraries={},
@@ -168,7 +169,7 @@ def policy_of(document: PolicyDocument, edges: EdgeTable) -> OTCachePolicy:
 
 
 def shown_of(document: PolicyDocument, edges: EdgeTable) -> list[ShownSchedule]:
-    return shown_schedules(document, policy_of(document, edges))
+    return shown_schedules(document, policy_of(document, edges), HOST.describe(document))
 
 
 def labels(figure: Figure) -> list[str]:
@@ -367,9 +368,8 @@ def test_search_is_the_history_in_the_metrics_own_direction(
     shown: list[float],
     title: str,
 ) -> None:
-    calibration = make_document((), history, metric).calibration
-    assert calibration is not None
-    figure = search_figure(calibration, SearchRecord.read(calibration))
+    document = make_document((), history, metric)
+    figure = search_figure(document, HOST.describe(document))
     (axes,) = figure.axes
     level, best, start = axes.lines
     assert list(best.get_xdata()) == list(range(len(shown)))

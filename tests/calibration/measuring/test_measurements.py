@@ -23,21 +23,20 @@ from otcache_plugin.calibration.measuring import measurements as measurements_mo
 from otcache_plugin.calibration.measuring.measurements import Measurements, Share
 from otcache_plugin.calibration.measuring.pools import NoPool
 from otcache_plugin.calibration.measuring.units import (
-    Batch,
     Evaluate,
-    LossRequest,
     Measured,
     Record,
     Reference,
     Unit,
-    batches_of,
     unit_key,
 )
 from otcache_plugin.calibration.measuring.workspace import Workspace
-from otcache_plugin.calibration.settings import TRIMMED, CalibrationSettings
+from otcache_plugin.calibration.settings import TRIMMED, MeasuringSettings
+from otcache_plugin.evaluation.batches import Batch, batches_of
+from otcache_plugin.plugins.calibrating import LossRequest
 from otcache_plugin.plugins.host import plugin_host
 
-SETTINGS = CalibrationSettings(pairs=5, held_out_pairs=3, batch_size=2)
+SETTINGS = MeasuringSettings(pairs=5, held_out_pairs=3, batch_size=2)
 BATCHES = batches_of("calibration", 5, 2)
 ONE, OTHER = Schedule([0, 1, 3], 4), Schedule([0, 2, 3], 4)
 PSNR, MSE = plugin_host().metric("psnr"), plugin_host().metric("mse")
@@ -378,3 +377,19 @@ def test_nothing_is_measured_when_shards_are_put_together(
         merging.losses([ONE], MSE)
     with pytest.raises(UnfinishedError, match=r"3 measurements are missing\. Run all shards"):
         Measurements(workspace, NoPool(), SETTINGS).losses([ONE], MSE)
+
+
+def test_values_that_are_not_finite_are_counted(
+    measurements: Measurements, workspace: Workspace
+) -> None:
+    values = {0: [1.0, float("nan")], 2: [float("inf"), 2.0], 4: [3.0]}
+    for batch in BATCHES:
+        arrays = {"mse": np.array(values[batch.start])}
+        workspace.put(Evaluate(batch, ONE, ("mse",)), Measured(arrays, 3, 0.25))
+    (one, other) = measurements.losses([ONE, OTHER], MSE)
+    assert one.failed_pairs == [1, 2]
+    assert (one.pooled, np.isfinite(other.pooled)) == (np.inf, True)
+    assert (measurements.values, measurements.values_not_finite) == (10, 2)
+    # Asked for again, they are the same ones.
+    measurements.losses([ONE], MSE)
+    assert (measurements.values, measurements.values_not_finite) == (10, 2)

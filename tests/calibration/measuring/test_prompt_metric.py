@@ -12,12 +12,13 @@ import pytest
 from otcache_policies import Schedule
 from plugin_fakes import FakeEntryPoint, plugin
 
+from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
-from otcache_plugin.calibration.measuring.units import Batch, Evaluate, Record
+from otcache_plugin.calibration.measuring.units import Evaluate, Record
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.otcache import manifest_of
-from otcache_plugin.calibration.settings import CalibrationSettings
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.evaluation.batches import Batch
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.exact_flow import ExactFlowPipeline
 from otcache_plugin.models.setups import ModelSetup
@@ -90,11 +91,8 @@ def test_units_of_a_calibration(
     setup = replace(
         setup, pipe=named_pipe, calibration_prompts=PROMPTS[:4], held_out_prompts=PROMPTS[4:]
     )
-    settings = CalibrationSettings(
+    settings = MeasuringSettings(
         num_inference_steps=8,
-        budget_reference=6,
-        budget_anchor=3,
-        waypoints=(),
         pairs=5,
         held_out_pairs=3,
         batch_size=2,

@@ -167,10 +167,10 @@ def load_and_die(address: str, said: Path) -> None:
     from otcache_policies import OTCacheError
 
     from otcache_plugin.calibration.measuring.ray_pool import RayPool
-    from otcache_plugin.calibration.settings import CalibrationSettings
+    from otcache_plugin.calibration.settings import MeasuringSettings
 
     try:
-        RayPool(partial(os._exit, 1), CalibrationSettings(), address, workers=1)
+        RayPool(partial(os._exit, 1), MeasuringSettings(), address, workers=1)
     except OTCacheError as error:
         said.write_text(str(error))
 

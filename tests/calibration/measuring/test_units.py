@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from otcache_policies import Schedule
 
-from otcache_plugin.calibration.measuring.units import (
-    Batch,
-    Evaluate,
-    Record,
-    Reference,
-    Unit,
-    batches_of,
-    unit_key,
-)
+from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference, Unit, unit_key
+from otcache_plugin.evaluation.batches import Batch, batches_of
 
 batches = st.builds(
     Batch,

@@ -22,7 +22,6 @@ from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
 from otcache_plugin.calibration.measuring.units import (
-    Batch,
     Evaluate,
     Measured,
     Record,
@@ -31,11 +30,13 @@ from otcache_plugin.calibration.measuring.units import (
     unit_key,
 )
 from otcache_plugin.calibration.measuring.workspace import Workspace
+from otcache_plugin.evaluation.batches import Batch
 
 MANIFEST: dict[str, Any] = {
     "settings": {"seed": 1, "default_budget": None, "search": {"rounds": ((4, 9.0),), "trials": 3}},
     "model": {"revision": "abc", "guidance": {"scale": 4.0}},
 }
+POLICY: dict[str, Any] = {"policy": "otcache", "options": {"trials": 3}}
 BATCH = Batch("calibration", 0, 3)
 RECORD = Record(BATCH)
 EVALUATE = Evaluate(BATCH, Schedule([0, 2, 5], 6), ("psnr",))
@@ -203,13 +204,13 @@ def test_another_manifest_is_refused(folder: Path, path: str, value: object, fie
 
 def test_created_is_when_it_was_begun(folder: Path) -> None:
     with Workspace(folder, MANIFEST) as workspace:
-        assert datetime.fromisoformat(workspace.created).tzinfo is not None
-    path = folder / "calibration.json"
+        assert datetime.fromisoformat(workspace.claim("otcache", POLICY).created).tzinfo is not None
+    path = folder / "policies" / "otcache" / "calibration.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "created": "2001-02-03T04:05:06+00:00"}))
     for _ in range(2):
         with Workspace(folder, MANIFEST) as workspace:
-            assert workspace.created == "2001-02-03T04:05:06+00:00"
+            assert workspace.claim("otcache", POLICY).created == "2001-02-03T04:05:06+00:00"
 
 
 def test_what_a_killed_process_left_is_removed(folder: Path) -> None:
@@ -314,6 +315,52 @@ def test_a_sibling_of_other_settings_is_refused(tmp_path: Path) -> None:
     assert get(one, RECORD) is None
 
 
+def test_policies_share_what_is_measured_and_nothing_else(folder: Path) -> None:
+    with Workspace(folder, MANIFEST) as workspace:
+        works = {name: workspace.claim(name, {**POLICY, "policy": name}) for name in ("a", "b")}
+        works["a"].journal.write_text("one")
+        workspace.put(EVALUATE, MEASURED)
+    assert works["a"].folder == folder / "policies" / "a"
+    assert not works["b"].journal.exists()
+    with Workspace(folder, MANIFEST) as workspace:
+        again = workspace.claim("b", {**POLICY, "policy": "b"})
+        assert again == works["b"]
+        assert_same(workspace.get(EVALUATE), MEASURED)
+
+
+def test_a_policy_that_was_begun_with_other_options_is_refused(folder: Path) -> None:
+    other = {**POLICY, "options": {"trials": 4}}
+    with Workspace(folder, MANIFEST) as workspace:
+        workspace.claim("otcache", POLICY)
+        with pytest.raises(OtherSettingsError) as caught:
+            workspace.claim("otcache", other)
+        assert (caught.value.field, caught.value.value) == ("options.trials", 4)
+        assert str(folder / "policies" / "otcache") in str(caught.value)
+        workspace.claim("another", other)
+
+
+def test_a_sibling_is_read_once_it_is_at_the_same_policy(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    keep(two)
+    with Workspace(one, MANIFEST, [two]) as workspace:
+        workspace.claim("otcache", POLICY)
+        assert workspace.get(EVALUATE) is None
+        with Workspace(two, MANIFEST) as sibling:
+            sibling.claim("otcache", POLICY)
+        assert_same(workspace.get(EVALUATE), MEASURED)
+
+
+def test_a_sibling_at_other_options_is_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    with Workspace(two, MANIFEST) as sibling:
+        sibling.claim("otcache", {**POLICY, "options": {"trials": 4}})
+    with (
+        Workspace(one, MANIFEST, [two]) as workspace,
+        pytest.raises(OtherSettingsError, match=r"options\.trials=3: .*begun with 4"),
+    ):
+        workspace.claim("otcache", POLICY)
+
+
 def test_a_siblings_damaged_file_is_named(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     keep(two)
@@ -394,7 +441,8 @@ PUT_UNDER_A_LIMIT = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from otcache_plugin.calibration.measuring.units import Batch, Measured, Record
+from otcache_plugin.calibration.measuring.units import Measured, Record
+from otcache_plugin.evaluation.batches import Batch
 from otcache_plugin.calibration.measuring.workspace import Workspace
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
 with Workspace(Path(sys.argv[1]), {}) as workspace:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from otcache_policies import Schedule, wasserstein_barycentre
 
-from otcache_plugin.calibration.measuring.units import Batch, batches_of
 from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, Trial
 from otcache_plugin.calibration.searching.scopes import JointSearch, PerPairSearch, mean_history
+from otcache_plugin.evaluation.batches import Batch, batches_of
 
 NAN, INF = float("nan"), float("inf")
 BATCHES = batches_of("calibration", 9, 2)

@@ -30,7 +30,6 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
 
-from otcache_plugin.calibration.measuring.units import batches_of
 from otcache_plugin.calibration.searching.candidates import (
     Panel,
     ScheduleSearch,
@@ -41,6 +40,7 @@ from otcache_plugin.calibration.searching.candidates import (
 from otcache_plugin.calibration.searching.climbs import all_coordinates, climb
 from otcache_plugin.calibration.searching.search import ClimbsAndRounds
 from otcache_plugin.calibration.settings import Round, SearchSettings
+from otcache_plugin.evaluation.batches import batches_of
 
 
 @pytest.fixture

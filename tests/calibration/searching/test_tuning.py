@@ -17,7 +17,7 @@ from otcache_policies import (
 )
 
 from otcache_plugin.calibration.errors import NotFiniteError
-from otcache_plugin.calibration.measuring.losses import ScheduleLoss
+from otcache_plugin.calibration.measuring.losses import ScheduleLoss, lowest
 from otcache_plugin.calibration.searching.tuning import (
     best_of,
     edge_settings,
@@ -38,18 +38,18 @@ def mean(policy: Policy, loss: Loss, budgets: Sequence[int] = BUDGETS) -> float:
 
 
 class Losses:
-    """The losses of several schedules at once; how many were asked for each time."""
+    """Chooses by the losses of schedules; how many were asked for each time."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
         self.asked: list[int] = []
 
-    def __call__(self, schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
-        self.asked.append(len(schedules))
-        return [
-            ScheduleLoss(schedule, "a loss", np.array([self.loss(schedule)]))
-            for schedule in schedules
-        ]
+    def __call__(self, candidates: Sequence[Sequence[Schedule]]) -> int:
+        self.asked.append(sum(map(len, candidates)))
+        return lowest([[self._measured(each) for each in schedules] for schedules in candidates])
+
+    def _measured(self, schedule: Schedule) -> ScheduleLoss:
+        return ScheduleLoss(schedule, "a loss", np.array([self.loss(schedule)]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -159,12 +159,13 @@ def test_a_reading_without_a_finite_loss_is_never_chosen(
 
 @pytest.mark.parametrize("failed", [NAN, INF, -INF])
 def test_where_nothing_is_finite_the_error_says_what_was_run(failed: float) -> None:
-    def losses(schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
-        return [ScheduleLoss(each, "psnr", np.array([1.0, failed, 2.0])) for each in schedules]
+    def best(candidates: Sequence[Sequence[Schedule]]) -> int:
+        losses = np.array([1.0, failed, 2.0])
+        return lowest([[ScheduleLoss(each, "psnr", losses) for each in e] for e in candidates])
 
     schedules = [Schedule([0, step, 8], 9) for step in (4, 1)]
     with pytest.raises(NotFiniteError) as caught:
-        best_of(schedules, losses)
+        best_of(schedules, best)
     assert str(caught.value) == (
         "metric='psnr': none of 2 schedules that were run leaves a choice whose losses are finite; "
         "that of the steps (0, 4, 8) with look-backs (1, 1) is not finite at the pairs 1 of 0 … 2. "

@@ -1,0 +1,68 @@
+"""From a model to the document of any policy: its calibrator decides, evidence is gathered.
+
+Everything here follows from measured values alone, in a fixed order and without a clock: a
+calibration that was interrupted, or shared out, comes to the same document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from otcache_plugin.calibration.context import MeasuredContext
+from otcache_plugin.calibration.document import Found, document_of, sampling_of
+from otcache_plugin.calibration.evidence.gathering import begin_evidence, gather_evidence
+from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_schedules, methods_of
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.plugins.host import plugin_host
+
+if TYPE_CHECKING:
+    from otcache_plugin.calibration.document import CalibrationResult
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
+    from otcache_plugin.calibration.measuring.measurements import Measurements
+    from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.calibration.task import CalibrationTask
+
+
+def manifest_of(facts: ModelFacts, settings: MeasuringSettings) -> dict[str, Any]:
+    """Return all that measured values depend on, as JSON."""
+    return {"settings": asdict(settings), "model": asdict(facts)}
+
+
+def calibrate(
+    task: CalibrationTask,
+    facts: ModelFacts,
+    measurements: Measurements,
+    progress: CalibrationProgress,
+) -> CalibrationResult:
+    """Calibrate a policy.
+
+    Args:
+        task: which policy, and how its calibrator is set.
+        facts: of the model.
+        measurements: kept in a working folder, which policies may share.
+        progress: is told how far it is.
+
+    Returns:
+        A document with evidence from held-out pairs, and its tables.
+
+    Raises:
+        UnfinishedError: other shards have not measured their part.
+        WorkspaceError: the working folder cannot be written, or is damaged.
+        OtherSettingsError: the policy's calibration in that folder was begun with other options.
+        NotFiniteError: there is no finite loss to choose by.
+    """
+    work = measurements.workspace.claim(task.policy, task.manifest)
+    context = MeasuredContext(measurements, TrialJournal(work.journal), progress)
+    calibrated = task.calibrator.calibrate(task.options, context)
+    steps, peers = measurements.settings.num_inference_steps, task.calibrator.peers
+    budgets = task.calibrator.evidence_budgets(task.options, steps)
+    methods_count = len((FEWER_STEPS, *peers, task.policy))
+    runs = begin_evidence(methods_count * len(budgets), measurements, progress)
+    sampling = sampling_of(facts, runs)
+    policy = plugin_host().policy_found(task.policy, calibrated, sampling)
+    schedules = evidence_schedules(methods_of(task.policy, policy, task.calibrator), budgets)
+    evidence = gather_evidence(schedules, measurements, progress)
+    found = Found(task, calibrated, policy, sampling, evidence, work.created)
+    return document_of(facts, measurements, found)

@@ -1,0 +1,149 @@
+"""What calibrators are given: the one door to measured values, with a journal and progress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from otcache_plugin.calibration.measuring.edges import EdgeAccumulator
+from otcache_plugin.calibration.measuring.losses import lowest
+from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
+from otcache_plugin.plugins.calibrating import FULL_RUNS, RECORDING
+from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from otcache_policies import EdgeTable, Schedule
+
+    from otcache_plugin.calibration.measuring.losses import ScheduleLoss
+    from otcache_plugin.calibration.measuring.measurements import Measurements
+    from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
+    from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.evaluation.batches import Batch
+    from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.plugins.calibrating import Search
+
+Found = TypeVar("Found")
+
+
+class MeasuredContext:
+    """A `CalibrationContext` over a calibration's measurements.
+
+    Args:
+        measurements: by the calibration's settings, kept in its working folder.
+        journal: of the policy's trials.
+        progress: is told how far it is.
+    """
+
+    def __init__(
+        self, measurements: Measurements, journal: TrialJournal, progress: CalibrationProgress
+    ) -> None:
+        self._measurements = measurements
+        self._settings = measurements.settings
+        self._journal = journal
+        self._progress = progress
+        self._has_full_runs = False
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the full runs, T."""
+        return self._settings.num_inference_steps
+
+    @property
+    def seed(self) -> int:
+        """Of whatever is random."""
+        return self._settings.seed
+
+    @property
+    def usual_budget(self) -> int:
+        """15 of 50, scaled to the steps."""
+        return Request().budget_for(self.num_inference_steps, DEFAULT_RATIO)
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """All calibration pairs."""
+        return self._measurements.calibration_batches
+
+    @property
+    def _metric(self) -> Metric:
+        return plugin_host().metric(self._settings.metric)
+
+    def start(self, stage: str, schedules: int) -> None:
+        """Begin a stage in which at most so many schedules are run on all calibration pairs."""
+        self._run_in_full()
+        self._progress.start(stage, schedules * len(self.batches))
+
+    def start_search(self, stage: str, trials: int) -> None:
+        """Begin a stage of at most so many trials, each told by `advance`."""
+        self._run_in_full()
+        self._progress.start(stage, trials)
+
+    def advance(self) -> None:
+        """One trial of a search is done."""
+        self._progress.advance()
+
+    def edges(self) -> EdgeTable:
+        """Record every full run, and return the edge table of the mean and spread over the pairs.
+
+        Raises:
+            UnfinishedError: other shards have not recorded theirs, likewise with what follows.
+        """
+        units = [Record(batch) for batch in self.batches]
+        self._progress.start(RECORDING, len(units))
+        accumulator = EdgeAccumulator()
+        for measured in self._measurements.all_of(units, self.advance):
+            accumulator.add(measured.arrays["errors"], measured.arrays["sigmas"])
+        self._has_full_runs = True  # What was recorded is there to be compared with.
+        return accumulator.table()
+
+    def losses(self, schedules: Sequence[Schedule]) -> list[float]:
+        """Return each schedule's mean loss, infinite where that of any pair is not finite."""
+        return [each.pooled for each in self._losses(schedules)]
+
+    def best(self, candidates: Sequence[Sequence[Schedule]]) -> int:
+        """Return the number of the candidate with the lowest mean loss, of several the first.
+
+        Raises:
+            NotFiniteError: none has a finite loss at all pairs with all its schedules.
+        """
+        found = iter(self._losses([each for schedules in candidates for each in schedules]))
+        return lowest([[next(found) for _ in schedules] for schedules in candidates])
+
+    def _losses(self, schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
+        self._run_in_full()
+        return self._measurements.losses(schedules, self._metric, self.advance)
+
+    def values(
+        self, schedules: Sequence[Schedule], metrics: Sequence[str]
+    ) -> list[Mapping[str, NDArray[Any]]]:
+        """Return what metrics give for each schedule, by name, one value per calibration pair."""
+        self._run_in_full()
+        names = tuple(metrics)
+        units = [Evaluate(batch, each, names) for each in schedules for batch in self.batches]
+        measured = iter(self._measurements.all_of(units, self.advance))
+        found: list[Mapping[str, NDArray[Any]]] = []
+        for _ in schedules:
+            parts = [next(measured).arrays for _ in self.batches]
+            found.append({name: np.concatenate([part[name] for part in parts]) for name in names})
+        return found
+
+    def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
+        """Run searches side by side, each sent the losses that it asks for."""
+        self._run_in_full()
+        return self._measurements.drive(searches, self._metric)
+
+    def study(self, name: str) -> JournalStudy:
+        """Return the journal's trials of that name."""
+        return self._journal.study(name)
+
+    def _run_in_full(self) -> None:
+        """Have the full runs that everything is compared with, unless they were recorded."""
+        if self._has_full_runs:
+            return
+        self._progress.start(FULL_RUNS, len(self.batches))
+        self._measurements.prepare([Reference(batch) for batch in self.batches], self.advance)
+        self._has_full_runs = True

@@ -1,0 +1,244 @@
+"""What a policy brings that can be calibrated: a calibrator, and what that is given and gives.
+
+A calibrator decides from measured values alone: what it is given answers from the working folder
+where it can, and measures where it has to. So an interrupted calibration goes on where it was, and
+the policies that are calibrated in one folder share their runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from otcache_policies import Schedule
+
+from otcache_plugin.evaluation.batches import Batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from optuna.trial import FrozenTrial
+    from otcache_policies import EdgeTable, Policy
+    from pydantic import BaseModel
+
+LossRequest = tuple[Schedule, Batch]
+"""A schedule to be run on a batch of pairs; answered with an `(n,)` array of losses."""
+
+Losses = Mapping[LossRequest, "NDArray[Any]"]
+"""What is answered."""
+
+Found = TypeVar("Found")
+
+Search = Generator[list[LossRequest], Losses, Found]
+"""A search: it yields what it wants measured, is sent the losses, and returns what it found."""
+
+
+class Study(Protocol):
+    """The trials of one part of a search, in Optuna's journal."""
+
+    def keep(self, trial: FrozenTrial) -> None:
+        """Write the next trial down, or see that it is the one that stands there already."""
+        ...
+
+
+class CalibrationContext(Protocol):
+    """What a calibrator may ask for: measured values, a journal, and whom to tell how far it is."""
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the full runs, T."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of whatever is random."""
+        ...
+
+    @property
+    def usual_budget(self) -> int:
+        """Budget of a run that asks for none, if it were up to the package."""
+        ...
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """All calibration pairs."""
+        ...
+
+    def start(self, stage: str, schedules: int) -> None:
+        """Begin a stage in which at most so many schedules are run on all calibration pairs.
+
+        The full runs that they are compared with are made before, unless they were recorded.
+        """
+        ...
+
+    def start_search(self, stage: str, trials: int) -> None:
+        """Begin a stage of at most so many trials, each told by `advance`."""
+        ...
+
+    def advance(self) -> None:
+        """One trial of a search is done."""
+        ...
+
+    def edges(self) -> EdgeTable:
+        """Return what caching each segment costs, from a recording of every full run.
+
+        Nothing but the full runs is computed for it, and that once for all policies.
+        """
+        ...
+
+    def losses(self, schedules: Sequence[Schedule]) -> list[float]:
+        """Return each schedule's mean loss over the calibration pairs, smaller is better.
+
+        The best and the worst few pairs are left out of the mean. It is infinite where the loss of
+        any pair is not finite.
+        """
+        ...
+
+    def best(self, candidates: Sequence[Sequence[Schedule]]) -> int:
+        """Return the number of the candidate with the lowest mean loss, of several the first.
+
+        Args:
+            candidates: the schedules that each stands for, as many of each.
+
+        Raises:
+            NotFiniteError: none has a finite loss at all pairs with all its schedules.
+        """
+        ...
+
+    def values(
+        self, schedules: Sequence[Schedule], metrics: Sequence[str]
+    ) -> list[Mapping[str, NDArray[Any]]]:
+        """Return what metrics give for each schedule, by name, one value per calibration pair."""
+        ...
+
+    def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
+        """Run searches side by side, each sent the losses that it asks for."""
+        ...
+
+    def study(self, name: str) -> Study:
+        """Return the journal's trials of that name, for a search to keep its own in."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage at most: identical schedules are run once, hopeless trials not to the end.
+
+    Attributes:
+        stage: what it is.
+        runs: pipeline calls, each for a batch of pairs.
+        steps: denoising steps computed in them.
+    """
+
+    stage: str
+    runs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the cost of a calibration depends on, besides the options of its calibrator.
+
+    Attributes:
+        num_inference_steps: T.
+        max_look_back: the largest look-back that is measured.
+        batches: all calibration pairs.
+    """
+
+    num_inference_steps: int
+    max_look_back: int
+    batches: tuple[Batch, ...]
+
+    def tried(self, stage: str, count: int, budgets: Sequence[int]) -> StageCost:
+        """Return the cost of running so many schedules at each of the budgets, on all pairs."""
+        runs = count * len(self.batches)
+        return StageCost(stage, runs * len(budgets), runs * sum(budgets))
+
+    @property
+    def recording(self) -> StageCost:
+        """The cost of recording the full runs, which an edge table takes."""
+        return self.tried(RECORDING, 1, [self.num_inference_steps])
+
+    @property
+    def full_runs(self) -> StageCost:
+        """The cost of full runs to compare with, for who does not record them."""
+        return self.tried(FULL_RUNS, 1, [self.num_inference_steps])
+
+
+RECORDING = "recording full runs"
+FULL_RUNS = "full runs to compare with"
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibrator found: its policy's part of a document.
+
+    Attributes:
+        parameters: as the policy's parameter model reads them.
+        tables: named arrays, none where the policy has none.
+        budgets: budgets that the policy was calibrated at, increasing; none where it was calibrated
+            as a whole.
+        default_budget: of a run that asks for none.
+        settings: what is to be known of the way to it, as JSON.
+    """
+
+    parameters: Mapping[str, Any]
+    tables: Mapping[str, NDArray[Any]]
+    budgets: tuple[int, ...]
+    default_budget: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+Options = Any
+"""An instance of a calibrator's own pydantic class of options."""
+
+
+class Calibrator(Protocol):
+    """Finds the parameters of a policy for a model.
+
+    Subclass it: what has an answer here need not be said again.
+    """
+
+    options: type[BaseModel]
+    """What `--set NAME=VALUE` sets, each field with its description for `otcache plugins NAME`."""
+
+    peers: tuple[str, ...] = ("uniform",)
+    """The methods beside which the evidence is gathered, the weakest first. Each is compared to the
+    one before, and the policy to the last."""
+
+    def check(self, options: Options, num_inference_steps: int) -> None:
+        """Refuse options that do not fit each other, before anything runs.
+
+        Raises:
+            FieldError: they do not.
+        """
+
+    def determined_by(self, options: Options) -> Mapping[str, Any]:
+        """Return what else a calibration is determined by, as JSON."""
+        return {}
+
+    def evidence_budgets(self, options: Options, num_inference_steps: int) -> Sequence[int]:
+        """Return the budgets at which the policy is measured on held-out pairs, increasing."""
+        ...
+
+    def costs(self, options: Options, workload: Workload) -> Sequence[StageCost]:
+        """Return what each stage takes at most, for `--dry-run`; the evidence is added."""
+        ...
+
+    def calibrate(self, options: Options, context: CalibrationContext) -> Calibrated:
+        """Calibrate the policy.
+
+        The same measured values have to lead to the same requests and to the same result.
+        """
+        ...
+
+    def peer(self, name: str, policy: Policy) -> Callable[[int], Schedule]:
+        """Return a peer's schedule of a budget, on the terms of the calibrated policy.
+
+        Args:
+            name: of the peer.
+            policy: as it was calibrated.
+        """
+        from otcache_policies import UniformPolicy
+
+        return UniformPolicy(policy.num_inference_steps, look_back=2).schedule

@@ -1,0 +1,30 @@
+"""The example package of the repository, built by pip and installed beside everything else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
+
+
+def install_example(work: Path) -> Path:
+    """Install it into a folder of its own, which is returned; no network."""
+    source, target = work / "source", work / "site-packages"
+    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    command = [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--no-index", "--no-deps", "--no-build-isolation", "--no-cache-dir"),
+        *("--target", str(target), str(source)),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return target
+
+
+def path_with(folder: Path) -> str:
+    """What PYTHONPATH is to be for it."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
