@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     )
 
 LOOK_BACK = 2
+POWERS = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+BUDGETS = (8, 10, 15)
 CHOOSING = "choosing the power"
 
 
@@ -89,11 +91,9 @@ class FrontLoadedOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    powers: Annotated[tuple[float, ...], Field(description="Powers that are tried.")] = (
-        *(0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
-    )
+    powers: Annotated[tuple[float, ...], Field(description="Powers that are tried.")] = POWERS
     budgets: Annotated[tuple[int, ...], Field(description="Budgets at which they are judged.")] = (
-        *(8, 10, 15),
+        BUDGETS
     )
 
 
