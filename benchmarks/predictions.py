@@ -39,11 +39,11 @@ from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.calibration.otcache import climbs_and_rounds
 from otcache_plugin.calibration.searching.candidates import Searching, SearchTask, begin
-from otcache_plugin.calibration.searching.climbs import climb, look_back_coordinates
+from otcache_plugin.calibration.searching.cma_es import search_round
+from otcache_plugin.calibration.searching.graph_and_rho import graph_candidates
+from otcache_plugin.calibration.searching.hill_climbing import climb, look_back_coordinates
 from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
-from otcache_plugin.calibration.searching.rounds import search_round
 from otcache_plugin.calibration.searching.scopes import JointSearch
-from otcache_plugin.calibration.searching.tuning import graph_candidates
 from otcache_plugin.calibration.settings import (
     MeasuringSettings,
     OTCacheOptions,

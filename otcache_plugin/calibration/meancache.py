@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence.peers import evenly
-from otcache_plugin.calibration.searching.tuning import edge_settings, tune_graph
+from otcache_plugin.calibration.searching.graph_and_rho import edge_settings, tune_graph
 from otcache_plugin.calibration.settings import MeanCacheOptions
 from otcache_plugin.parameters.edge_tables import tables_of
 from otcache_plugin.parameters.meancache import MeanCacheParameters

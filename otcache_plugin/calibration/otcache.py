@@ -15,16 +15,16 @@ from otcache_policies import MeanCachePolicy, OTCachePolicy, Schedule
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence.peers import peers
 from otcache_plugin.calibration.meancache import tuned
-from otcache_plugin.calibration.searching.algorithm import SearchAlgorithm
 from otcache_plugin.calibration.searching.candidates import SearchTask
-from otcache_plugin.calibration.searching.scopes import SCOPES, mean_history
-from otcache_plugin.calibration.searching.search import ClimbsAndRounds
-from otcache_plugin.calibration.searching.tuning import (
+from otcache_plugin.calibration.searching.default_search import ClimbsAndRounds
+from otcache_plugin.calibration.searching.graph_and_rho import (
     best_of,
     edge_settings,
     graph_candidates,
     tune_rho,
 )
+from otcache_plugin.calibration.searching.scopes import SCOPES, mean_history
+from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
 from otcache_plugin.calibration.settings import RHOS, OTCacheOptions, SearchSettings
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.parameters.edge_tables import tables_of

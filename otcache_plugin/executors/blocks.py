@@ -22,6 +22,7 @@ from otcache_plugin.pipelines.parts import (
     find_denoisers,
     find_scheduler,
     remove_hook,
+    require_one_denoiser,
     require_same_scheduler,
     transformer_not_called,
 )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.report import RunReport
 
 HOOK_NAME = "otcache_blocks"
+VELOCITY = "Use executor='velocity'"
 
 
 class BlocksExecutor:
@@ -72,7 +74,10 @@ class BlocksExecutor:
                 f"{plan.policy_name!r} decides at every step",
                 "Pass executor='velocity', or a policy that gives a schedule",
             )
-        _require_one_supported_denoiser(pipe)
+        _require_blocks(pipe)
+        require_one_denoiser(
+            pipe, "cache-dit counts the steps of each of its transformers on its own", VELOCITY
+        )
         scheduler = find_scheduler(pipe)
         if not hasattr(scheduler, "sigmas"):
             raise PipelineError(
@@ -93,16 +98,13 @@ class BlocksExecutor:
             raise
 
 
-def _require_one_supported_denoiser(pipe: DiffusionPipeline) -> None:
+def _require_blocks(pipe: DiffusionPipeline) -> None:
+    """Raise PipelineError unless cache-dit knows the blocks of the pipeline."""
     from cache_dit.caching.block_adapters import BlockAdapterRegister
 
-    remedy = "Use executor='velocity'"
     if not BlockAdapterRegister.is_supported(pipe):
         problem = "cache-dit knows no blocks of this pipeline"
-        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, remedy)
-    if len(find_denoisers(pipe)) > 1:
-        problem = "cache-dit counts the steps of each of its transformers on its own"
-        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, remedy)
+        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, VELOCITY)
 
 
 def _own_class(original: type[DiffusionPipeline]) -> type[DiffusionPipeline]:

@@ -31,6 +31,12 @@ def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
     return found
 
 
+def require_one_denoiser(pipe: DiffusionPipeline, problem: str, remedy: str) -> None:
+    """Raise PipelineError, with what stands against it, when a pipeline has two transformers."""
+    if len(find_denoisers(pipe)) > 1:
+        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, remedy)
+
+
 def find_scheduler(pipe: DiffusionPipeline) -> Any:
     """Return the pipeline's scheduler; raise PipelineError when it has none."""
     scheduler = getattr(pipe, "scheduler", None)

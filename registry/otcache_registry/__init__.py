@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otcache_policies.lazy import lazy_names
+from otcache_policies.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from otcache_registry.documents.bundled import BundledPolicy, bundled_policies, find_bundled

@@ -11,7 +11,7 @@ import pytest
 from small_calibration import OPTIONS, Calibrated, calibrate_flow
 
 from otcache_plugin.calibration.measuring.units import Evaluate, unit_key
-from otcache_plugin.calibration.searching.climbs import all_coordinates
+from otcache_plugin.calibration.searching.hill_climbing import all_coordinates
 from otcache_plugin.calibration.settings import MeasuringSettings, OTCacheOptions
 from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator

@@ -21,7 +21,7 @@ from otcache_plugin.calibration.cost import (
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Reference, Unit
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.otcache import OTCacheCalibrator
-from otcache_plugin.calibration.searching.search import ClimbsAndRounds
+from otcache_plugin.calibration.searching.default_search import ClimbsAndRounds
 from otcache_plugin.calibration.settings import (
     MAX_LOOK_BACK,
     MeasuringSettings,

@@ -37,8 +37,8 @@ from otcache_plugin.calibration.searching.candidates import (
     begin,
     losses_on,
 )
-from otcache_plugin.calibration.searching.climbs import all_coordinates, climb
-from otcache_plugin.calibration.searching.search import ClimbsAndRounds
+from otcache_plugin.calibration.searching.default_search import ClimbsAndRounds
+from otcache_plugin.calibration.searching.hill_climbing import all_coordinates, climb
 from otcache_plugin.calibration.settings import Round, SearchSettings
 from otcache_plugin.evaluation.batches import batches_of
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from otcache_plugin.calibration.searching.candidates import begin
-from otcache_plugin.calibration.searching.climbs import all_coordinates, climb
-from otcache_plugin.calibration.searching.rounds import search_round
+from otcache_plugin.calibration.searching.cma_es import search_round
+from otcache_plugin.calibration.searching.hill_climbing import all_coordinates, climb
 from otcache_plugin.calibration.settings import SearchSettings
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, Trial, begin
-from otcache_plugin.calibration.searching.rounds import Candidates, search_round
+from otcache_plugin.calibration.searching.cma_es import Candidates, search_round
 from otcache_plugin.calibration.settings import Round, SearchSettings
 
 NAN, INF = float("nan"), float("inf")

@@ -28,7 +28,7 @@ from optuna.trial import TrialState
 from otcache_policies import Schedule, UniformPolicy
 
 from otcache_plugin.calibration.searching.candidates import Panel, ScheduleSearch, Trial, begin
-from otcache_plugin.calibration.searching.climbs import (
+from otcache_plugin.calibration.searching.hill_climbing import (
     all_coordinates,
     climb,
     look_back_coordinates,

@@ -18,7 +18,7 @@ from otcache_policies import (
 
 from otcache_plugin.calibration.errors import NotFiniteError
 from otcache_plugin.calibration.measuring.losses import ScheduleLoss, lowest
-from otcache_plugin.calibration.searching.tuning import (
+from otcache_plugin.calibration.searching.graph_and_rho import (
     best_of,
     edge_settings,
     graph_candidates,
