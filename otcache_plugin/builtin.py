@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
-    from otcache_policies import MeanCachePolicy, OTCachePolicy
+    from otcache_policies import GramPolicy, MeanCachePolicy, OTCachePolicy
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
 
+    from otcache_plugin.parameters.gram import GramParameters
     from otcache_plugin.parameters.meancache import MeanCacheParameters
     from otcache_plugin.parameters.otcache import OTCacheParameters
     from otcache_plugin.plugins import (
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Register otcache, meancache and uniform."""
+    """Register otcache, meancache, gram and uniform."""
     registry.register_calibrated(
         "otcache",
         parameters=_otcache_parameters,
@@ -42,6 +43,14 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         description="budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
         converts={"otcache": _meancache_of_otcache},
         calibrator=_meancache_calibrator,
+    )
+    registry.register_calibrated(
+        "gram",
+        parameters=_gram_parameters,
+        make=_gram,
+        description="minimises the quadratic form of recorded velocities; needs a recording alone",
+        describe=_describe_gram,
+        calibrator=_gram_calibrator,
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
@@ -96,6 +105,30 @@ def _meancache_of_otcache(parameters: OTCacheParameters) -> MeanCacheParameters:
     from otcache_plugin.parameters.meancache import from_otcache
 
     return from_otcache(parameters)
+
+
+def _gram_parameters() -> type[GramParameters]:
+    from otcache_plugin.parameters.gram import GramParameters
+
+    return GramParameters
+
+
+def _gram(parameters: GramParameters, tables: Tables, sampling: Sampling) -> GramPolicy:
+    from otcache_plugin.parameters.gram import make
+
+    return make(parameters, tables, sampling)
+
+
+def _describe_gram(parameters: GramParameters, document: PolicyDocument) -> PolicyDetails:
+    from otcache_plugin.parameters.gram import describe
+
+    return describe(parameters, document)
+
+
+def _gram_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.gram import GramCalibrator
+
+    return GramCalibrator()
 
 
 def _uniform(num_inference_steps: int) -> Policy:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from otcache_policies import SAME_SIGMAS, GramTable, euler_response
 
-from otcache_plugin.calibration.measuring.edges import EdgeAccumulator
+from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, require_same_sigmas
 from otcache_plugin.calibration.measuring.losses import lowest
 from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
 from otcache_plugin.plugins.calibrating import FULL_RUNS, RECORDING
@@ -92,13 +93,27 @@ class MeasuredContext:
         Raises:
             UnfinishedError: other shards have not recorded theirs, likewise with what follows.
         """
+        accumulator = EdgeAccumulator()
+        for arrays in self._recordings():
+            accumulator.add(arrays["errors"], arrays["sigmas"])
+        return accumulator.table()
+
+    def grams(self) -> GramTable:
+        """Record every full run, and return the Gram matrices of their velocities."""
+        recordings = self._recordings()
+        first = recordings[0]
+        for arrays in recordings:
+            require_same_sigmas(arrays["sigmas"], first["sigmas"])
+        grams = np.concatenate([arrays["grams"] for arrays in recordings])
+        euler = np.allclose(first["response"], euler_response(first["sigmas"]), atol=SAME_SIGMAS)
+        return GramTable(grams, first["sigmas"], None if euler else first["response"])
+
+    def _recordings(self) -> list[Mapping[str, NDArray[Any]]]:
         units = [Record(batch) for batch in self.batches]
         self._progress.start(RECORDING, len(units))
-        accumulator = EdgeAccumulator()
-        for measured in self._measurements.all_of(units, self.advance):
-            accumulator.add(measured.arrays["errors"], measured.arrays["sigmas"])
+        found = [each.arrays for each in self._measurements.all_of(units, self.advance)]
         self._has_full_runs = True  # What was recorded is there to be compared with.
-        return accumulator.table()
+        return found
 
     def losses(self, schedules: Sequence[Schedule]) -> list[float]:
         """Return each schedule's mean loss, infinite where that of any pair is not finite."""

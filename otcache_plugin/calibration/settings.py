@@ -276,6 +276,32 @@ class MeanCacheOptions(BaseModel):
         return tuple(sorted({max(2, round(steps * share)) for share in TUNED_SHARES}))
 
 
+class GramOptions(BaseModel):
+    """How the policy of Gram matrices is calibrated: from the recording alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    damping: Annotated[
+        float,
+        Field(description="How little segments may rely on each other, from 0 to 1."),
+    ] = 0.1
+    budgets: Annotated[
+        BudgetsOrText,
+        Field(description="Whose schedules are found ahead and measured: 8,10,12,15 of 50 steps."),
+    ] = None
+    default_budget: Annotated[
+        int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
+    ] = None
+
+    def check(self, steps: int) -> None:
+        """Refuse budgets that are none of so many steps; raise as MeanCache's do."""
+        MeanCacheOptions(budgets=self.budgets, default_budget=self.default_budget).check(steps)
+
+    def found_budgets(self, steps: int) -> tuple[int, ...]:
+        """Return the budgets whose schedules are found ahead."""
+        return MeanCacheOptions(budgets=self.budgets).tuned_budgets(steps)
+
+
 def require_at_least(smallest: int, field: str, value: int) -> None:
     """Raise ArgumentError when a setting is below its smallest value."""
     if value < smallest:

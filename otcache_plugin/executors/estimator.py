@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otcache_policies.average_velocity import velocity_slope
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,6 +61,7 @@ def estimate_velocity(
     last = log[-1]
     first = log[len(log) - min(look_back, len(log))]
     window = last.sigma_after - first.sigma_before
-    average = (last.x_after.float() - first.x_before.float()) / window
-    jvp = ((first.velocity.float() - average) / window).to(last.velocity.dtype)
-    return last.velocity - jvp * (sigma_next - sigma)
+    travelled = last.x_after.float() - first.x_before.float()
+    jvp = velocity_slope(first.velocity.float(), travelled, window).to(last.velocity.dtype)
+    velocity: torch.Tensor = last.velocity - jvp * (sigma_next - sigma)
+    return velocity

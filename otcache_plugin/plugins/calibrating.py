@@ -18,7 +18,7 @@ from otcache_plugin.evaluation.batches import Batch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.trial import FrozenTrial
-    from otcache_policies import EdgeTable, Policy
+    from otcache_policies import EdgeTable, GramTable, Policy
     from pydantic import BaseModel
 
 LossRequest = tuple[Schedule, Batch]
@@ -84,6 +84,10 @@ class CalibrationContext(Protocol):
 
         Nothing but the full runs is computed for it, and that once for all policies.
         """
+        ...
+
+    def grams(self) -> GramTable:
+        """Return the Gram matrices of every full run's velocities, from the same recording."""
         ...
 
     def losses(self, schedules: Sequence[Schedule]) -> list[float]:

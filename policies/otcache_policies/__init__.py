@@ -1,9 +1,10 @@
 """Cache schedules for diffusion pipelines, and the mathematics that makes them.
 
 A policy turns a budget into a schedule: `OTCachePolicy` predicts it between a few calibrated
-schedules, `MeanCachePolicy` finds it as a shortest path, `UniformPolicy` spaces it evenly. Only
-numpy is needed, and each name is loaded when it is first used: whoever only wants the errors does
-not wait for it. `otcache_policies.testing` is the conformance suite for policies.
+schedules, `MeanCachePolicy` finds it as a shortest path, `GramPolicy` by minimising a quadratic
+form of recorded velocities, `UniformPolicy` spaces it evenly. Only numpy is needed, and each name
+is loaded when it is first used: whoever only wants the errors does not wait for it.
+`otcache_policies.testing` is the conformance suite for policies.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from otcache_policies.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from otcache_policies.deciding import Decider, DecidingPolicy, Decision, RunConditions
+    from otcache_policies.displacement import euler_response
     from otcache_policies.edges import EdgeSettings, EdgeTable
     from otcache_policies.errors import (
         BudgetError,
         EdgeTableError,
         FieldError,
+        GramTableError,
         OTCacheError,
         ScheduleError,
     )
+    from otcache_policies.gram import GramPolicy, GramSettings, GramTable
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
     from otcache_policies.policy import Budgets, Policy, budget_for_speedup
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
-    from otcache_policies.sigmas import same_sigmas
+    from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
     from otcache_policies.transport import (
         geodesic_weights,
         lift,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from otcache_policies.uniform import UniformPolicy
 
 __all__ = [
+    "SAME_SIGMAS",
     "BudgetError",
     "Budgets",
     "Decider",
@@ -49,6 +54,10 @@ __all__ = [
     "EdgeTable",
     "EdgeTableError",
     "FieldError",
+    "GramPolicy",
+    "GramSettings",
+    "GramTable",
+    "GramTableError",
     "MeanCachePolicy",
     "OTCacheError",
     "OTCachePolicy",
@@ -60,6 +69,7 @@ __all__ = [
     "UniformPolicy",
     "budget_for_speedup",
     "budgeted_shortest_path",
+    "euler_response",
     "geodesic_weights",
     "lift",
     "predict",
@@ -74,20 +84,23 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "otcache_policies.deciding": ("Decider", "DecidingPolicy", "Decision", "RunConditions"),
+        "otcache_policies.displacement": ("euler_response",),
         "otcache_policies.edges": ("EdgeSettings", "EdgeTable"),
         "otcache_policies.errors": (
             "BudgetError",
             "EdgeTableError",
             "FieldError",
+            "GramTableError",
             "OTCacheError",
             "ScheduleError",
         ),
+        "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.policy": ("Budgets", "Policy", "budget_for_speedup"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
-        "otcache_policies.sigmas": ("same_sigmas",),
+        "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),
         "otcache_policies.transport": (
             "geodesic_weights",
             "lift",

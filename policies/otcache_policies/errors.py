@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["BudgetError", "EdgeTableError", "FieldError", "OTCacheError", "ScheduleError"]
+__all__ = [
+    "BudgetError",
+    "EdgeTableError",
+    "FieldError",
+    "GramTableError",
+    "OTCacheError",
+    "ScheduleError",
+]
 
 _LONGEST_VALUE = 200
 
@@ -46,3 +53,7 @@ class BudgetError(FieldError):
 
 class EdgeTableError(FieldError):
     """An edge table, or settings for reading one, that cannot be used."""
+
+
+class GramTableError(FieldError):
+    """Gram matrices, or settings for reading them, that cannot be used."""

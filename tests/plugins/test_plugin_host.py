@@ -154,7 +154,7 @@ def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -
 
     module = plugin(otcache_register_policies=otcache_register_policies)
     host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
-    assert list(host.policies) == ["meancache", "otcache", "recache", "sparse", "uniform"]
+    assert list(host.policies) == ["gram", "meancache", "otcache", "recache", "sparse", "uniform"]
     assert host.policies.distribution_of("sparse") == "otcache-theirs 1.0"
     assert isinstance(host.policies.get("recache"), CalibratedPolicy)
     assert host.policies.get("recache").description == "from a document"
@@ -268,14 +268,14 @@ def test_the_built_in_names_come_by_the_same_hooks() -> None:
     otcache_register_policies(policies)
     otcache_register_executors(executors)
     otcache_register_metrics(measures)
-    assert list(host.policies) == list(policies) == ["meancache", "otcache", "uniform"]
+    assert list(host.policies) == list(policies) == ["gram", "meancache", "otcache", "uniform"]
     assert list(host.executors) == list(executors) == ["blocks", "velocity"]
     assert tuple(host.metrics) == tuple(measures) == METRICS
     assert host.plugins == (
         LoadedPlugin(
             "builtin",
             "otcache-plugin",
-            ("meancache", "otcache", "uniform"),
+            ("gram", "meancache", "otcache", "uniform"),
             ("blocks", "velocity"),
             METRICS,
         ),
@@ -347,7 +347,7 @@ def test_a_broken_plugin_is_reported_and_disturbs_nobody(
     assert (broken.name, broken.distribution) == ("broken", "otcache-broken 0.2")
     assert reason in broken.error
     assert (broken.policies, broken.executors, broken.metrics) == ((), (), ())
-    assert list(host.policies) == ["good", "meancache", "otcache", "uniform"]
+    assert list(host.policies) == ["good", "gram", "meancache", "otcache", "uniform"]
 
     pipe = make_flux()
     for policy in ("good", "uniform"):

@@ -154,6 +154,18 @@ def _distances(
     return distances
 
 
+def require_same_sigmas(sigmas: NDArray[np.float64], others: NDArray[np.float64]) -> None:
+    """Raise RecordingError when two runs were recorded with different noise schedules."""
+    if not same_sigmas(sigmas, others):
+        raise RecordingError(
+            "sigmas",
+            sigmas.tolist(),
+            "the pipeline changed its noise schedule between two runs, as those do that adapt it "
+            "to the resolution",
+            "Calibrate with one height, width and number of frames",
+        )
+
+
 class EdgeAccumulator:
     """The mean edge table over pairs and their spread, added one trajectory at a time.
 
@@ -177,14 +189,7 @@ class EdgeAccumulator:
         if self._sigmas is None:
             self._sigmas = levels
             self._mean, self._squares = np.zeros(errors.shape[1:]), np.zeros(errors.shape[1:])
-        if not same_sigmas(levels, self._sigmas):
-            raise RecordingError(
-                "sigmas",
-                levels.tolist(),
-                "the pipeline changed its noise schedule between two runs, as those do that adapt "
-                "it to the resolution",
-                "Calibrate with one height, width and number of frames",
-            )
+        require_same_sigmas(levels, self._sigmas)
         if errors.shape[1:] != self._mean.shape:
             problem = f"not of the shape (N, {', '.join(map(str, self._mean.shape))})"
             remedy = "Add errors of one scheduler and one largest look-back"

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """A full run whose trajectory is rolled out: `errors` (n, T, T, K) and `sigmas` (T + 1,).
+    """A full run whose trajectory is rolled out.
+
+    Gives `errors` (n, T, T, K) of the edges, the Gram matrices `grams` (n, T, T) of its velocities,
+    the scheduler's `response` (T,) and `sigmas` (T + 1,).
 
     Its outputs are those of the `Reference` of the same batch, which it gives too.
     """

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
+from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from numpy.typing import NDArray
 
+    from otcache_plugin.calibration.measuring.trajectories import Trajectory
     from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.evaluation.outputs import Space
     from otcache_plugin.evaluation.pairs import Pair
@@ -139,7 +141,7 @@ class Worker:
             with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
                 with record(self._setup.pipe, Path(folder)) as trajectory:
                     outputs = self._run(unit.batch)
-                errors = edge_errors(trajectory)
+                arrays = _recorded(trajectory)
         except (OSError, SafetensorError) as error:
             place = self._scratch or tempfile.gettempdir()
             raise WorkspaceError(
@@ -148,7 +150,7 @@ class Worker:
             ) from error
         return [
             (Reference(unit.batch), _arrays(outputs, trajectory.sigmas)),
-            (unit, {"errors": errors, "sigmas": trajectory.sigmas.double().numpy()}),
+            (unit, arrays),
         ]
 
     def _evaluate(
@@ -181,6 +183,15 @@ class Worker:
             len(batch),
             self._spaces(batch),
         )
+
+
+def _recorded(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
+    return {
+        "errors": edge_errors(trajectory),
+        "grams": gram_matrices(trajectory),
+        "response": scheduler_response(trajectory),
+        "sigmas": trajectory.sigmas.double().numpy(),
+    }
 
 
 def _arrays(outputs: Outputs, sigmas: torch.Tensor) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,71 @@
+"""What the quadratic form of a schedule's error needs of a trajectory: Gram matrices, a response.
+
+Both come from one recorded run. The inner products of its velocities are added up in float64, a
+block of steps against a block of steps, so that never more than two blocks are in memory. What a
+velocity adds to the last latents is had from the scheduler's own steps on unit vectors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from otcache_plugin.executors.schedulers import copy_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from otcache_plugin.calibration.measuring.trajectories import Trajectory
+
+BLOCK = 5
+"""Steps whose velocities are in memory at a time, twice."""
+
+
+@torch.no_grad()
+def gram_matrices(trajectory: Trajectory) -> NDArray[np.float64]:
+    """Return the Gram matrix of each pair's velocities.
+
+    Args:
+        trajectory: a complete run of N prompt-seed pairs and T steps.
+
+    Returns:
+        `(N, T, T)` float64: `[n, s, t]` is the mean over elements of the product of pair n's
+        velocities of steps s and t.
+    """
+    steps = trajectory.num_inference_steps
+    grams = np.zeros((trajectory.x(0).shape[0], steps, steps))
+    blocks = [range(start, min(start + BLOCK, steps)) for start in range(0, steps, BLOCK)]
+    for index, rows in enumerate(blocks):
+        ours = _velocities(trajectory, rows)
+        for columns in blocks[: index + 1]:
+            theirs = ours if columns is rows else _velocities(trajectory, columns)
+            products = (torch.bmm(ours, theirs.mT) / ours.shape[2]).numpy()
+            grams[:, rows.start : rows.stop, columns.start : columns.stop] = products
+            grams[:, columns.start : columns.stop, rows.start : rows.stop] = products.swapaxes(1, 2)
+    return grams
+
+
+@torch.no_grad()
+def scheduler_response(trajectory: Trajectory) -> NDArray[np.float64]:
+    """Return what one unit of each step's velocity adds to the last latents, of shape (T,).
+
+    The scheduler steps through as many runs side by side as there are steps; in the one of number
+    t the velocity is 1 at step t and 0 at all others.
+    """
+    steps = trajectory.num_inference_steps
+    scheduler = copy_scheduler(trajectory.scheduler)
+    units, x = torch.eye(steps), torch.zeros(steps, 1)
+    for step, timestep in enumerate(trajectory.timesteps):
+        timestep = timestep.cpu() if isinstance(timestep, torch.Tensor) else timestep
+        x = scheduler.step(units[:, step : step + 1], timestep, x, return_dict=False)[0]
+    response: NDArray[np.float64] = x.flatten().double().numpy()
+    return response
+
+
+def _velocities(trajectory: Trajectory, steps: Sequence[int]) -> torch.Tensor:
+    """Return `(N, steps, elements)` in float64."""
+    return torch.stack([trajectory.v(step).double().flatten(1) for step in steps], dim=1)

@@ -1,0 +1,107 @@
+"""The quadratic form of a schedule's error, against runs whose model answers what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from otcache_policies import Schedule
+from otcache_policies.gram import GramTable
+from tiny_pipelines import FLUX, WAN, make_flux, make_wan, unipc_scheduler
+
+import otcache_plugin
+from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
+from otcache_plugin.calibration.measuring.trajectories import Trajectory, record
+from otcache_plugin.pipelines.method_hook import MethodHook
+
+STEPS = 12
+
+
+def latents_of(
+    pipe: Any, case: Any, trajectory: Trajectory, schedule: Schedule, **call: Any
+) -> Any:
+    """Return the last latents of a cached run whose computed steps answer what was recorded."""
+    otcache_plugin.enable_cache(pipe, policy=schedule)
+    taken: list[torch.Tensor] = []
+
+    def step(model_output: Any, *args: Any, **kwargs: Any) -> Any:
+        result = hook.original(trajectory.v(len(taken)), *args, **kwargs)
+        taken.append(result[0])
+        return result
+
+    hook = MethodHook(pipe.scheduler, "step", step)
+    try:
+        case.run(pipe, **call)
+    finally:
+        hook.remove()
+        otcache_plugin.disable_cache(pipe)
+    return taken[-1]
+
+
+def random_schedule(rng: np.random.Generator, steps: int, max_look_back: int) -> Schedule:
+    budget = int(rng.integers(3, steps - 2))
+    inner = rng.choice(np.arange(1, steps - 1), budget - 2, replace=False)
+    look_backs = rng.integers(1, max_look_back + 1, budget - 1)
+    return Schedule([0, *sorted(inner.tolist()), steps - 1], steps, look_backs.tolist())
+
+
+@pytest.mark.parametrize(
+    ("case", "make", "call", "max_look_back"),
+    [
+        pytest.param(FLUX, make_flux, {"num_inference_steps": STEPS}, 6, id="flux"),
+        pytest.param(
+            FLUX,
+            make_flux,
+            {"sigmas": [1.0, 0.93, 0.9, 0.7, 0.55, 0.5, 0.31, 0.2, 0.12, 0.1, 0.05, 0.02]},
+            6,
+            id="flux-custom-sigmas",
+        ),
+        pytest.param(
+            WAN,
+            lambda: make_wan(scheduler=unipc_scheduler()),
+            {"num_inference_steps": STEPS},
+            1,
+            id="wan-unipc",
+        ),
+    ],
+)
+def test_the_form_is_the_displacement_of_a_run(
+    case: Any, make: Any, call: dict[str, Any], max_look_back: int, tmp_path: Path
+) -> None:
+    pipe = make()
+    with record(pipe, tmp_path) as trajectory:
+        case.run(pipe, **call)
+    sigmas = trajectory.sigmas.double().numpy()
+    table = GramTable(
+        gram_matrices(trajectory).astype(np.float32), sigmas, scheduler_response(trajectory)
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        schedule = random_schedule(rng, STEPS, max_look_back)
+        x = latents_of(pipe, case, trajectory, schedule, **call)
+        displacement = (x.double() - trajectory.x(STEPS).double()).flatten(1)
+        squares = displacement.square().mean(1).numpy()
+        # Latents and matrices are float32; displacements of 1e-3 and less drown in its rounding.
+        np.testing.assert_allclose(table.errors(schedule), squares, rtol=2e-3, atol=1e-9)
+
+
+def test_the_response_to_euler_steps_is_the_change_of_sigma(tmp_path: Path) -> None:
+    pipe = make_flux()
+    with record(pipe, tmp_path) as trajectory:
+        FLUX.run(pipe, num_inference_steps=STEPS)
+    expected = np.diff(trajectory.sigmas.double().numpy())
+    np.testing.assert_allclose(scheduler_response(trajectory), expected, atol=1e-6)
+
+
+def test_matrices_are_inner_products(tmp_path: Path) -> None:
+    pipe = make_flux()
+    with record(pipe, tmp_path) as trajectory:
+        FLUX.run(pipe, num_inference_steps=STEPS)
+    grams = gram_matrices(trajectory)
+    for s, t in ((0, 0), (2, 9), (11, 4)):
+        for pair in range(len(grams)):
+            product = (trajectory.v(s)[pair].double() * trajectory.v(t)[pair].double()).mean()
+            assert grams[pair, s, t] == pytest.approx(float(product), rel=1e-12)

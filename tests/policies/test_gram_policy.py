@@ -1,0 +1,152 @@
+"""The quadratic form against plain sums, and its minimisation against every schedule there is."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from otcache_policies import Schedule
+from otcache_policies.displacement import Candidates, euler_response, increments
+from otcache_policies.errors import GramTableError
+from otcache_policies.gram import GramPolicy, GramSettings, GramTable
+from otcache_policies.gram_search import QuadraticForm
+
+
+def smooth_table(pairs: int, total: int, seed: int) -> GramTable:
+    """Return the table of velocities that change smoothly, as a model's do."""
+    rng = np.random.default_rng(seed)
+    progress = np.linspace(0.0, 1.0, total)
+    waves = np.arange(8)
+    phases = rng.uniform(0, 2 * np.pi, (pairs, 8, 1))
+    shapes = np.cos(np.pi * waves[:, None] * progress + phases) / (1 + waves[:, None]) ** 1.5
+    velocities = np.einsum("pwt,pwe->pte", shapes, rng.normal(size=(pairs, 8, 32)))
+    return GramTable(velocities @ velocities.transpose(0, 2, 1) / 32, np.linspace(1, 0, total + 1))
+
+
+def every_schedule(total: int, budget: int, max_look_back: int) -> list[Schedule]:
+    """Return all schedules of a budget; a look-back without a cached step is 1."""
+    found = []
+    for inner in itertools.combinations(range(1, total - 1), budget - 2):
+        steps = [0, *inner, total - 1]
+        choices = [range(1, max_look_back + 1 if gap > 1 else 2) for gap in np.diff(steps)]
+        found += [Schedule(steps, total, windows) for windows in itertools.product(*choices)]
+    return found
+
+
+def test_the_error_is_the_sum_of_products() -> None:
+    table = smooth_table(3, 7, 0)
+    schedule = Schedule([0, 2, 6], 7, [1, 2])
+    coefficients = increments(
+        Candidates.of([schedule]), table.sigmas, euler_response(table.sigmas)
+    )[0].sum(axis=0)
+    for pair, error in enumerate(table.errors(schedule)):
+        expected = sum(
+            coefficients[s] * coefficients[t] * float(table.grams[pair, s, t])
+            for s in range(7)
+            for t in range(7)
+        )
+        assert error == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.1, 1.0])
+def test_damping_goes_from_the_whole_to_its_segments(damping: float) -> None:
+    table = smooth_table(1, 7, 1)
+    schedule = Schedule([0, 3, 6], 7, [1, 2])
+    first, second = increments(
+        Candidates.of([schedule]), table.sigmas, euler_response(table.sigmas)
+    )[0]
+    gram = table.grams[0].astype(np.float64)
+
+    def square(vector: NDArray[np.float64]) -> float:
+        return float(vector @ gram @ vector)
+
+    expected = (1 - damping) * square(first + second) + damping * (square(first) + square(second))
+    value = table.form(damping).values(Candidates.of([schedule]))
+    assert value[0, 0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_gains_scale_what_segments_add() -> None:
+    table = smooth_table(1, 7, 2)
+    schedule = Schedule([0, 3, 6], 7, [1, 2])
+    gains = np.array([9.0, 9.0, 9.0, 0.5, 9.0, 9.0, 0.25])
+    first, second = increments(
+        Candidates.of([schedule]), table.sigmas, euler_response(table.sigmas)
+    )[0]
+    left = 0.5 * first + 0.25 * second
+    form = QuadraticForm(
+        table.grams.astype(np.float64), table.sigmas, euler_response(table.sigmas), 0.0, gains
+    )
+    expected = left @ table.grams[0].astype(np.float64) @ left
+    assert form.values(Candidates.of([schedule]))[0, 0] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("budget", "damping"), [(3, 0.0), (4, 0.1), (5, 0.3)])
+def test_the_best_of_all_schedules_is_found(seed: int, budget: int, damping: float) -> None:
+    table = smooth_table(2, 8, seed)
+    form = table.form(damping)
+    everything = Candidates.of(every_schedule(8, budget, 3))
+    smallest = form.pooled(everything).min()
+    found = GramPolicy(table, GramSettings(damping, max_look_back=3)).schedule(budget)
+    assert form.pooled(Candidates.of([found]))[0] == pytest.approx(smallest, abs=1e-9)
+
+
+def test_other_noise_levels_are_combinations_of_the_recorded_ones() -> None:
+    """Halfway between two recorded levels the velocity is the mean of the two."""
+    sigmas = np.array([1.0, 0.5, 0.25, 0.0])
+    velocities = np.array([[[1.0, 2.0], [3.0, -1.0], [0.5, 0.25]]])
+    table = GramTable(velocities @ velocities.transpose(0, 2, 1) / 2, sigmas)
+    other = table.at(np.array([1.0, 0.75, 0.3125, 0.0]))
+    expected = np.stack(
+        [
+            velocities[0, 0],
+            (velocities[0, 0] + velocities[0, 1]) / 2,
+            0.25 * velocities[0, 1] + 0.75 * velocities[0, 2],
+        ]
+    )
+    np.testing.assert_allclose(other.grams[0], expected @ expected.T / 2, rtol=1e-6)
+
+
+def test_the_recorded_noise_levels_give_the_table_again() -> None:
+    table = smooth_table(2, 6, 3)
+    np.testing.assert_allclose(table.at(table.sigmas).grams, table.grams, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"grams": np.ones((2, 3, 4))}, "grams"),
+        ({"grams": np.full((1, 3, 3), np.nan)}, "grams"),
+        ({"grams": np.triu(np.ones((1, 3, 3)))}, "grams"),
+        ({"sigmas": np.array([1.0, 0.5, 0.0])}, "sigmas"),
+        ({"response": np.ones(4)}, "response"),
+        ({"response": np.array([1.0, np.inf, 0.0])}, "response"),
+    ],
+)
+def test_what_is_no_table(changes: dict[str, NDArray[np.float64]], field: str) -> None:
+    valid = {"grams": np.ones((1, 3, 3)), "sigmas": np.linspace(1, 0, 4)}
+    with pytest.raises(GramTableError) as caught:
+        GramTable(**{**valid, **changes})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"damping": -0.1}, "damping"),
+        ({"damping": 1.5}, "damping"),
+        ({"max_look_back": 0}, "max_look_back"),
+    ],
+)
+def test_what_are_no_settings(settings: dict[str, float], field: str) -> None:
+    with pytest.raises(GramTableError) as caught:
+        GramSettings(**settings)  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_another_solver_cannot_change_its_noise_levels() -> None:
+    table = GramTable(np.ones((1, 3, 3)), np.linspace(1, 0, 4), np.ones(3))
+    with pytest.raises(GramTableError, match="Record runs with these noise levels"):
+        table.at(np.linspace(1, 0, 6))
