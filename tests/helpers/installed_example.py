@@ -8,11 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_policy"
 
 
-def install_example(work: Path) -> Path:
-    """Install it into a folder of its own, which is returned; no network."""
+@pytest.fixture(scope="session")
+def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its own that it is installed into; no network."""
+    work = tmp_path_factory.mktemp("custom_policy")
     source, target = work / "source", work / "site-packages"
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     command = [

@@ -15,7 +15,7 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
-from installed_example import EXAMPLE, install_example, path_with
+from installed_example import EXAMPLE, path_with
 from otcache_policies import UniformPolicy
 from otcache_registry import Part, PolicyIdentity, Sampling, ServedBudgets, Tables
 from plugin_fakes import FakeEntryPoint, plugin
@@ -439,12 +439,6 @@ def test_the_process_reads_its_environment_once(
     assert groups == ["otcache"]
     assert entry_point.loaded == loaded
     assert ("theirs" in host.policies) == bool(loaded)
-
-
-@pytest.fixture(scope="module")
-def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the example package is installed in."""
-    return install_example(tmp_path_factory.mktemp("custom_policy"))
 
 
 def run_with(folder: Path, *command: str, **environment: str) -> str:

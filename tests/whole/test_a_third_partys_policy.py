@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hub_server import HubServer, environment
-from installed_example import install_example, path_with
+from installed_example import path_with
 
 SETTINGS = "--steps 12 --pairs 4 --held-out-pairs 3 --batch-size 4 --seed 1 --quiet"
 POLICY = "hub:alice/policies"
@@ -77,14 +77,9 @@ class Machine:
         return found
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The path on which the package lies."""
-    return path_with(install_example(tmp_path_factory.mktemp("example")))
-
-
 @pytest.mark.slow
-def test_from_calibrating_to_enabling(installed: str, tmp_path: Path) -> None:
+def test_from_calibrating_to_enabling(installed_example: Path, tmp_path: Path) -> None:
+    installed = path_with(installed_example)
     calibrate = ("otcache", "calibrate", "exact-flow", "--policy", "front_loaded")
     calibrate = (*calibrate, *SETTINGS.split(), *CHOSEN, "--output", "policy")
     with HubServer() as hub:

@@ -361,7 +361,7 @@ def test_waiting_ends_when_the_other_has_measured(
         monkeypatch.setattr(measurements_module.time, "sleep", begin_the_other)
         found = one.all_of(RECORDS)
         losses = one.drive({0: asking([(ONE, batch) for batch in BATCHES])}, MSE)[0]
-        first_polls.join()
+        first_polls.join(CEILING)
     assert [len(each.arrays["errors"]) for each in found] == [2, 2, 1]
     assert losses == [[[10.0, 11.0], [14.0, 19.0], [26.0]]]
     assert came[3:] == losses

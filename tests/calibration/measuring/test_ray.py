@@ -129,7 +129,7 @@ def cluster(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     wait_until(address.exists, process.is_alive)
     yield address.read_text()
     done.set()
-    process.join()
+    process.join(CEILING)
 
 
 @pytest.mark.slow

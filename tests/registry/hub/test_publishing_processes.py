@@ -79,7 +79,7 @@ def together(hub: HubServer, work: Callable[[str, Path], str], *folders: Path) -
     finally:
         hub.faults.clear()
         for process in processes:
-            process.join()
+            process.join(CEILING)
 
 
 def begin_together(hub: HubServer, method: str, path: str) -> None:

@@ -77,12 +77,12 @@ def running(*calls: tuple[Any, ...]) -> Iterator[list[Any]]:
     finally:
         for process in processes:
             process.kill()
-            process.join()
+            process.join(CEILING)
 
 
 def finish(processes: list[Any]) -> None:
     for process in processes:
-        process.join()
+        process.join(CEILING)
         assert process.exitcode == 0
 
 
