@@ -107,7 +107,11 @@ def test_options_may_be_text(given: dict[str, object], options: OTCacheOptions) 
         ("meancache", {"budgets": "8,8"}, r"budgets=\(8, 8\): not increasing from 2 to below"),
         ("meancache", {"budgets": "none"}, r"budgets=\(\): not increasing"),
         ("meancache", {"budgets": "ten"}, "budgets='ten': not budgets with commas"),
-        ("uniform", {}, r"policy='uniform': nothing calibrates it\. Use one of gram, meancache, otcache"),
+        (
+            "uniform",
+            {},
+            r"policy='uniform': nothing calibrates it\. Use one of gram, meancache, otcache",
+        ),
     ],
 )
 def test_options_that_are_none(policy: str, given: dict[str, object], words: str) -> None:
