@@ -40,6 +40,8 @@ PATIENCE = {
     "RAY_health_check_timeout_ms": f"{CEILING * 1000:.0f}",
     "RAY_worker_register_timeout_seconds": f"{CEILING:.0f}",
     "RAY_memory_monitor_refresh_ms": "0",
+    # Ray's workers give way to everybody, and on a busy machine would hardly get on.
+    "RAY_worker_niceness": "0",
 }
 """Ray gives up nobody where the machine is busy, and kills nobody where its memory is full."""
 
