@@ -117,7 +117,12 @@ class RayPool:
         try:
             _require_listening(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
             self._ray.init(**options)
-        except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray has no class for a node that does not start in its 30 s.
+            if address == LOCAL:
+                raise ClusterError(
+                    f"Ray did not start on this machine ({error}). Where the machine is busy, "
+                    "start the same command again; whatever was measured is kept."
+                ) from error
             raise ClusterError(
                 f"no Ray cluster at {address} ({error}). Start one with 'ray start --head', or "
                 f"use the address {LOCAL!r} for this machine alone. A cluster that asks for a "

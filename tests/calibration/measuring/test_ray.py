@@ -198,6 +198,26 @@ def test_no_cluster(tmp_path: Path) -> None:
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+def with_a_late_node() -> None:
+    """Ray gives a node 30 seconds to start, and then raises what has no class of its own."""
+    import ray
+
+    def init(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    ray.init = init
+
+
+def test_a_node_that_does_not_start_in_time(tmp_path: Path) -> None:
+    refused = start(tmp_path, "--ray", prepare=(environment, with_a_late_node))
+    assert refused.wait() == 1
+    assert refused.err.startswith(
+        "error: Ray did not start on this machine (The current node timed out during startup.). "
+        "Where the machine is busy, start the same command again; whatever was measured is kept."
+    )
+    assert len(refused.err.splitlines()) == 1
+
+
 def without_ray() -> None:
     sys.modules["ray"] = None  # type: ignore[assignment]
 
