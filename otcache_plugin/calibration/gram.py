@@ -30,7 +30,7 @@ class GramCalibrator(Calibrator):
 
     def evidence_budgets(self, options: GramOptions, num_inference_steps: int) -> tuple[int, ...]:
         """Return the budgets whose schedules were found."""
-        return options.found_budgets(num_inference_steps)
+        return options.usual_budgets(num_inference_steps)
 
     def costs(self, options: GramOptions, workload: Workload) -> Sequence[StageCost]:
         """Return the cost of recording."""
@@ -42,7 +42,7 @@ class GramCalibrator(Calibrator):
         # Where the solver is not Euler's only the last velocity can stand in.
         largest = MAX_LOOK_BACK if table.response is None else 1
         policy = GramPolicy(table, GramSettings(options.damping, largest))
-        budgets = options.found_budgets(context.num_inference_steps)
+        budgets = options.usual_budgets(context.num_inference_steps)
         context.start_search(MINIMISING, len(budgets))
         found = []
         for budget in budgets:

@@ -34,17 +34,17 @@ class MeanCacheCalibrator(Calibrator):
         self, options: MeanCacheOptions, num_inference_steps: int
     ) -> tuple[int, ...]:
         """Return the budgets at which readings were judged."""
-        return options.tuned_budgets(num_inference_steps)
+        return options.usual_budgets(num_inference_steps)
 
     def costs(self, options: MeanCacheOptions, workload: Workload) -> Sequence[StageCost]:
         """Return the cost of recording and tuning."""
         readings = len(edge_settings(workload.max_look_back))
-        budgets = options.tuned_budgets(workload.num_inference_steps)
+        budgets = options.usual_budgets(workload.num_inference_steps)
         return workload.recording, workload.tried(stages.TUNING, readings, budgets)
 
     def calibrate(self, options: MeanCacheOptions, context: CalibrationContext) -> Calibrated:
         """Record the full runs, and tune how their edge table is read."""
-        budgets = options.tuned_budgets(context.num_inference_steps)
+        budgets = options.usual_budgets(context.num_inference_steps)
         graph = tuned(context.edges(), budgets, context)
         return Calibrated(
             parameters=MeanCacheParameters.of(graph).model_dump(),

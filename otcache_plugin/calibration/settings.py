@@ -239,15 +239,12 @@ class OTCacheOptions(BaseModel):
         return (*self.searched_budgets, self.budget_reference)
 
 
-class MeanCacheOptions(BaseModel):
-    """How MeanCache is calibrated."""
+class RecordedOptions(BaseModel):
+    """How a policy is calibrated that needs little more than the recording."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budgets: Annotated[
-        BudgetsOrText,
-        Field(description="Where readings of the edge table are judged: 8,10,12,15 of 50 steps."),
-    ] = None
+    budgets: BudgetsOrText = None
     default_budget: Annotated[
         int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
     ] = None
@@ -259,7 +256,7 @@ class MeanCacheOptions(BaseModel):
             BudgetError: the default is none.
             ArgumentError: one of the others is none, or they do not increase.
         """
-        budgets = self.tuned_budgets(steps)
+        budgets = self.usual_budgets(steps)
         bounded = (1, *budgets, steps)
         if not budgets or any(low >= high for low, high in pairwise(bounded)):
             problem = f"not increasing from 2 to below the {steps} steps"
@@ -269,17 +266,24 @@ class MeanCacheOptions(BaseModel):
             problem = "not a budget of the run"
             raise BudgetError("default_budget", default, problem, f"Use 2 … {steps}")
 
-    def tuned_budgets(self, steps: int) -> tuple[int, ...]:
-        """Return the budgets at which readings are judged."""
+    def usual_budgets(self, steps: int) -> tuple[int, ...]:
+        """Return the budgets that were given, or the usual shares of the steps."""
         if self.budgets is not None:
             return self.budgets
         return tuple(sorted({max(2, round(steps * share)) for share in TUNED_SHARES}))
 
 
-class GramOptions(BaseModel):
-    """How the policy of Gram matrices is calibrated: from the recording alone."""
+class MeanCacheOptions(RecordedOptions):
+    """How MeanCache is calibrated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    budgets: Annotated[
+        BudgetsOrText,
+        Field(description="Where readings of the edge table are judged: 8,10,12,15 of 50 steps."),
+    ] = None
+
+
+class GramOptions(RecordedOptions):
+    """How the policy of Gram matrices is calibrated: from the recording alone."""
 
     damping: Annotated[
         float,
@@ -289,17 +293,6 @@ class GramOptions(BaseModel):
         BudgetsOrText,
         Field(description="Whose schedules are found ahead and measured: 8,10,12,15 of 50 steps."),
     ] = None
-    default_budget: Annotated[
-        int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
-    ] = None
-
-    def check(self, steps: int) -> None:
-        """Refuse budgets that are none of so many steps; raise as MeanCache's do."""
-        MeanCacheOptions(budgets=self.budgets, default_budget=self.default_budget).check(steps)
-
-    def found_budgets(self, steps: int) -> tuple[int, ...]:
-        """Return the budgets whose schedules are found ahead."""
-        return MeanCacheOptions(budgets=self.budgets).tuned_budgets(steps)
 
 
 def require_at_least(smallest: int, field: str, value: int) -> None:

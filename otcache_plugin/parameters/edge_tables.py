@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from otcache_policies import EdgeTable, EdgeTableError, same_sigmas
+from otcache_policies import EdgeTable, EdgeTableError
 from otcache_registry import DocumentError
-from otcache_registry.documents.files import TABLES_FILE
+
+from otcache_plugin.parameters.checks import require_sampling_sigmas, require_tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,24 +40,23 @@ def edge_table(tables: Tables, sampling: Sampling) -> EdgeTable:
     Raises:
         DocumentError: They are no edge table, or one of other steps or sigmas.
     """
-    dtypes = {name: table.dtype for name, table in tables.items()}
-    if dtypes not in (_DTYPES, _SPREAD_DTYPES):
-        found = {name: str(dtype) for name, dtype in dtypes.items()}
-        remedy = "It holds velocity_errors and spread as float32, sigmas as float64, nothing else"
-        raise DocumentError(TABLES_FILE, found, "not the tensors of an edge table", remedy)
+    require_tensors(
+        tables,
+        (_DTYPES, _SPREAD_DTYPES),
+        "not the tensors of an edge table",
+        "It holds velocity_errors and spread as float32, sigmas as float64, nothing else",
+    )
     try:
         edges = EdgeTable(tables["velocity_errors"], tables["sigmas"], tables.get("spread"))
     except EdgeTableError as error:
         path = f"tables.{error.field}"
         raise DocumentError(path, error.value, error.problem, error.remedy) from None
-    total, sigmas = sampling.num_inference_steps, sampling.sigmas
+    total = sampling.num_inference_steps
     if edges.num_inference_steps != total:
         shape, remedy = edges.velocity_errors.shape, f"Use a table of shape ({total}, {total}, K)"
         problem = f"not of the document's {total} steps"
         raise DocumentError("tables.velocity_errors", shape, problem, remedy)
-    if sigmas is None or not same_sigmas(edges.sigmas, sigmas):
-        problem, remedy = "not the document's sampling.sigmas", "Use those that it was measured on"
-        raise DocumentError("tables.sigmas", edges.sigmas.tolist(), problem, remedy)
+    require_sampling_sigmas(edges.sigmas, sampling)
     return edges
 
 

@@ -12,12 +12,15 @@ from otcache_policies import (
     GramTable,
     GramTableError,
     Schedule,
-    ScheduleError,
-    same_sigmas,
 )
 from otcache_registry import DocumentError, Part, PolicyDetails, ScheduleRecord
-from otcache_registry.documents.files import TABLES_FILE
 from pydantic import Field
+
+from otcache_plugin.parameters.checks import (
+    require_sampling_sigmas,
+    require_tensors,
+    schedules_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,14 +62,8 @@ class GramParameters(Part):
         Raises:
             DocumentError: One of them is none of so many steps.
         """
-        schedules = []
-        for index, record in enumerate(self.schedules):
-            try:
-                schedules.append(record.schedule(num_inference_steps))
-            except ScheduleError as error:
-                path = f"parameters.schedules.{index}.{error.field}"
-                raise DocumentError(path, error.value, error.problem, error.remedy) from None
-        return tuple(schedules)
+        records = ((f"schedules.{index}", each) for index, each in enumerate(self.schedules))
+        return schedules_of(records, num_inference_steps)
 
 
 def tables_of(table: GramTable) -> Tables:
@@ -83,9 +80,7 @@ def make(parameters: GramParameters, tables: Tables, sampling: Sampling) -> Gram
             of its steps.
     """
     table = _gram_table(tables)
-    if sampling.sigmas is None or not same_sigmas(table.sigmas, sampling.sigmas):
-        problem, remedy = "not the document's sampling.sigmas", "Use those that were recorded"
-        raise DocumentError("tables.sigmas", table.sigmas.tolist(), problem, remedy)
+    require_sampling_sigmas(table.sigmas, sampling)
     settings = GramSettings(parameters.damping, parameters.max_look_back)
     return GramPolicy(table, settings, parameters.found(sampling.num_inference_steps))
 
@@ -103,11 +98,12 @@ def describe(parameters: GramParameters, document: PolicyDocument) -> PolicyDeta
 
 
 def _gram_table(tables: Tables) -> GramTable:
-    dtypes = {name: table.dtype for name, table in tables.items()}
-    if dtypes not in (_DTYPES, _SOLVER_DTYPES):
-        found = {name: str(dtype) for name, dtype in dtypes.items()}
-        remedy = "It holds grams as float32, sigmas and perhaps response as float64, nothing else"
-        raise DocumentError(TABLES_FILE, found, "not the tensors of Gram matrices", remedy)
+    require_tensors(
+        tables,
+        (_DTYPES, _SOLVER_DTYPES),
+        "not the tensors of Gram matrices",
+        "It holds grams as float32, sigmas and perhaps response as float64, nothing else",
+    )
     try:
         return GramTable(tables["grams"], tables["sigmas"], tables.get("response"))
     except GramTableError as error:

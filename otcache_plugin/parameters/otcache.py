@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Self
 
-from otcache_policies import EdgeSettings, OTCachePolicy, Schedule, ScheduleError
+from otcache_policies import EdgeSettings, OTCachePolicy, Schedule
 from otcache_registry import DocumentError, GraphSettings, Part, ScheduleRecord
 from otcache_registry.documents.values import Positive
 from pydantic import Field, model_validator
 
+from otcache_plugin.parameters.checks import schedules_of
 from otcache_plugin.parameters.edge_tables import edge_table, graph_settings
 
 if TYPE_CHECKING:
@@ -65,14 +66,7 @@ class OTCacheParameters(Part):
         Raises:
             DocumentError: One of them is none of so many steps.
         """
-        schedules = []
-        for field, record in self.records:
-            try:
-                schedules.append(record.schedule(num_inference_steps))
-            except ScheduleError as error:
-                path = f"parameters.{field}.{error.field}"
-                raise DocumentError(path, error.value, error.problem, error.remedy) from None
-        return tuple(schedules)
+        return schedules_of(self.records, num_inference_steps)
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:

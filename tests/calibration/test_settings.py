@@ -120,9 +120,9 @@ def test_options_that_are_none(policy: str, given: dict[str, object], words: str
 
 
 def test_meancache_is_judged_where_otcache_is_searched() -> None:
-    assert MeanCacheOptions().tuned_budgets(50) == OTCacheOptions().searched_budgets
-    assert MeanCacheOptions().tuned_budgets(20) == (3, 4, 5, 6)
-    assert MeanCacheOptions(budgets=(7,)).tuned_budgets(20) == (7,)
+    assert MeanCacheOptions().usual_budgets(50) == OTCacheOptions().searched_budgets
+    assert MeanCacheOptions().usual_budgets(20) == (3, 4, 5, 6)
+    assert MeanCacheOptions(budgets=(7,)).usual_budgets(20) == (7,)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""Checks that the documents of several policies share: of their schedules and of their tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otcache_policies import Schedule, ScheduleError, same_sigmas
+from otcache_registry import DocumentError
+from otcache_registry.documents.files import TABLES_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from otcache_registry import Sampling, ScheduleRecord, Tables
+
+
+def schedules_of(
+    records: Iterable[tuple[str, ScheduleRecord]], num_inference_steps: int
+) -> tuple[Schedule, ...]:
+    """Return the schedules of records, each after its field among the parameters.
+
+    Raises:
+        DocumentError: One of them is none of so many steps.
+    """
+    schedules = []
+    for field, record in records:
+        try:
+            schedules.append(record.schedule(num_inference_steps))
+        except ScheduleError as error:
+            path = f"parameters.{field}.{error.field}"
+            raise DocumentError(path, error.value, error.problem, error.remedy) from None
+    return tuple(schedules)
+
+
+def require_tensors(
+    tables: Tables, allowed: Iterable[Mapping[str, Any]], problem: str, remedy: str
+) -> None:
+    """Raise DocumentError unless the tables' names and dtypes are among the allowed ones."""
+    dtypes = {name: table.dtype for name, table in tables.items()}
+    if dtypes not in allowed:
+        found = {name: str(dtype) for name, dtype in dtypes.items()}
+        raise DocumentError(TABLES_FILE, found, problem, remedy)
+
+
+def require_sampling_sigmas(sigmas: NDArray[np.float64], sampling: Sampling) -> None:
+    """Raise DocumentError unless the tables' noise levels are the document's."""
+    if sampling.sigmas is None or not same_sigmas(sigmas, sampling.sigmas):
+        problem, remedy = "not the document's sampling.sigmas", "Use those that it was measured on"
+        raise DocumentError("tables.sigmas", sigmas.tolist(), problem, remedy)
