@@ -1,7 +1,7 @@
 """Does the anchor beat the best-tuned MeanCache, and do predictions keep up with direct searches?
 
-    python benchmarks/predictions.py exact-flow --output predictions.json
-    python benchmarks/predictions.py embedded --anchor 5
+    python -m benchmarks.predictions exact-flow --output predictions.json
+    python -m benchmarks.predictions embedded --anchor 5
 
 Calibrates each setting of the model with the defaults, then compares on fresh held-out pairs:
 
@@ -22,7 +22,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from otcache_registry import StoredPolicy
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.models import flow_setup
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.evidence.peers import policies_of
 from otcache_plugin.calibration.measuring.losses import lowest
@@ -55,9 +56,8 @@ from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
-from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
+from otcache_plugin.models.exact_flow import ExactFlowSettings
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, ModelSetup, load_setup
-from otcache_plugin.origins.finding import find_origin
 from otcache_plugin.plugins.host import plugin_host
 
 FRESH_SEEDS = 10 * HELD_OUT_SEEDS
@@ -96,11 +96,6 @@ class Row:
     squared_error_saved: float | None
     steps: tuple[int, ...]
     compared_steps: tuple[int, ...]
-
-
-def flow_setup(flow: ExactFlowSettings) -> ModelSetup:
-    pipe = load_exact_flow_pipeline(flow)
-    return replace(load_setup("exact-flow"), pipe=pipe, origin=find_origin(pipe))
 
 
 def best_tuned(measurements: Measurements, edges: EdgeTable, budget: int, metric: str) -> Schedule:
@@ -266,7 +261,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     setups = (
-        {flow.revision: partial(flow_setup, flow) for flow in FLOWS}
+        {flow.revision: partial(flow_setup, flow.revision, flow) for flow in FLOWS}
         if arguments.model == "exact-flow"
         else {"embedded": partial(load_setup, "embedded")}
     )

@@ -1,6 +1,6 @@
 """How much faster is a calibration on two Ray workers than on one?
 
-    python benchmarks/ray_speed.py
+    python -m benchmarks.ray_speed
 
 Calibrates the embedded model with small settings, first in this process on one thread, then on two
 Ray workers of one thread each, and compares the times from the first measurement to the document.

@@ -1,7 +1,7 @@
 """Which schedule is best at the same budget? Held-out pairs, paired 95 % confidence intervals.
 
-    python benchmarks/schedules.py exact-flow --pairs 64 --output benchmarks/results/exact-flow.json
-    python benchmarks/schedules.py embedded --pairs 64 --policy DIR
+    python -m benchmarks.schedules exact-flow --pairs 64 --output benchmarks/results/exact-flow.json
+    python -m benchmarks.schedules embedded --pairs 64 --policy DIR
 
 Runs fewer true steps, uniform, MeanCache and OTCache from one policy document on the same executor,
 on prompts and seeds that no calibration has seen (seeds differ from those of the document's own

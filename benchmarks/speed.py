@@ -1,6 +1,6 @@
 """How much of the limit T / B does a call reach? Ratios, measured in one run.
 
-    python benchmarks/speed.py --output benchmarks/results/speed.json
+    python -m benchmarks.speed --output benchmarks/results/speed.json
 
 Times whole calls of the embedded pipeline, decoding included, full and cached runs in turn, and
 prints the median ratio with its spread. The velocity executor's own cost is what keeps it from

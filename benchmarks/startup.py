@@ -1,6 +1,6 @@
 """How long does the command line take to answer? Wall-clock and CPU time, and ratios.
 
-    python benchmarks/startup.py --output benchmarks/results/startup.json
+    python -m benchmarks.startup --output benchmarks/results/startup.json
 
 Runs each command several times in turn and prints the medians. The wall-clock time depends on what
 else the machine does, so beside it stand the CPU time, and the ratio to a Python that imports
