@@ -110,6 +110,8 @@ def _calibration(facts: ModelFacts, measurements: Measurements, found: Found) ->
         values=measurements.values,
         values_not_finite=measurements.values_not_finite,
         transformer_calls=measurements.transformer_calls,
+        denoising_steps=measurements.denoising_steps,
+        evidence_steps=measurements.evidence_steps,
         seconds=round(measurements.seconds, 1),
         libraries=facts.libraries,
         device=facts.device,

@@ -220,6 +220,11 @@ def _origin(document: PolicyDocument, details: PolicyDetails) -> Table:
         )
         table.add_row(
             "cost",
+            f"{calibration.denoising_steps:,} denoising steps, and "
+            f"{calibration.evidence_steps:,} for the evidence",
+        )
+        table.add_row(
+            "",
             f"{calibration.evaluations:,} schedules run, {calibration.transformer_calls:,} "
             f"transformer calls, {timedelta(seconds=round(calibration.seconds))} hours",
         )

@@ -1,4 +1,4 @@
-"""A whole calibration of the small flow: its stages told, its transformer calls counted."""
+"""A whole calibration of the small flow: its stages told, what its transformer does counted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from driven_search import studies_of
 from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy, Schedule
 from otcache_registry import PolicyDocument, StoredPolicy
@@ -71,7 +72,12 @@ class Stages:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration, what it went through, and the transformer's calls in each stage."""
+    """A calibration, what it went through, and the transformer's work in each stage.
+
+    Attributes:
+        calls: of the transformer, by stage.
+        steps: samples that came through it, by stage.
+    """
 
     setup: ModelSetup
     settings: MeasuringSettings
@@ -79,6 +85,7 @@ class Calibrated:
     result: CalibrationResult
     stages: Stages
     calls: dict[str, int]
+    steps: dict[str, int]
     folder: Path
 
     @property
@@ -158,12 +165,13 @@ def calibrate_policy(
     settings: MeasuringSettings = SETTINGS,
 ) -> Calibrated:
     """Calibrate any policy in a working folder."""
-    stages, calls = Stages(), Counter[str]()
+    stages, calls, steps = Stages(), Counter[str](), Counter[str]()
     forward = ExactFlowTransformer.forward
 
-    def counted(self: ExactFlowTransformer, *args: Any, **kwargs: Any) -> Any:
+    def counted(self: ExactFlowTransformer, latents: torch.Tensor, *args: Any) -> Any:
         calls[stages.stage] += 1
-        return forward(self, *args, **kwargs)
+        steps[stages.stage] += len(latents)
+        return forward(self, latents, *args)
 
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -174,4 +182,4 @@ def calibrate_policy(
         measurements = Measurements(workspace, pool, settings)
         result = calibrate(task, pool.facts, measurements, stages)
     # A copy: hooks leave the counting method on the pipeline, whose later calls are others.
-    return Calibrated(setup, settings, task, result, stages, dict(calls), folder)
+    return Calibrated(setup, settings, task, result, stages, dict(calls), dict(steps), folder)

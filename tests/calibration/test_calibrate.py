@@ -23,12 +23,12 @@ from stored_policies import otcache_of
 
 import otcache_plugin
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
+from otcache_plugin.calibration.measuring.counting import count_transformer_calls
 from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool, NoPool
 from otcache_plugin.calibration.measuring.trajectories import record
-from otcache_plugin.calibration.measuring.worker import count_transformer_calls
 from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.errors import ArgumentError, UnknownNameError
@@ -92,6 +92,9 @@ def test_the_edge_table_is_that_of_the_full_runs(calibrated: Calibrated, tmp_pat
 def test_the_calls_of_the_transformer_are_counted(calibrated: Calibrated) -> None:
     done, calls = calibrated.document.calibration, calibrated.calls
     assert done.transformer_calls == sum(calls.values()) > 100
+    evidence = calibrated.steps["evidence on held-out pairs"]
+    assert done.evidence_steps == evidence > 3 * 12
+    assert done.denoising_steps == sum(calibrated.steps.values()) - evidence > 4 * 12
     # Each schedule ran on both batches of calibration pairs or on the one of held-out pairs.
     runs = len(list((calibrated.folder / "units").glob("evaluate-*")))
     assert done.evaluations < runs <= 2 * done.evaluations + 1

@@ -82,6 +82,8 @@ def test_calibrated_document(narrow: Any) -> None:
         f"budgets 8 … 50; {document.default_budget} unless asked for another",
         "█ computed step, · cached step",
         f"means over {document.evidence[0].pairs} held-out pairs",
+        f"cost {document.calibration.denoising_steps:,} denoising steps, "
+        f"and {document.calibration.evidence_steps:,} for the evidence",
         f"{document.calibration.transformer_calls:,} transformer calls",
     ):
         assert each in words

@@ -95,6 +95,8 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
             values=0,
             values_not_finite=0,
             transformer_calls=200,
+            denoising_steps=600,
+            evidence_steps=200,
             seconds=1.0,
             libraries={},
             device="nothing: made up",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from otcache_plugin.calibration.measuring.workspace import Workspace
     from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.evaluation.batches import PairSet
     from otcache_plugin.evaluation.metrics import Metric
 
 Key = TypeVar("Key", bound="Hashable")
@@ -87,7 +89,7 @@ class Measurements:
         self._pool = pool
         self.settings = settings
         self._share = share or Share()
-        self._spent: dict[Unit, tuple[int, float]] = {}
+        self._spent: dict[Unit, Measured] = {}
         self._finite: dict[Unit, NDArray[np.bool_]] = {}
 
     @property
@@ -108,12 +110,29 @@ class Measurements:
     @property
     def transformer_calls(self) -> int:
         """Of everything that was asked for, measured now or before."""
-        return sum(calls for calls, _ in self._spent.values())
+        return sum(measured.transformer_calls for measured in self._spent.values())
+
+    @property
+    def denoising_steps(self) -> int:
+        """Computed for calibration pairs, each pair's own, likewise."""
+        return self._steps("calibration")
+
+    @property
+    def evidence_steps(self) -> int:
+        """Computed for held-out pairs, likewise."""
+        return self._steps("held-out")
+
+    def _steps(self, pair_set: PairSet) -> int:
+        return sum(
+            measured.steps
+            for unit, measured in self._spent.items()
+            if unit.batch.pair_set == pair_set
+        )
 
     @property
     def seconds(self) -> float:
         """Time that workers spent, likewise."""
-        return sum(seconds for _, seconds in self._spent.values())
+        return sum(measured.seconds for measured in self._spent.values())
 
     @property
     def values(self) -> int:
@@ -257,7 +276,7 @@ class Measurements:
         return isinstance(unit, Record) and self.workspace.get(Reference(unit.batch)) is None
 
     def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
-        self._spent[unit] = measured.transformer_calls, measured.seconds
+        self._spent[unit] = replace(measured, arrays={})
         if isinstance(unit, Evaluate):
             values = [measured.arrays[name].astype(np.float64) for name in unit.metrics]
             self._finite[unit] = np.isfinite(values)

@@ -79,9 +79,12 @@ class Measured:
     Attributes:
         arrays: by name, as the unit's class says.
         transformer_calls: that it took; a batch counts once.
+        steps: denoising steps that the transformer ran for, summed over the pairs of the batch;
+            however many calls one takes, and cached ones are none.
         seconds: that it took.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     transformer_calls: int
+    steps: int
     seconds: float

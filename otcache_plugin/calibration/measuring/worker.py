@@ -6,16 +6,15 @@ import resource
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers.hooks import HookRegistry, ModelHook
 from safetensors import SafetensorError
 
 from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.measuring.counting import count_transformer_calls
 from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
@@ -26,13 +25,11 @@ from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
-from otcache_plugin.pipelines.parts import find_denoisers
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from diffusers import DiffusionPipeline
     from numpy.typing import NDArray
 
     from otcache_plugin.calibration.measuring.trajectories import Trajectory
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Space
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
-
-COUNTER_HOOK = "otcache_call_counter"
 
 
 class Worker:
@@ -102,8 +97,8 @@ class Worker:
         seconds = time.monotonic() - started
         *extra, (_, arrays) = given
         return [
-            *((each, Measured(outputs, 0, 0.0)) for each, outputs in extra),
-            (unit, Measured(arrays, counter.calls, seconds)),
+            *((each, Measured(outputs, 0, 0, 0.0)) for each, outputs in extra),
+            (unit, Measured(arrays, counter.calls, counter.steps * len(unit.batch), seconds)),
         ]
 
     def _measure(
@@ -207,32 +202,3 @@ def _outputs(arrays: Mapping[str, NDArray[Any]]) -> Outputs:
         torch.from_numpy(np.array(arrays["latents"])),
         None if pictures is None else torch.from_numpy(np.array(pictures)),
     )
-
-
-class _CallCounter(ModelHook):
-    """Counts the calls of a transformer that really run.
-
-    Registered before any executor's hook it sits inside of it, where no short-circuited call comes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        self.calls += 1
-        return args, kwargs
-
-
-@contextmanager
-def count_transformer_calls(pipe: DiffusionPipeline) -> Iterator[_CallCounter]:
-    """Count inside the block; a batch counts once."""
-    counter = _CallCounter()
-    registries = [HookRegistry.check_if_exists_or_initialize(each) for each in find_denoisers(pipe)]
-    for registry in registries:
-        registry.register_hook(counter, COUNTER_HOOK)
-    try:
-        yield counter
-    finally:
-        for registry in registries:
-            registry.remove_hook(COUNTER_HOOK, recurse=False)

@@ -302,8 +302,10 @@ def _calibration(document: PolicyDocument, calibration: Calibration, details: Po
         f"in batches of {calibration.batch_size}",
         f"Metric: {escaped(calibration.metric)}",
         *(f"{escaped(name.capitalize())}: {escaped(text)}" for name, text in details.calibration),
-        f"Cost: {calibration.evaluations} schedules run, {calibration.transformer_calls} "
-        f"transformer calls, {calibration.seconds:.0f} seconds on {escaped(calibration.device)}",
+        f"Cost: calibrated in {calibration.denoising_steps:,} denoising steps, "
+        f"and {calibration.evidence_steps:,} for the evidence; "
+        f"{calibration.evaluations:,} schedules run, {calibration.transformer_calls:,} "
+        f"transformer calls, {calibration.seconds:,.0f} seconds on {escaped(calibration.device)}",
         f"Created: {escaped(calibration.created)}",
         f"Versions: {versions or 'not recorded'}",
         f"Calibration prompts: SHA-256 {calibration.prompts_digest}",

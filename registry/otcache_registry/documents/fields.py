@@ -157,7 +157,11 @@ class Calibration(Part):
             were not counted.
         values_not_finite: How many of them are not finite. A schedule with such a value is never
             chosen, nor is a figure of it stated.
-        transformer_calls: Calls of the transformer altogether.
+        transformer_calls: Calls of the transformer altogether; a batch counts once, every guidance
+            branch counts.
+        denoising_steps: Steps that were computed for the pairs that the policy was found on, each
+            pair's own: what a calibration costs whatever the batches and the guidance.
+        evidence_steps: Steps that were computed for the evidence, likewise.
         seconds: Time that measuring took, of all workers together.
         libraries: Version by name of library.
         device: What it ran on.
@@ -175,6 +179,8 @@ class Calibration(Part):
     values: Count
     values_not_finite: Count
     transformer_calls: Count
+    denoising_steps: Count
+    evidence_steps: Count
     seconds: NotNegative
     libraries: Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES), AfterValidator(by_key)]
     device: Text

@@ -140,6 +140,8 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
                 values=64,
                 values_not_finite=0,
                 transformer_calls=100,
+                denoising_steps=900,
+                evidence_steps=300,
                 seconds=1.0,
                 libraries={},
                 device="nothing: made up",

@@ -67,18 +67,18 @@ class CountingPool:
             if isinstance(unit, Evaluate):
                 assert reference(unit.batch)["latents"].tolist() == pairs.tolist()
                 values = np.array([value(unit.schedule, pair) for pair in pairs])
-                yield unit, Measured(dict.fromkeys(unit.metrics, values), 3, 0.25)
+                yield unit, Measured(dict.fromkeys(unit.metrics, values), 3, 3 * len(pairs), 0.25)
                 continue
             latents = pairs.astype(np.float32)
             self.references.append(weakref.ref(latents))
             if isinstance(unit, Record):
-                yield Reference(unit.batch), Measured({"latents": latents}, 0, 0.0)
+                yield Reference(unit.batch), Measured({"latents": latents}, 0, 0, 0.0)
                 del latents
                 alive = sum(each() is not None for each in self.references)
                 self.most_alive = max(self.most_alive, alive)
-                yield unit, Measured({"errors": np.ones((len(pairs), 2))}, 4, 0.5)
+                yield unit, Measured({"errors": np.ones((len(pairs), 2))}, 4, 4 * len(pairs), 0.5)
             else:
-                yield unit, Measured({"latents": latents}, 4, 0.5)
+                yield unit, Measured({"latents": latents}, 4, 4 * len(pairs), 0.5)
 
 
 @pytest.fixture
@@ -124,6 +124,8 @@ def test_each_unit_is_measured_once(
     for each in (measurements, again):
         assert each.evaluations == 2
         assert each.transformer_calls == 3 * 4 + 6 * 3
+        # Five pairs: recorded in 4 steps, run with two schedules of 3.
+        assert (each.denoising_steps, each.evidence_steps) == (5 * (4 + 2 * 3), 0)
         assert each.seconds == 3 * 0.5 + 6 * 0.25
 
 
@@ -139,6 +141,7 @@ def test_what_is_large_is_prepared_and_not_given(
     assert pool.asked == [references, []]
     assert workspace.get(references[1]) is not None
     assert measurements.transformer_calls == 3 * 4 + 2 * 4
+    assert (measurements.denoising_steps, measurements.evidence_steps) == (5 * 4, 3 * 4)
 
 
 def test_outputs_that_come_with_a_recording_are_not_held(
@@ -385,7 +388,7 @@ def test_values_that_are_not_finite_are_counted(
     values = {0: [1.0, float("nan")], 2: [float("inf"), 2.0], 4: [3.0]}
     for batch in BATCHES:
         arrays = {"mse": np.array(values[batch.start])}
-        workspace.put(Evaluate(batch, ONE, ("mse",)), Measured(arrays, 3, 0.25))
+        workspace.put(Evaluate(batch, ONE, ("mse",)), Measured(arrays, 3, 6, 0.25))
     (one, other) = measurements.losses([ONE, OTHER], MSE)
     assert one.failed_pairs == [1, 2]
     assert (one.pooled, np.isfinite(other.pooled)) == (np.inf, True)
