@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otcache_plugin.cli.common.output import Quiet
+from otcache_plugin.cli.common.output import Quiet, print_hint
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from otcache_registry import PolicyDocument, StoredPolicy
 
     from otcache_plugin.runs.resolution import ScheduledRun
+
+EULER = "FlowMatchEulerDiscreteScheduler"
 
 MOST_STEPS = 10_000
 """As many as a document may be for."""
@@ -44,6 +47,9 @@ def predict(
     """Print the schedule that a policy has for a budget."""
     stored = load_policy(policy, quiet)
     resolution = resolve_budget(stored, budget, steps)
+    if resolution.adaptation is not None and output is not Format.JSON:
+        total = stored.document.num_inference_steps
+        print_hint(f"{resolution.adaptation}: the document is of runs of {total} steps")
     typer.echo(PRINTED[output](stored, resolution))
 
 
@@ -60,6 +66,8 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Sche
         BudgetError: the policy has no schedule of that budget.
         ArgumentError: no run has so few or so many steps.
     """
+    from otcache_policies import euler_response
+
     from otcache_plugin.errors import ArgumentError
     from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
 
@@ -76,7 +84,10 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Sche
         Request(budget),
         DocumentOrigin(stored.source, document.model.id, document.model.revision),
     )
-    return plan.resolve(_sigmas(document, total))
+    sigmas = _sigmas(document, total)
+    # What another solver makes of velocities depends on its options, which a document leaves out.
+    euler = document.sampling.scheduler == EULER
+    return plan.resolve(sigmas, partial(euler_response, sigmas) if euler else None)
 
 
 def _sigmas(document: PolicyDocument, steps: int) -> NDArray[Any]:
@@ -112,7 +123,7 @@ def _json(stored: StoredPolicy, resolution: ScheduledRun) -> str:
         "model": stored.document.model.id,
         "revision": stored.document.model.revision,
         "budget": schedule.budget,
-        "transferred": resolution.transferred,
+        "adaptation": resolution.adaptation,
         **schedule.to_dict(),
     }
     return json.dumps(data, indent=2, ensure_ascii=False)

@@ -18,6 +18,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
 from otcache_plugin.executors.scheduler_hooks import SchedulerHooks
+from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.pipelines.parts import (
     find_denoisers,
     find_scheduler,
@@ -192,7 +193,7 @@ class BlocksActivation:
             computed_steps=tuple(step for step in range(self._step) if step not in cached),
             finished_steps=self._step,
             transformer_calls=self._calls,
-            transferred=self._resolution.transferred,
+            adaptation=self._resolution.adaptation,
         )
 
     @torch.compiler.disable
@@ -216,7 +217,7 @@ class BlocksActivation:
     def _begin(self) -> None:
         begin = self._scheduler.begin_index or 0
         sigmas = self._scheduler.sigmas[begin:].double().cpu().numpy()
-        resolution = self.plan.resolve(sigmas)
+        resolution = self.plan.resolve(sigmas, response_of_run(self._scheduler, begin))
         assert isinstance(resolution, ScheduledRun), "a policy that decides was refused"
         self._resolution = resolution
         self._run_pending = False

@@ -82,6 +82,15 @@ def supported_substitute(scheduler: Any) -> Substitute:
     raise _refusal(scheduler, _reason(scheduler))
 
 
+def is_supported(scheduler: Any) -> bool:
+    """Return whether anything can stand in on a cached step with this scheduler."""
+    try:
+        supported_substitute(scheduler)
+    except PipelineError:
+        return False
+    return True
+
+
 def require_look_back(
     scheduler: Any, look_back: int, whose: str, steps: int | str = "num_inference_steps"
 ) -> None:

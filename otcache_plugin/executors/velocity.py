@@ -31,6 +31,7 @@ from otcache_plugin.executors.schedulers import (
     require_look_back,
     supported_substitute,
 )
+from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.executors.velocity_run import VelocityRun
 from otcache_plugin.pipelines.parts import (
     find_denoisers,
@@ -199,7 +200,7 @@ class VelocityActivation:
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
-            transferred=resolution.transferred,
+            adaptation=resolution.adaptation,
         )
 
     @torch.compiler.disable
@@ -214,7 +215,8 @@ class VelocityActivation:
 
     def _begin(self, begin: int) -> None:
         sigmas = self._scheduler.sigmas[begin:].float()
-        resolution = self.plan.resolve(sigmas.double().cpu().numpy())
+        response = response_of_run(self._scheduler, begin)
+        resolution = self.plan.resolve(sigmas.double().cpu().numpy(), response)
         if isinstance(resolution, ScheduledRun):
             _require_look_backs(self._scheduler, resolution)
         self._run = VelocityRun(resolution, sigmas, begin)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from otcache_policies import (
+    AdaptingPolicy,
     BudgetError,
     RunConditions,
     Schedule,
@@ -21,7 +22,7 @@ from otcache_policies import (
     transfer,
 )
 
-from otcache_plugin.runs.resolution import DecidedRun, ScheduledRun
+from otcache_plugin.runs.resolution import Adaptation, DecidedRun, ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from otcache_policies import DecidingPolicy, Policy
 
     from otcache_plugin.runs.resolution import Resolution
+
+    Response = Callable[[], NDArray[np.float64]]
+    """Gives, for a run of T steps, the `(T,)` response of its last latents to the velocities."""
 
 __all__ = [
     "DEFAULT_RATIO",
@@ -69,8 +73,13 @@ class Plan(Protocol):
         """The policy document it rests on, if any."""
         ...
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> Resolution:
-        """Return what a run with these `(T + 1,)` sigmas follows.
+    def resolve(self, sigmas: NDArray[np.float64], response: Response | None = None) -> Resolution:
+        """Return what a run follows.
+
+        Args:
+            sigmas: its noise levels, `(T + 1,)`.
+            response: gives what one unit of each step's velocity adds to its last latents; None
+                where that is not known.
 
         Raises:
             ScheduleError, BudgetError: there is nothing.
@@ -86,7 +95,9 @@ class SchedulePlan:
     policy_name: str = "schedule"
     origin: None = None
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> ScheduledRun:
+    def resolve(
+        self, sigmas: NDArray[np.float64], response: Response | None = None
+    ) -> ScheduledRun:
         """See `Plan.resolve`."""
         steps = len(sigmas) - 1
         if steps != self.schedule.num_inference_steps:
@@ -131,7 +142,9 @@ class UncalibratedPlan:
     default_ratio: float
     origin: None = None
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> ScheduledRun:
+    def resolve(
+        self, sigmas: NDArray[np.float64], response: Response | None = None
+    ) -> ScheduledRun:
         """See `Plan.resolve`."""
         steps = len(sigmas) - 1
         policy = self.make_policy(steps)
@@ -140,7 +153,7 @@ class UncalibratedPlan:
 
 @dataclass(frozen=True)
 class CalibratedPlan:
-    """A policy calibrated on one noise schedule, carried over when the run has another.
+    """A policy calibrated on one noise schedule, adapted when the run has another.
 
     Without sigmas, as where others published no more than schedules, those of a run count as the
     calibrated ones, read at the calibrated number of steps.
@@ -157,11 +170,14 @@ class CalibratedPlan:
         """The policy's registered name."""
         return self.policy.name
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> ScheduledRun:
+    def resolve(
+        self, sigmas: NDArray[np.float64], response: Response | None = None
+    ) -> ScheduledRun:
         """See `Plan.resolve`.
 
-        On other steps or sigmas than the calibrated ones the schedule of the same share of
-        computed steps is carried over (`otcache_policies.transfer`).
+        On other steps or sigmas than the calibrated ones the policy makes a schedule for those
+        of the run, if it can (`otcache_policies.AdaptingPolicy`); if not, the schedule of the same
+        share of computed steps is carried over (`otcache_policies.transfer`).
         """
         steps, calibrated_steps = len(sigmas) - 1, self.policy.num_inference_steps
         budget = self.request.budget_for(steps, self.default_budget / calibrated_steps)
@@ -175,8 +191,13 @@ class CalibratedPlan:
             return ScheduledRun(Schedule.full(steps))
         if not 2 <= budget < steps:
             raise _more_than_the_run(budget, steps)
-        schedule = self.policy.schedule(self._calibrated_budget(budget, steps))
-        return ScheduledRun(transfer(schedule, calibrated, sigmas, budget), transferred=True)
+        served = self._calibrated_budget(budget, steps)
+        if isinstance(self.policy, AdaptingPolicy) and response is not None:
+            adapted = self.policy.schedule_at(budget, sigmas, response())
+            if adapted is not None:
+                return ScheduledRun(adapted, Adaptation.OPTIMISED)
+        carried = transfer(self.policy.schedule(served), calibrated, sigmas, budget)
+        return ScheduledRun(carried, Adaptation.CARRIED_OVER)
 
     def _calibrated_budget(self, budget: int, steps: int) -> int:
         """Return the served budget that computes the same share of the calibrated steps.
@@ -220,7 +241,7 @@ class DecidingPlan:
         """The policy's registered name."""
         return self.policy.name
 
-    def resolve(self, sigmas: NDArray[np.float64]) -> DecidedRun:
+    def resolve(self, sigmas: NDArray[np.float64], response: Response | None = None) -> DecidedRun:
         """See `Plan.resolve`; what was asked for is a budget for the policy to aim at."""
         steps = len(sigmas) - 1
         budget = (

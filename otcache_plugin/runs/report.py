@@ -9,6 +9,7 @@ from otcache_plugin.runs.plan import DecidingPlan
 
 if TYPE_CHECKING:
     from otcache_plugin.runs.plan import Plan
+    from otcache_plugin.runs.resolution import Adaptation
 
 __all__ = ["RunReport", "planned_report"]
 
@@ -32,8 +33,8 @@ class RunReport:
         finished_steps: denoising steps taken, fewer than `num_inference_steps` when interrupted.
         transformer_calls: calls of the transformer that ran, wholly or (executor "blocks") in
             part; every guidance branch counts.
-        transferred: whether the schedule was carried over to other steps or sigmas than those
-            it was calibrated on.
+        adaptation: how the schedule came to fit other steps or sigmas than those of the
+            calibration, None where nothing was to be done.
     """
 
     policy: str
@@ -49,7 +50,7 @@ class RunReport:
     computed_steps: tuple[int, ...] = ()
     finished_steps: int = 0
     transformer_calls: int = 0
-    transferred: bool = False
+    adaptation: Adaptation | None = None
 
     @property
     def as_planned(self) -> bool:
@@ -80,8 +81,10 @@ class RunReport:
             f"computed {len(self.computed_steps)} of {self.num_inference_steps} steps "
             f"({self.transformer_calls} transformer calls){when}: {steps}",
         ]
-        if self.transferred:
-            lines.append("schedule carried over from the steps and sigmas it was calibrated on")
+        if self.adaptation is not None:
+            lines.append(
+                f"schedule {self.adaptation}: these are not the steps and sigmas of the calibration"
+            )
         if not self.as_planned:
             planned = " ".join(map(str, self.planned_steps)) or "the first and the last at least"
             done = f"NOT AS PLANNED: finished {self.finished_steps} steps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from otcache_policies import Decision, FieldError
@@ -13,12 +14,24 @@ if TYPE_CHECKING:
     from otcache_policies import Decider, DecidingPolicy, RunConditions, Schedule
 
 
+class Adaptation(StrEnum):
+    """How a schedule came to fit a run whose steps or sigmas are not the calibrated ones."""
+
+    OPTIMISED = "optimised on the run's own sigmas"
+    CARRIED_OVER = "carried over"
+
+
 @dataclass(frozen=True)
 class ScheduledRun:
-    """A schedule for one run, and whether it was carried over from another noise schedule."""
+    """A schedule for one run.
+
+    Attributes:
+        schedule: of as many steps as the run.
+        adaptation: how it came to fit the run; None where it is for such a run anyway.
+    """
 
     schedule: Schedule
-    transferred: bool = False
+    adaptation: Adaptation | None = None
 
     @property
     def num_inference_steps(self) -> int:
@@ -59,7 +72,7 @@ class DecidedRun:
         conditions: of the run.
     """
 
-    transferred = False
+    adaptation = None
     planned_steps: tuple[int, ...] = ()
 
     def __init__(self, policy: DecidingPolicy[Any], conditions: RunConditions) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
-    from otcache_policies.policy import Budgets, Policy, budget_for_speedup
+    from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
     from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAME_SIGMAS",
+    "AdaptingPolicy",
     "BudgetError",
     "Budgets",
     "Decider",
@@ -97,7 +98,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.otcache": ("OTCachePolicy",),
-        "otcache_policies.policy": ("Budgets", "Policy", "budget_for_speedup"),
+        "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),

@@ -11,6 +11,7 @@ how much of a displacement at a step is left at the end of a real run.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -23,11 +24,15 @@ from otcache_policies.errors import GramTableError
 from otcache_policies.gram_search import QuadraticForm, optimise
 from otcache_policies.policy import Budgets
 from otcache_policies.schedule import Schedule
-from otcache_policies.sigmas import as_sigmas
+from otcache_policies.sigmas import SAME_SIGMAS, as_sigmas, same_sigmas
+from otcache_policies.velocity_interpolation import covers, interpolation
 
 __all__ = ["GramPolicy", "GramSettings", "GramTable"]
 
 LARGEST_LOOK_BACK = 6
+
+_SEARCHING = threading.Lock()
+"""Held while a schedule is searched: of several runs that need the same one, one does the work."""
 
 
 @dataclass(frozen=True)
@@ -128,26 +133,37 @@ class GramTable:
         response = euler_response(self.sigmas) if self.response is None else self.response
         return QuadraticForm(self.grams.astype(np.float64), self.sigmas, response, damping)
 
-    def at(self, sigmas: NDArray[np.float64]) -> GramTable:
-        """Return the table of runs with other noise levels, by Euler steps.
+    def covers(self, sigmas: NDArray[np.float64]) -> bool:
+        """Return whether the velocities of a run with these noise levels can be told from it."""
+        return covers(self.sigmas, sigmas)
 
-        Velocities between two recorded noise levels are taken as combinations of theirs, and
-        outside of them as the nearest one's, so the matrices follow from the recorded ones.
+    def at(
+        self, sigmas: NDArray[np.float64], response: NDArray[np.float64] | None = None
+    ) -> GramTable:
+        """Return the table of runs with other noise levels.
+
+        Their velocities are taken as combinations of the recorded ones, so the matrices follow from
+        the recorded ones: what the model answers at a noise level depends on no solver.
+
+        Args:
+            sigmas: Noise levels of the runs, shape (T'+1,), strictly decreasing.
+            response: Of their last latents to their velocities; None for Euler steps.
 
         Raises:
-            GramTableError: The noise levels are none, or the solver is not Euler's: what another
-                one makes of a velocity depends on its steps.
+            GramTableError: The noise levels are none, go further than what was recorded, or the
+                solver that was recorded is not Euler's and there is no response.
         """
-        if self.response is not None:
+        if self.response is not None and response is None:
             problem = "the solver that was recorded takes other steps than Euler's"
-            raise GramTableError("sigmas", sigmas, problem, "Record runs with these noise levels")
+            remedy = "Record runs with these noise levels, or pass the response of such a run"
+            raise GramTableError("sigmas", sigmas, problem, remedy)
         levels = as_sigmas("sigmas", sigmas, None, GramTableError)
-        recorded = self.sigmas[:-1]
-        parts = np.array(
-            [np.interp(-levels[:-1], -recorded, unit) for unit in np.eye(len(recorded))]
-        )
+        if not self.covers(levels):
+            problem = f"beyond the recorded {self.sigmas[0]:g} … {self.sigmas[-1]:g}"
+            raise GramTableError("sigmas", sigmas, problem, "Record runs with these noise levels")
+        parts = interpolation(self.sigmas, levels)
         grams = np.einsum("sa,nst,tb->nab", parts, self.grams.astype(np.float64), parts)
-        return GramTable(grams.astype(np.float32), levels)
+        return GramTable(grams.astype(np.float32), levels, response)
 
 
 @dataclass(frozen=True)
@@ -200,10 +216,47 @@ class GramPolicy:
         for schedule in self.known:
             if schedule.budget == budget:
                 return schedule
-        return _optimised(self.table, self.settings, budget)
+        with _SEARCHING:
+            return _optimised(self.table, self.settings, budget)
+
+    def schedule_at(
+        self, budget: int, sigmas: NDArray[np.float64], response: NDArray[np.float64]
+    ) -> Schedule | None:
+        """Return the best schedule that was found for a run of other noise levels.
+
+        At those of the table it is `schedule`'s. It is None for noise levels that nothing recorded
+        comes near to (`GramTable.covers`). See `AdaptingPolicy.schedule_at`.
+
+        Raises:
+            BudgetError: The budget is outside 2 … T'.
+        """
+        levels = as_sigmas("sigmas", sigmas, None, GramTableError)
+        if same_sigmas(levels, self.table.sigmas):
+            return self.schedule(budget)
+        total = len(levels) - 1
+        budget = Budgets(min(2, total), total, total).require(budget, self.name)
+        if not self.table.covers(levels):
+            return None
+        if budget == total:
+            return Schedule.full(total)
+        run = levels.tobytes(), np.asarray(response, dtype=np.float64).tobytes()
+        with _SEARCHING:
+            return _optimised_at(self.table, self.settings, budget, *run)
 
 
 @lru_cache(maxsize=128)
 def _optimised(table: GramTable, settings: GramSettings, budget: int) -> Schedule:
     """Search once for what every run of a pipeline asks for."""
     return optimise(table.form(settings.damping), budget, settings.max_look_back)
+
+
+@lru_cache(maxsize=128)
+def _optimised_at(
+    table: GramTable, settings: GramSettings, budget: int, sigmas: bytes, response: bytes
+) -> Schedule:
+    """Search once for what every run with these noise levels asks for."""
+    levels, answer = np.frombuffer(sigmas), np.frombuffer(response)
+    euler = np.allclose(answer, euler_response(levels), rtol=0, atol=SAME_SIGMAS)
+    # Where the solver is not Euler's only the last velocity can stand in.
+    largest = settings.max_look_back if euler else 1
+    return optimise(table.at(levels, answer).form(settings.damping), budget, largest)

@@ -87,7 +87,9 @@ def optimise(form: QuadraticForm, budget: int, max_look_back: int, seed: int = 0
         seed: Of the random starts.
     """
     total = form.num_inference_steps
-    starts = [_even(total, budget), *_random(total, budget, seed)]
+    # Starts look back by 1 … 3 where they may.
+    usual = min(3, max_look_back)
+    starts = [_even(total, budget, usual), *_random(total, budget, usual, seed)]
     best = starts[int(np.argmin(form.pooled(Candidates.of(starts))))]
     values = form.values(Candidates.of([best]))[0]
     if (values > 0).all():
@@ -103,18 +105,18 @@ def optimise(form: QuadraticForm, budget: int, max_look_back: int, seed: int = 0
     return finalists[int(np.argmin(form.pooled(Candidates.of(finalists))))]
 
 
-def _even(total: int, budget: int) -> Schedule:
-    return UniformPolicy(total, look_back=2).schedule(budget)
+def _even(total: int, budget: int, largest: int) -> Schedule:
+    return UniformPolicy(total, look_back=min(2, largest)).schedule(budget)
 
 
-def _random(total: int, budget: int, seed: int) -> list[Schedule]:
+def _random(total: int, budget: int, largest: int, seed: int) -> list[Schedule]:
     """Return schedules along random powers of an even spacing, with random look-backs."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(RANDOM_STARTS if budget > 2 else 0):
         inner = rng.choice(np.arange(1, total - 1), budget - 2, replace=False)
         steps = [0, *sorted(inner.tolist()), total - 1]
-        found.append(Schedule(steps, total, rng.integers(1, 4, budget - 1).tolist()))
+        found.append(Schedule(steps, total, rng.integers(1, largest + 1, budget - 1).tolist()))
     return found
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 from otcache_policies._validation import as_int, as_positive
 from otcache_policies.errors import BudgetError
 from otcache_policies.schedule import Schedule
 
-__all__ = ["Budgets", "Policy", "budget_for_speedup"]
+__all__ = ["AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,30 @@ class Policy(Protocol):
 
         Raises:
             BudgetError: The budget is not among `budgets`.
+        """
+
+
+@runtime_checkable
+class AdaptingPolicy(Policy, Protocol):
+    """A policy that can make schedules for other noise levels than those it was calibrated on.
+
+    Without one, or where it has none, the schedule of the calibrated noise levels is carried over
+    to those of a run (`otcache_policies.transfer`).
+    """
+
+    def schedule_at(
+        self, budget: int, sigmas: NDArray[np.float64], response: NDArray[np.float64]
+    ) -> Schedule | None:
+        """Return a schedule made for a run's own noise levels.
+
+        Args:
+            budget: Computed steps, 2 … T' of the run's steps.
+            sigmas: Noise levels of the run, shape (T'+1,), strictly decreasing.
+            response: What one unit of each step's velocity adds to the run's last latents, shape
+                (T',): for Euler steps the changes of sigma.
+
+        Returns:
+            The schedule, the same one every time; None where nothing is known of such a run.
         """
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from cache_dit import load_configs
+from numpy.typing import NDArray
+from otcache_policies import GramTable
 from otcache_registry import read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from published_schedules import published_schedules
 from stored_policies import otcache_of
-from tiny_documents import write_document
+from tiny_documents import write_document, write_gram_document
 from tiny_pipelines import FLUX, euler_scheduler, make_flux
 
 import otcache_plugin
@@ -58,7 +60,7 @@ def test_json(main: Any) -> None:
         "model": "Tongyi-MAI/Z-Image",
         "revision": None,
         "budget": 15,
-        "transferred": False,
+        "adaptation": None,
         "computed_steps": list(PUBLISHED.computed_steps),
         "look_backs": list(PUBLISHED.look_backs),
         "num_inference_steps": 50,
@@ -84,12 +86,42 @@ def test_other_steps_are_those_of_a_real_run(
     otcache_plugin.enable_cache(pipe, policy=tmp_path / "policy", speedup=total / budget)
     FLUX.run(pipe, num_inference_steps=total)
     report = otcache_plugin.summary(pipe)
-    assert report.transferred
+    assert report.adaptation == "carried over"
     arguments = ("--budget", str(budget), "--steps", str(total), "--format", "json")
     data = json.loads(predict(main, str(tmp_path / "policy"), *arguments))
     assert tuple(data["computed_steps"]) == report.computed_steps
     assert tuple(data["look_backs"]) == report.look_backs
-    assert (data["num_inference_steps"], data["transferred"]) == (total, True)
+    assert (data["num_inference_steps"], data["adaptation"]) == (total, "carried over")
+
+
+def gram_table(response: NDArray[np.float64] | None) -> GramTable:
+    """Velocities that bend with sigma, in runs of 16 steps."""
+    sigmas = np.linspace(1.0, 0.0, 17) ** 1.2
+    angles = np.arange(1, 4)[:, None] * sigmas[None, :-1] * 3
+    velocities = np.stack([np.cos(angles), np.sin(angles)], axis=2)
+    return GramTable(velocities @ velocities.transpose(0, 2, 1), sigmas, response)
+
+
+def test_other_steps_are_optimised_where_the_document_can(main: Any, tmp_path: Path) -> None:
+    policy = write_gram_document(tmp_path / "policy", gram_table(None), [5])
+    arguments = ("predict", str(tmp_path / "policy"), "--budget", "4", "--steps", "10")
+    printed = main(*arguments)
+    sigmas = np.interp(np.linspace(0, 16, 11), np.arange(17), policy.table.sigmas)
+    schedule = policy.schedule_at(4, sigmas, np.diff(sigmas))
+    assert schedule is not None
+    assert printed.out == " ".join(map(str, schedule.computed_steps)) + "\n"
+    assert printed.err == (
+        "optimised on the run's own sigmas: the document is of runs of 16 steps\n"
+    )
+    data = json.loads(main(*arguments, "--format", "json").out)
+    assert data["adaptation"] == "optimised on the run's own sigmas"
+
+
+def test_what_another_solver_does_is_known_in_a_run_only(main: Any, tmp_path: Path) -> None:
+    folder, table = tmp_path / "policy", gram_table(np.linspace(0.1, 0.0, 16))
+    write_gram_document(folder, table, [5], "UniPCMultistepScheduler")
+    printed = main("predict", str(folder), "--budget", "4", "--steps", "10")
+    assert printed.err == "carried over: the document is of runs of 16 steps\n"
 
 
 def test_without_sigmas_only_shares_count() -> None:

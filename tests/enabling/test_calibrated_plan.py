@@ -71,7 +71,7 @@ def test_the_documents_own_steps(
     assert report.policy == "otcache"
     assert report.document == str(folder)
     assert (report.model, report.revision) == (MODEL, REVISION)
-    assert not report.transferred
+    assert report.adaptation is None
     assert f"policy otcache from {folder}" in str(report)
 
 
@@ -142,17 +142,17 @@ def test_another_number_of_steps_is_carried_over(
         # The calibrated budget of the same share: 7 of 30 is 11.7 of 50.
         calibrated = otcache_of(stored).schedule(round(budget * STEPS / steps))
         assert schedule_of(pipe) == transfer(calibrated, tiny_flux_sigmas(), sigmas, budget)
-        assert otcache_plugin.summary(pipe).transferred
+        assert otcache_plugin.summary(pipe).adaptation == "carried over"
         assert "carried over" in str(otcache_plugin.summary(pipe))
     FLUX.run(pipe)
-    assert not otcache_plugin.summary(pipe).transferred
+    assert otcache_plugin.summary(pipe).adaptation is None
 
 
 def test_other_sigmas_are_carried_over_too(folder: Path, stored: StoredPolicy, enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy=folder, budget=10)
     FLUX.run(pipe, sigmas=np.linspace(1.0, 0.0, STEPS, endpoint=False) ** 2)
-    assert otcache_plugin.summary(pipe).transferred
+    assert otcache_plugin.summary(pipe).adaptation == "carried over"
     assert schedule_of(pipe).budget == 10
     assert schedule_of(pipe) != otcache_of(stored).schedule(10)
 
@@ -248,7 +248,7 @@ def test_published_schedules_hold_for_any_revision_and_sigmas(steps: int, enable
     assert report.as_planned
     assert len(report.computed_steps) == budget
     assert (report.document, report.revision) == ("bundled:qwen-image", None)
-    assert report.transferred == (steps != 50)
+    assert report.adaptation == (None if steps == 50 else "carried over")
     if steps == 50:
         published = [0, 1, 3, 7, 14, 21, 28, 35, 42, 49]
         assert list(report.computed_steps) == published
@@ -273,5 +273,5 @@ def test_the_bundled_policy_of_the_exact_flow(policy: str, enable: Any) -> None:
     report = otcache_plugin.summary(pipe)
     assert report.document == stored.source == "bundled:exact-flow"
     assert (report.model, report.revision) == pipe.otcache_model
-    assert not report.transferred
+    assert report.adaptation is None
     assert schedule_of(pipe).budget == stored.document.default_budget

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy
+from numpy.typing import NDArray
+from otcache_policies import (
+    EdgeSettings,
+    EdgeTable,
+    GramPolicy,
+    GramSettings,
+    GramTable,
+    MeanCachePolicy,
+)
 from otcache_registry import (
     POLICY_SCHEMA,
     Calibration,
@@ -17,11 +27,13 @@ from otcache_registry import (
     Sampling,
     ScheduleRecord,
     ServedBudgets,
+    Tables,
     tables_digest,
     write_policy,
 )
 from tiny_pipelines import STEPS, euler_scheduler
 
+from otcache_plugin.parameters import gram
 from otcache_plugin.parameters.edge_tables import tables_of
 from otcache_plugin.parameters.otcache import OTCacheParameters
 
@@ -47,11 +59,47 @@ def edge_table() -> EdgeTable:
     return EdgeTable(errors.astype(np.float32), tiny_flux_sigmas())
 
 
-def write_document(folder: Path, **changes: Any) -> PolicyDocument:
-    """Write a valid document with fields changed by keyword, and its edge table."""
+def sampling(
+    sigmas: NDArray[np.float64], scheduler: str = "FlowMatchEulerDiscreteScheduler"
+) -> Sampling:
+    """The set-up of runs with these noise levels."""
+    return Sampling(
+        pipeline="FluxPipeline",
+        scheduler=scheduler,
+        num_inference_steps=len(sigmas) - 1,
+        sigmas=tuple(sigmas.tolist()),
+        height=64,
+        width=64,
+        guidance={},
+    )
+
+
+def write_gram_document(
+    folder: Path, table: GramTable, budgets: Sequence[int], scheduler: str | None = None
+) -> GramPolicy:
+    """Write a document of the policy "gram" with the schedules of some budgets; its policy."""
+    policy = GramPolicy(table, GramSettings(max_look_back=3 if table.response is None else 1))
+    known = [policy.schedule(budget) for budget in budgets]
+    steps = table.num_inference_steps
+    write_document(
+        folder,
+        gram.tables_of(table),
+        policy=PolicyIdentity(name="gram", distribution="otcache-plugin"),
+        sampling=sampling(table.sigmas, scheduler or "FlowMatchEulerDiscreteScheduler"),
+        default_budget=budgets[0],
+        budgets=ServedBudgets(smallest=2, largest=steps, calibrated=tuple(budgets)),
+        parameters=gram.GramParameters.of(policy.settings, known).model_dump(),
+        evidence=(),
+    )
+    return replace(policy, known=tuple(known))
+
+
+def write_document(folder: Path, tables: Tables | None = None, **changes: Any) -> PolicyDocument:
+    """Write a valid document with fields changed by keyword, and its edge table or others."""
     edges = edge_table()
     settings = EdgeSettings("displacement", 2.0)
-    graph, tables = MeanCachePolicy(edges, settings), tables_of(edges)
+    graph = MeanCachePolicy(edges, settings)
+    tables = tables_of(edges) if tables is None else tables
     parameters = OTCacheParameters(
         anchor=ScheduleRecord.of(graph.schedule(ANCHOR_BUDGET)),
         reference=ScheduleRecord.of(graph.schedule(REFERENCE_BUDGET)),
@@ -62,15 +110,7 @@ def write_document(folder: Path, **changes: Any) -> PolicyDocument:
         "schema": POLICY_SCHEMA,
         "policy": PolicyIdentity(name="otcache", distribution="otcache-plugin"),
         "model": ModelReference(id=MODEL, revision=REVISION),
-        "sampling": Sampling(
-            pipeline="FluxPipeline",
-            scheduler="FlowMatchEulerDiscreteScheduler",
-            num_inference_steps=STEPS,
-            sigmas=tuple(edges.sigmas.tolist()),
-            height=64,
-            width=64,
-            guidance={},
-        ),
+        "sampling": sampling(edges.sigmas),
         "default_budget": DEFAULT_BUDGET,
         "budgets": ServedBudgets(
             smallest=ANCHOR_BUDGET,

@@ -460,6 +460,6 @@ def test_a_report_as_json(enable: Any) -> None:
         "computed_steps": (0, 2, 5),
         "finished_steps": 6,
         "transformer_calls": 3,
-        "transferred": False,
+        "adaptation": None,
         "as_planned": True,
     }

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from otcache_policies import Schedule
+from otcache_policies import AdaptingPolicy, BudgetError, Schedule
 from otcache_policies.displacement import Candidates, euler_response, increments
 from otcache_policies.errors import GramTableError
 from otcache_policies.gram import GramPolicy, GramSettings, GramTable
@@ -93,6 +93,13 @@ def test_the_best_of_all_schedules_is_found(seed: int, budget: int, damping: flo
     assert form.pooled(Candidates.of([found]))[0] == pytest.approx(smallest, abs=1e-9)
 
 
+@pytest.mark.parametrize("largest", [1, 2])
+def test_no_look_back_is_larger_than_allowed(largest: int) -> None:
+    policy = GramPolicy(smooth_table(2, 20, 0), GramSettings(max_look_back=largest))
+    for budget in range(2, 20):
+        assert max(policy.schedule(budget).look_backs) <= largest
+
+
 def test_other_noise_levels_are_combinations_of_the_recorded_ones() -> None:
     """Halfway between two recorded levels the velocity is the mean of the two."""
     sigmas = np.array([1.0, 0.5, 0.25, 0.0])
@@ -107,6 +114,21 @@ def test_other_noise_levels_are_combinations_of_the_recorded_ones() -> None:
         ]
     )
     np.testing.assert_allclose(other.grams[0], expected @ expected.T / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("total", [1, 9, 17, 40])
+def test_velocities_linear_in_sigma_are_exact(total: int) -> None:
+    """Also above the first recorded level and below the last one that has a velocity."""
+    rng = np.random.default_rng(0)
+    constant, slope = rng.normal(size=(2, 3, 1, 16))
+
+    def grams(sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+        velocities = constant + slope * sigmas[:-1, None]
+        return np.asarray(velocities @ velocities.transpose(0, 2, 1) / 16)
+
+    recorded, run = 0.95 * np.linspace(1, 0, 13) ** 2, np.linspace(1, 0, total + 1) ** 1.7
+    table = GramTable(grams(recorded), recorded)
+    np.testing.assert_allclose(table.at(run).grams, grams(run), rtol=1e-5, atol=1e-6)
 
 
 def test_the_recorded_noise_levels_give_the_table_again() -> None:
@@ -150,3 +172,50 @@ def test_another_solver_cannot_change_its_noise_levels() -> None:
     table = GramTable(np.ones((1, 3, 3)), np.linspace(1, 0, 4), np.ones(3))
     with pytest.raises(GramTableError, match="Record runs with these noise levels"):
         table.at(np.linspace(1, 0, 6))
+
+
+def test_another_solver_can_with_its_response() -> None:
+    """The velocities are the model's; what the solver makes of them is said by whoever runs it."""
+    euler = smooth_table(1, 6, 4)
+    solver = GramTable(euler.grams, euler.sigmas, np.arange(6.0))
+    sigmas, response = np.linspace(1, 0, 5), np.array([0.1, 0.4, 0.2, 0.3])
+    other = solver.at(sigmas, response)
+    np.testing.assert_array_equal(other.grams, euler.at(sigmas).grams)
+    np.testing.assert_array_equal(other.response, response)
+
+
+def test_noise_levels_beyond_the_recorded_are_none() -> None:
+    """A run may begin above the first recorded level by its distance to the second, no more."""
+    table = GramTable(np.ones((1, 3, 3)), np.array([0.8, 0.6, 0.3, 0.1]))
+    table.at(np.array([1.0, 0.5, 0.1, 0.0]))
+    for sigmas in ([1.01, 0.5, 0.1, 0.0], [0.8, 0.5, 0.09, 0.0]):
+        assert not table.covers(np.array(sigmas))
+        with pytest.raises(GramTableError, match="beyond the recorded"):
+            table.at(np.array(sigmas))
+        assert GramPolicy(table).schedule_at(2, np.array(sigmas), np.diff(sigmas)) is None
+
+
+def test_at_the_recorded_noise_levels_schedules_are_the_known_ones() -> None:
+    table = smooth_table(2, 9, 5)
+    known = Schedule([0, 1, 2, 8], 9, [1, 1, 2])
+    policy = GramPolicy(table, known=(known,))
+    assert isinstance(policy, AdaptingPolicy)
+    sigmas = table.sigmas + 1e-8
+    assert policy.schedule_at(4, sigmas, np.diff(sigmas)) is known
+    for budget in (2, 3, 5, 9):
+        assert policy.schedule_at(budget, sigmas, np.diff(sigmas)) == policy.schedule(budget)
+
+
+def test_a_run_of_other_steps_has_the_smallest_form_of_its_own() -> None:
+    policy = GramPolicy(smooth_table(2, 13, 6), GramSettings(0.0, 3))
+    sigmas = np.linspace(1, 0, 9) ** 1.3
+    form = policy.table.at(sigmas).form(0.0)
+    for budget in (3, 4):
+        smallest = form.pooled(Candidates.of(every_schedule(8, budget, 3))).min()
+        found = policy.schedule_at(budget, sigmas, np.diff(sigmas))
+        assert found is not None
+        assert form.pooled(Candidates.of([found]))[0] == pytest.approx(smallest, abs=1e-9)
+        assert policy.schedule_at(budget, sigmas.copy(), np.diff(sigmas)) is found
+    assert policy.schedule_at(8, sigmas, np.diff(sigmas)) == Schedule.full(8)
+    with pytest.raises(BudgetError, match="Use budget=2 … 8"):
+        policy.schedule_at(9, sigmas, np.diff(sigmas))

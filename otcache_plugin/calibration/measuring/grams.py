@@ -2,7 +2,7 @@
 
 Both come from one recorded run. The inner products of its velocities are added up in float64, a
 block of steps against a block of steps, so that never more than two blocks are in memory. What a
-velocity adds to the last latents is had from the scheduler's own steps on unit vectors.
+velocity adds to the last latents is had from the scheduler that made the recorded steps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from otcache_plugin.executors.schedulers import copy_scheduler
+from otcache_plugin.executors.solver_response import solver_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,21 +49,9 @@ def gram_matrices(trajectory: Trajectory) -> NDArray[np.float64]:
     return grams
 
 
-@torch.no_grad()
 def scheduler_response(trajectory: Trajectory) -> NDArray[np.float64]:
-    """Return what one unit of each step's velocity adds to the last latents, of shape (T,).
-
-    The scheduler steps through as many runs side by side as there are steps; in the one of number
-    t the velocity is 1 at step t and 0 at all others.
-    """
-    steps = trajectory.num_inference_steps
-    scheduler = copy_scheduler(trajectory.scheduler)
-    units, x = torch.eye(steps), torch.zeros(steps, 1)
-    for step, timestep in enumerate(trajectory.timesteps):
-        timestep = timestep.cpu() if isinstance(timestep, torch.Tensor) else timestep
-        x = scheduler.step(units[:, step : step + 1], timestep, x, return_dict=False)[0]
-    response: NDArray[np.float64] = x.flatten().double().numpy()
-    return response
+    """Return what one unit of each step's velocity adds to the last latents, of shape (T,)."""
+    return solver_response(trajectory.scheduler, trajectory.timesteps, trajectory.device)
 
 
 def _velocities(trajectory: Trajectory, steps: Sequence[int]) -> torch.Tensor:
