@@ -137,7 +137,8 @@ def recorded(setup: ModelSetup, calls: Calls, pairs: Sequence[Pair]) -> GramTabl
                 output_type="latent",
                 **arguments,
             )
-        return GramTable(gram_matrices(trajectory), trajectory.sigmas.double().numpy())
+        grams = gram_matrices(trajectory).astype(np.float32)
+        return GramTable(grams, trajectory.sigmas.double().numpy())
 
 
 def three_schedules(

@@ -95,8 +95,8 @@ def test_the_best_of_all_schedules_is_found(seed: int, budget: int, damping: flo
 
 @pytest.mark.parametrize("largest", [1, 2])
 def test_no_look_back_is_larger_than_allowed(largest: int) -> None:
-    policy = GramPolicy(smooth_table(2, 20, 0), GramSettings(max_look_back=largest))
-    for budget in range(2, 20):
+    policy = GramPolicy(smooth_table(2, 12, 0), GramSettings(max_look_back=largest))
+    for budget in range(2, 12):
         assert max(policy.schedule(budget).look_backs) <= largest
 
 
