@@ -32,7 +32,8 @@ def demo(
 ) -> None:
     """Accelerate the embedded model and write a report."""
     from otcache_plugin.comparing.comparison import compare
-    from otcache_plugin.comparing.html_report import render_report, require_writable, write_report
+    from otcache_plugin.comparing.html_report import render_report
+    from otcache_plugin.comparing.pages import require_writable, write_page
     from otcache_plugin.comparing.results import ComparisonSettings
     from otcache_plugin.models.setups import load_setup
 
@@ -42,7 +43,7 @@ def demo(
     setup = load_setup(model)
     with StageProgress(quiet) as progress:
         result = compare(setup, settings, progress)
-    write_report(output, render_report(result, command_again(model, settings)))
+    write_page(output, render_report(result, command_again(model, settings)))
     if json:
         print_json({**result.to_dict(), "report": str(output)})
         return

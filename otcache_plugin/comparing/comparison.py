@@ -7,20 +7,16 @@ here prints or writes.
 
 from __future__ import annotations
 
-import os
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from otcache_policies import FieldError
-
 import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import policies_of
-from otcache_plugin.comparing.methods import contenders_of, enabled, find_policy
+from otcache_plugin.comparing.methods import contenders_of, enabled, find_policy, require_installed
 from otcache_plugin.comparing.results import ComparisonResult, MethodRow
 from otcache_plugin.comparing.timing import machine, measure_times
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import generate_outputs
-from otcache_plugin.patch import DISABLE
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -55,7 +51,7 @@ def compare(
         ExecutionError: a run did not compute the planned steps.
     """
     started = perf_counter()
-    _require_installed()
+    require_installed()
     stored = find_policy(setup, settings.policy)
     contenders = contenders_of(stored, settings.policy, settings.budgets)
     steps = stored.document.num_inference_steps
@@ -81,16 +77,6 @@ def compare(
         machine(),
         perf_counter() - started,
     )
-
-
-def _require_installed() -> None:
-    if not otcache_plugin.is_installed():
-        raise FieldError(
-            DISABLE,
-            os.environ.get(DISABLE),
-            "cache_dit.enable_cache, which is compared, has no policy= now",
-            f"Unset {DISABLE}",
-        )
 
 
 def _generate_all(

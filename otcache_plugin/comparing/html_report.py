@@ -1,30 +1,22 @@
-"""The report of a comparison: one HTML file that needs nothing else, no network, no other files.
+"""The report of a comparison: tables, pictures, and the schedules drawn.
 
-Pictures are PNG data, figures inline SVG that takes its colours from the page, so that both follow
-the reader's light or dark mode.
+Figures are inline SVG that takes its colours from the page, so that they follow the reader's light
+or dark mode.
 """
 
 from __future__ import annotations
 
-import os
-from base64 import b64encode
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
-from diffusers.image_processor import VaeImageProcessor
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from otcache_policies import FieldError, lift
+from otcache_policies import lift
 
-from otcache_plugin.calibration.evidence.peers import PEERS
-from otcache_plugin.comparing.methods import BUNDLED
+from otcache_plugin.comparing.methods import BUNDLED, LABELS
+from otcache_plugin.comparing.pages import picture_uri, render
 from otcache_plugin.parameters.otcache_details import SearchRecord
 
 if TYPE_CHECKING:
-    import torch
     from otcache_policies import Schedule
 
     from otcache_plugin.comparing.results import ComparisonResult, MethodRow
@@ -34,7 +26,6 @@ TEMPLATE = "html_report.html.j2"
 SHOWN_PAIRS = 6
 """Pairs whose pictures are shown: the first ones, so that nobody chose them."""
 
-LABELS = dict(zip(PEERS, ("uniform", "MeanCache", "OTCache"), strict=True))
 LOST = 20.0
 """dB below which a picture is marked: it shows other things than the full run's."""
 
@@ -107,14 +98,8 @@ class Curve:
 
 def render_report(result: ComparisonResult, command: str) -> str:
     """Return the report as HTML, with the command that makes it again."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         result=result,
         document=result.document,
         policy=result.policy,
@@ -137,43 +122,6 @@ def _search(result: ComparisonResult) -> SearchRecord | None:
     """Return how the document's schedules were searched, None where others published them."""
     calibration = result.document.calibration
     return None if calibration is None else SearchRecord.read(calibration)
-
-
-def require_writable(path: Path) -> None:
-    """Refuses, before any work, a file that could not be written; leaves nothing behind.
-
-    Raises:
-        FieldError: it is a folder, or nothing can be written there.
-    """
-    if path.is_dir():
-        raise _not_writable(path, "a folder", f"Name a file in it, such as {path / 'report.html'}")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with TemporaryFile(dir=folder):
-            return
-    except OSError as error:
-        raise _not_writable(path, f"{folder}: {error.strerror}") from None
-
-
-def write_report(path: Path, html: str) -> None:
-    """Write the file, all of it or nothing; missing folders are made.
-
-    Raises:
-        FieldError: it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(html, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise _not_writable(path, str(error.strerror)) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _not_writable(path: Path, problem: str, remedy: str = "Name another file") -> FieldError:
-    return FieldError("output", str(path), f"cannot be written ({problem})", remedy)
 
 
 def verdict(gain: PairedDifference) -> tuple[str, str]:
@@ -210,14 +158,6 @@ def _picture(row: MethodRow, index: int, prompt: str) -> Picture:
         f"{row.schedule.num_inference_steps} steps computed, {psnr:.1f} dB"
     )
     return Picture(row.method, picture_uri(row.pictures[index]), alt, psnr)
-
-
-def picture_uri(picture: torch.Tensor) -> str:
-    """Return a `(3, H, W)` picture in [0, 1] as a PNG data URI."""
-    (image,) = VaeImageProcessor.numpy_to_pil(picture.permute(1, 2, 0).numpy())
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def curves(result: ComparisonResult) -> list[Curve]:

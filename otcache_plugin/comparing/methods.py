@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +13,9 @@ import cache_dit
 from otcache_policies import FieldError
 from otcache_registry import find_bundled, read_policy
 
+import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import PEERS, peers, policies_of
+from otcache_plugin.patch import DISABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 BUNDLED = "otcache"
 """The policy that ships with the package; any other one is a document's folder."""
+
+LABELS = dict(zip(PEERS, ("uniform", "MeanCache", "OTCache"), strict=True))
+"""What methods are called where people read."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,17 @@ def find_policy(setup: ModelSetup, policy: str) -> StoredPolicy:
             f"Calibrate one for it: otcache calibrate {origin.model} --output DIR",
         )
     return stored
+
+
+def require_installed() -> None:
+    """Raise FieldError where `cache_dit.enable_cache` has no `policy=`."""
+    if not otcache_plugin.is_installed():
+        raise FieldError(
+            DISABLE,
+            os.environ.get(DISABLE),
+            "cache_dit.enable_cache, which is compared, has no policy= now",
+            f"Unset {DISABLE}",
+        )
 
 
 @contextmanager

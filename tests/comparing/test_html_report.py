@@ -5,65 +5,19 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
-from otcache_policies import FieldError
+from html_page import Page
 from PIL import Image
 
-from otcache_plugin.comparing import html_report
-from otcache_plugin.comparing.html_report import (
-    SHOWN_PAIRS,
-    curves,
-    render_report,
-    require_writable,
-    verdict,
-    write_report,
-)
+from otcache_plugin.comparing.html_report import SHOWN_PAIRS, curves, render_report, verdict
 from otcache_plugin.comparing.results import ComparisonResult
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 
 COMMAND = "otcache demo --model exact-flow --pairs 8"
-
-VOID = {"meta", "link", "img", "br", "line", "rect", "polyline", "circle"}
-
-
-class Page(HTMLParser):
-    """A page's elements and text; refuses tags that are not closed in their order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attributes)) == len(attributes)
-        self.elements.append((tag, {name: value or "" for name, value in attributes}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="session")
@@ -234,45 +188,3 @@ def test_verdicts(otcache: list[float], tone: str, sentence: str) -> None:
     found, words = verdict(paired_difference(np.array(otcache), np.zeros(3)))
     assert found == tone
     assert sentence in words
-
-
-def test_writing_makes_folders_and_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "report.html"
-    require_writable(path)
-    assert list(tmp_path.iterdir()) == []
-    for text in ("old", "new ✓"):
-        write_report(path, text)
-        assert path.read_text(encoding="utf-8") == text
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_failed_write_leaves_the_old_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("old")
-
-    def full(self: Path, *arguments: object, **keywords: object) -> int:
-        self.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(FieldError, match=r"output=.*No space left on device.*Name another file"):
-        write_report(path, "new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_outputs_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FieldError, match=r"a folder.*report\.html"):
-        require_writable(tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FieldError, match=r"cannot be written \(.*Not a directory"):
-        require_writable(tmp_path / "file" / "report.html")
-
-    def read_only(*, dir: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(html_report, "TemporaryFile", read_only)
-    with pytest.raises(FieldError, match="Permission denied"):
-        require_writable(tmp_path / "report.html")
