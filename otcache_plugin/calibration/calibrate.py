@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 
 
 def manifest_of(facts: ModelFacts, settings: MeasuringSettings) -> dict[str, Any]:
-    """Return all that measured values depend on, as JSON."""
-    return {"settings": asdict(settings), "model": asdict(facts)}
+    """Return all that measured values depend on, as JSON.
+
+    The number of calibration pairs is not among it: with more pairs, those there were stay as they
+    are, so a calibration of more effort goes on from what one of less has measured.
+    """
+    described = asdict(settings)
+    del described["pairs"]
+    return {"settings": described, "model": asdict(facts)}
 
 
 def calibrate(
@@ -52,8 +58,11 @@ def calibrate(
         WorkspaceError: the working folder cannot be written, or is damaged.
         OtherSettingsError: the policy's calibration in that folder was begun with other options.
         NotFiniteError: there is no finite loss to choose by.
+        FieldError: there are too few pairs for what is asked.
     """
-    work = measurements.workspace.claim(task.policy, task.manifest)
+    pairs = measurements.settings.pairs
+    task.calibrator.check_pairs(task.options, pairs)
+    work = measurements.workspace.claim(task.name, {**task.manifest, "pairs": pairs})
     context = MeasuredContext(measurements, TrialJournal(work.journal), progress)
     calibrated = task.calibrator.calibrate(task.options, context)
     steps, peers = measurements.settings.num_inference_steps, task.calibrator.peers

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from otcache_policies import SAME_SIGMAS, GramTable, euler_response
 
 from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, require_same_sigmas
-from otcache_plugin.calibration.measuring.losses import lowest
+from otcache_plugin.calibration.measuring.losses import losses_of, lowest
 from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
-from otcache_plugin.plugins.calibrating import FULL_RUNS, RECORDING
+from otcache_plugin.calibration.settings import SMALL_BATCH
+from otcache_plugin.evaluation.batches import Batch
+from otcache_plugin.plugins.calibrating import FULL_RUNS, RECORDING, DisplacedRun
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.measurements import Measurements
     from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
     from otcache_plugin.calibration.stages import CalibrationProgress
-    from otcache_plugin.evaluation.batches import Batch
     from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.plugins.calibrating import Search
 
@@ -48,6 +50,7 @@ class MeasuredContext:
         self._journal = journal
         self._progress = progress
         self._has_full_runs = False
+        self._recordings_read: list[Mapping[str, NDArray[Any]]] | None = None
 
     @property
     def num_inference_steps(self) -> int:
@@ -69,6 +72,16 @@ class MeasuredContext:
         """All calibration pairs."""
         return self._measurements.calibration_batches
 
+    def batches_within(self, pairs: range) -> tuple[Batch, ...]:
+        """Return some of the calibration pairs, in batches that are as large as they can be."""
+        cuts = {pairs.start, pairs.stop} | {each.start for each in self.batches} & {*pairs}
+        return _batches(cuts)
+
+    @property
+    def metric(self) -> str:
+        """What losses are measured by."""
+        return self._settings.metric
+
     @property
     def _metric(self) -> Metric:
         return plugin_host().metric(self._settings.metric)
@@ -77,6 +90,11 @@ class MeasuredContext:
         """Begin a stage in which at most so many schedules are run on all calibration pairs."""
         self._run_in_full()
         self._progress.start(stage, schedules * len(self.batches))
+
+    def start_runs(self, stage: str, requests: Sequence[tuple[Schedule, range]]) -> None:
+        """Begin a stage in which these schedules are run, each on some pairs."""
+        self._run_in_full()
+        self._progress.start(stage, sum(len(self._parts(pairs)) for _, pairs in requests))
 
     def start_search(self, stage: str, trials: int) -> None:
         """Begin a stage of at most so many trials, each told by `advance`."""
@@ -87,33 +105,48 @@ class MeasuredContext:
         """One trial of a search is done."""
         self._progress.advance()
 
-    def edges(self) -> EdgeTable:
+    def edges(self, pairs: range | None = None) -> EdgeTable:
         """Record every full run, and return the edge table of the mean and spread over the pairs.
 
         Raises:
             UnfinishedError: other shards have not recorded theirs, likewise with what follows.
         """
         accumulator = EdgeAccumulator()
-        for arrays in self._recordings():
-            accumulator.add(arrays["errors"], arrays["sigmas"])
+        accumulator.add(self._recorded("errors", pairs), self._sigmas())
         return accumulator.table()
 
-    def grams(self) -> GramTable:
+    def grams(self, pairs: range | None = None) -> GramTable:
         """Record every full run, and return the Gram matrices of their velocities."""
-        recordings = self._recordings()
-        first = recordings[0]
-        for arrays in recordings:
-            require_same_sigmas(arrays["sigmas"], first["sigmas"])
-        grams = np.concatenate([arrays["grams"] for arrays in recordings])
-        euler = np.allclose(first["response"], euler_response(first["sigmas"]), atol=SAME_SIGMAS)
-        return GramTable(grams, first["sigmas"], None if euler else first["response"])
+        grams, sigmas = self._recorded("grams", pairs), self._sigmas()
+        response = self._recordings()[0]["response"]
+        euler = np.allclose(response, euler_response(sigmas), atol=SAME_SIGMAS)
+        return GramTable(grams, sigmas, None if euler else response)
+
+    def velocities(self, pairs: range) -> NDArray[np.float32]:
+        """Record every full run, and return sketches of each pair's velocities: `(N, T, k)`."""
+        return self._recorded("velocities", pairs)
+
+    def _recorded(self, name: str, pairs: range | None) -> NDArray[Any]:
+        """Return what was recorded of each pair, `(N, …)`."""
+        found = np.concatenate([arrays[name] for arrays in self._recordings()])
+        return found if pairs is None else found[pairs.start : pairs.stop]
+
+    def _sigmas(self) -> NDArray[np.float64]:
+        """Return the noise schedule that all full runs have in common."""
+        first, *others = [arrays["sigmas"] for arrays in self._recordings()]
+        for sigmas in others:
+            require_same_sigmas(sigmas, first)
+        return first
 
     def _recordings(self) -> list[Mapping[str, NDArray[Any]]]:
-        units = [Record(batch) for batch in self.batches]
-        self._progress.start(RECORDING, len(units))
-        found = [each.arrays for each in self._measurements.all_of(units, self.advance)]
-        self._has_full_runs = True  # What was recorded is there to be compared with.
-        return found
+        """Return what recording gave, a batch after the other; read once."""
+        if self._recordings_read is None:
+            units = [Record(batch) for batch in self.batches]
+            self._progress.start(RECORDING, len(units))
+            measured = self._measurements.all_of(units, self.advance)
+            self._recordings_read = [each.arrays for each in measured]
+            self._has_full_runs = True  # What was recorded is there to be compared with.
+        return self._recordings_read
 
     def losses(self, schedules: Sequence[Schedule]) -> list[float]:
         """Return each schedule's mean loss, infinite where that of any pair is not finite."""
@@ -146,6 +179,31 @@ class MeasuredContext:
             found.append({name: np.concatenate([part[name] for part in parts]) for name in names})
         return found
 
+    def displaced(self, requests: Sequence[tuple[Schedule, range]]) -> list[DisplacedRun]:
+        """Run schedules, each on some pairs; return what they lose and where their latents end."""
+        self._run_in_full()
+        metric, names = self._metric, (self._settings.metric,)
+        units = [
+            Evaluate(batch, schedule, names, displaced=True)
+            for schedule, pairs in requests
+            for batch in self._parts(pairs)
+        ]
+        measured = iter(self._measurements.all_of(units, self.advance))
+        found = []
+        for schedule, pairs in requests:
+            parts = [next(measured) for _ in self._parts(pairs)]
+            losses = np.concatenate([losses_of(part, metric) for part in parts])
+            ends = np.concatenate([part.arrays["displacement"] for part in parts])
+            found.append(DisplacedRun(schedule, pairs, losses, ends))
+        return found
+
+    def _parts(self, pairs: range) -> tuple[Batch, ...]:
+        """Return pairs in small batches, each within one that was run in full."""
+        cuts = {pairs.start, pairs.stop}
+        for batch in self.batches:
+            cuts |= {*range(batch.start, batch.stop, SMALL_BATCH)} & {*pairs}
+        return _batches(cuts)
+
     def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
         """Run searches side by side, each sent the losses that it asks for."""
         self._run_in_full()
@@ -162,3 +220,8 @@ class MeasuredContext:
         self._progress.start(FULL_RUNS, len(self.batches))
         self._measurements.prepare([Reference(batch) for batch in self.batches], self.advance)
         self._has_full_runs = True
+
+
+def _batches(cuts: set[int]) -> tuple[Batch, ...]:
+    """Return the calibration pairs between the first and the last cut, cut there."""
+    return tuple(Batch("calibration", start, stop) for start, stop in pairwise(sorted(cuts)))

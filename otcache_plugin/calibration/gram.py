@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from otcache_policies import GramPolicy, GramSettings
 
 from otcache_plugin.calibration.settings import MAX_LOOK_BACK, GramOptions
-from otcache_plugin.parameters.gram import GramParameters, tables_of
+from otcache_plugin.parameters.gram import GramParameters
+from otcache_plugin.parameters.gram_tables import tables_of
 from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
 
 if TYPE_CHECKING:

@@ -30,6 +30,9 @@ SHARES = (0, 1 / 6, 1 / 3, 7 / 12)
 MAX_LOOK_BACK = 6
 """Largest look-back that is measured and tried, where the scheduler allows more than one."""
 
+QUICK, STANDARD, THOROUGH, PAPER = "quick", "standard", "thorough", "paper"
+"""Efforts of a calibration of OTCache; the last is the paper's own procedure, for comparison."""
+
 COSTS: tuple[Cost, ...] = ("velocity", "displacement")
 GAMMAS = (1.0, 2.0, 4.0)
 LOOK_BACK_RULES = (None, 1, 2, 3)
@@ -40,6 +43,9 @@ RHOS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
 
 TRIMMED = 0.05
 """Share of the pairs left out of a mean loss at either end."""
+
+SMALL_BATCH = 4
+"""Most pairs of a run that is made of a few pairs alone."""
 
 FIRST_SHARE = 4
 """Hopeless candidates are found out on one batch in so many."""
@@ -172,18 +178,29 @@ class OTCacheOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget_reference: Annotated[int, Field(description="Budget of the reference.")] = 20
-    budget_anchor: Annotated[int, Field(description="Budget of the anchor.")] = 8
-    waypoints: Annotated[
-        BudgetsOrText,
-        Field(description="Budgets searched between: 10,12,15 for 8 and 20; or none."),
-    ] = None
+    effort: Annotated[
+        str, Field(description="quick, standard, thorough, or the paper's own procedure: paper.")
+    ] = "standard"
+    budget_reference: Annotated[int, Field(description="Largest budget that is calibrated.")] = 20
+    budget_anchor: Annotated[int, Field(description="Smallest budget.")] = 8
     default_budget: Annotated[
         int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
     ] = None
-    search: Annotated[str, Field(description="joint or per-pair.")] = "joint"
-    trials: Annotated[int, Field(description="CMA-ES candidates of each search.")] = 200
-    patience: Annotated[int, Field(description="Trials without improvement.")] = 50
+    waypoints: Annotated[
+        BudgetsOrText,
+        Field(
+            description="thorough, paper: budgets searched between, such as 10,12,15; or none. "
+            "paper has none unless given."
+        ),
+    ] = None
+    search: Annotated[
+        str | None,
+        Field(description="paper: joint or per-pair, which is the paper's and holds unless given."),
+    ] = None
+    trials: Annotated[
+        int, Field(description="thorough, paper: CMA-ES candidates of each search.")
+    ] = 200
+    patience: Annotated[int, Field(description="thorough, paper: trials without improvement.")] = 50
 
     def check(self, steps: int) -> None:
         """Refuse budgets that make no policy of so many steps.
@@ -219,10 +236,27 @@ class OTCacheOptions(BaseModel):
             raise ArgumentError("waypoints", self.waypoints, problem, "Give fewer of them")
 
     @property
+    def search_scope(self) -> str:
+        """Whether all pairs are searched at once, or each alone."""
+        return self.search or ("per-pair" if self.effort == PAPER else "joint")
+
+    @property
+    def served_budgets(self) -> range:
+        """From the anchor's to the reference's."""
+        return range(self.budget_anchor, self.budget_reference + 1)
+
+    @property
     def searched_budgets(self) -> tuple[int, ...]:
         """The anchor's and the waypoints'."""
         if self.waypoints is not None:
             return (self.budget_anchor, *self.waypoints)
+        if self.effort == PAPER:
+            return (self.budget_anchor,)
+        return self.usual_budgets
+
+    @property
+    def usual_budgets(self) -> tuple[int, ...]:
+        """Spread from the anchor's to below the reference's, small ones closer together."""
         width = self.budget_reference - self.budget_anchor
         budgets = {self.budget_anchor + round(width * share) for share in SHARES}
         return tuple(sorted(budgets - {self.budget_reference}))

@@ -90,9 +90,9 @@ def merged(
     at_it = [folder for folder in found if chosen in _policies(folder)]
     work = _common([folder / POLICIES_FOLDER / chosen for folder in at_it])
     try:
-        settings = MeasuringSettings(**measured["settings"])
+        settings = MeasuringSettings(**measured["settings"], pairs=work["pairs"])
         facts = ModelFacts(**measured["model"])
-        task = calibration_task(chosen, work["options"], settings.num_inference_steps)
+        task = calibration_task(work["policy"], work["options"], settings.num_inference_steps)
     except (KeyError, TypeError) as error:
         raise WorkspaceError(
             f"{found[0] / MANIFEST_FILE} does not say what a calibration does ({error!r}). Merge "
@@ -113,17 +113,16 @@ def _common(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _policies(folder: Path) -> list[str]:
-    """Return the policies whose calibration a shard is at."""
+    """Return the calibrations that a shard is at, each named after its policy and its variant."""
     manifests = (folder / POLICIES_FOLDER).glob(f"*/{MANIFEST_FILE}")
     return sorted(path.parent.name for path in manifests)
 
 
 def _one_policy(found: Sequence[str], asked: str | None, folder: Path) -> str:
-    """Return the policy to merge: the one asked for, or the only one there is."""
+    """Return the calibration to merge: the only one of the policy asked for, or the only one."""
     names = sorted(set(found))
-    if asked is None and len(names) == 1:
-        return names[0]
-    if asked in names:
-        return str(asked)
+    meant = [name for name in names if asked in (None, name, name.partition("-")[0])]
+    if len(meant) == 1:
+        return meant[0]
     problem = f"the shards beside {folder} are at {', '.join(names) or 'none'}"
     raise ArgumentError("policy", asked, problem, "Name one of those")

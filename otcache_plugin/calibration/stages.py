@@ -22,6 +22,14 @@ REFERENCE = "choosing the reference"
 RHO = "choosing rho"
 EVIDENCE = "evidence on held-out pairs"
 
+OPTIMISING = "optimising the quadratic form"
+FIRST_HEAT = "first heat"
+FITTED_HEAT = "heat of fitted candidates"
+SECOND_HEAT = "second heat"
+FINAL = "finals on fresh pairs"
+SEARCHED_FINAL = "finals of what was searched"
+PREDICTED_FINAL = "finals of what is predicted"
+
 ANCHOR = "the anchor"
 """What is searched first."""
 

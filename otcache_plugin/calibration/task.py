@@ -42,6 +42,12 @@ class CalibrationTask:
         return self.distribution.partition(" ")[0] if known else None
 
     @property
+    def name(self) -> str:
+        """What this calibration is called in a working folder that several go on in."""
+        variant = self.calibrator.variant(self.options)
+        return f"{self.policy}-{variant}" if variant else self.policy
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """All that the calibration is determined by besides measured values, as JSON."""
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.calibration.task import CalibrationTask
+    from otcache_plugin.models.setups import SetupDefaults
     from otcache_plugin.models.source import ModelSource
 
 THIS_MACHINE = "local"
@@ -50,6 +52,13 @@ def calibrate(
         Path, typer.Option(help="Folder of the document; OUTPUT.calibration holds the work.")
     ],
     policy: Annotated[str, typer.Option(help="Which policy to calibrate.")] = "otcache",
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            help="otcache: quick (a recording alone), standard (and few real runs; unless given), "
+            "thorough (and searches), or paper (the paper's own procedure)."
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,23 +93,25 @@ def calibrate(
     ] = None,
     waypoints: Annotated[
         str | None,
-        typer.Option(help="otcache: budgets searched between, 10,12,15 for 8 and 20; or none."),
+        typer.Option(help="otcache, searches: budgets between, such as 10,12,15; or none."),
     ] = None,
     search: Annotated[
-        str | None, typer.Option(help="otcache: joint or per-pair, joint unless given.")
+        str | None, typer.Option(help="otcache, effort paper: per-pair unless given, or joint.")
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="otcache: CMA-ES candidates of each search, 200 unless given."),
+        typer.Option(help="otcache, searches: CMA-ES candidates of each, 200 unless given."),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="otcache: trials without improvement, 50 unless given.")
+        int | None,
+        typer.Option(help="otcache, searches: trials without improvement, 50 unless given."),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="What is minimised: lpips; psnr for the small models.")
     ] = None,
     pairs: Annotated[
-        int | None, typer.Option(help="Calibration prompt-seed pairs: 50; 96 for the small models.")
+        int | None,
+        typer.Option(help="Calibration prompt-seed pairs; otcache by effort: 32, 48, 96."),
     ] = None,
     held_out_pairs: Annotated[
         int | None, typer.Option(help="Pairs of the evidence: 50; 64 for the small models.")
@@ -138,8 +149,8 @@ def calibrate(
     where = WhereOptions(output, work, ray, threads, parse_shard(shard), wait)
     source = ModelSource(model, revision, prompts, evaluation_prompts, call, free_text_encoders)
     runs = RunOptions(num_inference_steps, metric, seed, pairs, held_out_pairs, batch_size)
-    settings = settings_of(source.defaults, runs, where)
     named = {
+        "effort": effort,
         "budget_reference": budget_reference,
         "budget_anchor": budget_anchor,
         "waypoints": waypoints,
@@ -148,6 +159,8 @@ def calibrate(
         "patience": patience,
     }
     task = calibration_task(policy, policy_options(assignments or (), named), num_inference_steps)
+    settings = settings_of(_usual(source, task), runs, where)
+    task.calibrator.check_pairs(task.options, settings.pairs)
     _require_metric(settings.metric)
     silence_loading()
     if dry_run:
@@ -156,6 +169,12 @@ def calibrate(
     with data_alone_on_stdout(), StageProgress(quiet) as progress:
         result = _run(task, source, settings, where, progress)
     write_result(output, result, where.kept, json)
+
+
+def _usual(source: ModelSource, task: CalibrationTask) -> SetupDefaults:
+    """Return what is taken where the user says nothing: pairs by what the calibrator can use."""
+    usual, pairs = source.defaults, task.calibrator.usual_pairs(task.options)
+    return usual if pairs is None else replace(usual, pairs=pairs)
 
 
 def _require_metric(name: str) -> None:

@@ -14,7 +14,7 @@ from otcache_policies import lift
 
 from otcache_plugin.comparing.methods import BUNDLED, LABELS
 from otcache_plugin.comparing.pages import picture_uri, render
-from otcache_plugin.parameters.otcache_details import SearchRecord
+from otcache_plugin.parameters.otcache_details import CalibrationRecord
 
 if TYPE_CHECKING:
     from otcache_policies import Schedule
@@ -118,10 +118,10 @@ def render_report(result: ComparisonResult, command: str) -> str:
     )
 
 
-def _search(result: ComparisonResult) -> SearchRecord | None:
+def _search(result: ComparisonResult) -> CalibrationRecord | None:
     """Return how the document's schedules were searched, None where others published them."""
     calibration = result.document.calibration
-    return None if calibration is None else SearchRecord.read(calibration)
+    return None if calibration is None else CalibrationRecord.read(calibration)
 
 
 def verdict(gain: PairedDifference) -> tuple[str, str]:

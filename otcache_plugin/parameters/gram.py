@@ -1,35 +1,21 @@
-"""Parameters of the policy of Gram matrices, and its tables: `grams`, `sigmas`, `response`."""
+"""Parameters of the policy of Gram matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-import numpy as np
-from otcache_policies import (
-    GramPolicy,
-    GramSettings,
-    GramTable,
-    GramTableError,
-    Schedule,
-)
-from otcache_registry import DocumentError, Part, PolicyDetails, ScheduleRecord
+from otcache_policies import GramPolicy, GramSettings, Schedule
+from otcache_registry import Part, PolicyDetails, ScheduleRecord
 from pydantic import Field
 
-from otcache_plugin.parameters.checks import (
-    require_sampling_sigmas,
-    require_tensors,
-    schedules_of,
-)
+from otcache_plugin.parameters.checks import schedules_of
+from otcache_plugin.parameters.gram_tables import gram_table
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from otcache_registry import PolicyDocument, Sampling, Tables
 
 MAX_SCHEDULES = 100
-
-_DTYPES = {"grams": np.dtype(np.float32), "sigmas": np.dtype(np.float64)}
-_SOLVER_DTYPES = {**_DTYPES, "response": np.dtype(np.float64)}
 
 
 class GramParameters(Part):
@@ -66,12 +52,6 @@ class GramParameters(Part):
         return schedules_of(records, num_inference_steps)
 
 
-def tables_of(table: GramTable) -> Tables:
-    """Return a Gram table's arrays by name."""
-    tables: dict[str, NDArray[Any]] = {"grams": table.grams, "sigmas": table.sigmas}
-    return tables if table.response is None else {**tables, "response": table.response}
-
-
 def make(parameters: GramParameters, tables: Tables, sampling: Sampling) -> GramPolicy:
     """Make the policy of a document.
 
@@ -79,8 +59,7 @@ def make(parameters: GramParameters, tables: Tables, sampling: Sampling) -> Gram
         DocumentError: The tables are no Gram matrices of its sampling set-up, or a schedule is none
             of its steps.
     """
-    table = _gram_table(tables)
-    require_sampling_sigmas(table.sigmas, sampling)
+    table = gram_table(tables, sampling)
     settings = GramSettings(parameters.damping, parameters.max_look_back)
     return GramPolicy(table, settings, parameters.found(sampling.num_inference_steps))
 
@@ -95,17 +74,3 @@ def describe(parameters: GramParameters, document: PolicyDocument) -> PolicyDeta
             f"damped by {parameters.damping:g}. Other budgets are searched when asked for.",
         ),
     )
-
-
-def _gram_table(tables: Tables) -> GramTable:
-    require_tensors(
-        tables,
-        (_DTYPES, _SOLVER_DTYPES),
-        "not the tensors of Gram matrices",
-        "It holds grams as float32, sigmas and perhaps response as float64, nothing else",
-    )
-    try:
-        return GramTable(tables["grams"], tables["sigmas"], tables.get("response"))
-    except GramTableError as error:
-        path = f"tables.{error.field}"
-        raise DocumentError(path, error.value, error.problem, error.remedy) from None

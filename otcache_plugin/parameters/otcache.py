@@ -5,18 +5,27 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Self
 
-from otcache_policies import EdgeSettings, OTCachePolicy, Schedule
+from otcache_policies import EdgeSettings, GramPolicy, GramSettings, OTCachePolicy, Schedule
 from otcache_registry import DocumentError, GraphSettings, Part, ScheduleRecord
 from otcache_registry.documents.values import Positive
 from pydantic import Field, model_validator
 
 from otcache_plugin.parameters.checks import schedules_of
 from otcache_plugin.parameters.edge_tables import edge_table, graph_settings
+from otcache_plugin.parameters.gram_tables import gram_table
+from otcache_plugin.parameters.served import ServedBudget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_policies import EdgeTable
     from otcache_registry import Sampling, Tables
 
 MAX_WAYPOINTS = 100
+
+OF_GRAMS_ALONE = ("grams", "response")
+GRAM_TABLES = (*OF_GRAMS_ALONE, "sigmas")
+"""Tables of the Gram matrices; they share the noise levels with the edge table."""
 
 
 class OTCacheParameters(Part):
@@ -28,6 +37,9 @@ class OTCacheParameters(Part):
         reference: The graph policy's schedule at a larger budget.
         rho: Exponent of the warp between them, above 0.
         graph: How to read the edge table; None without one, as with published schedules.
+        damping: Of the quadratic form, for runs of other noise levels; None without Gram matrices.
+        served: How the schedule of each budget was found, by increasing budget; empty where nobody
+            said.
     """
 
     anchor: ScheduleRecord
@@ -37,16 +49,27 @@ class OTCacheParameters(Part):
     reference: ScheduleRecord
     rho: Positive
     graph: GraphSettings | None = None
+    damping: Annotated[float, Field(ge=0, le=1)] | None = None
+    served: Annotated[
+        tuple[ServedBudget, ...], Field(max_length=MAX_WAYPOINTS + 2, fail_fast=True)
+    ] = ()
 
     @classmethod
-    def of(cls, policy: OTCachePolicy) -> Self:
-        """Return the parameters of a policy."""
+    def of(
+        cls,
+        policy: OTCachePolicy,
+        damping: float | None = None,
+        served: Sequence[ServedBudget] = (),
+    ) -> Self:
+        """Return the parameters of a policy, and how its schedules were found."""
         return cls(
             anchor=ScheduleRecord.of(policy.anchor),
             waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
             reference=ScheduleRecord.of(policy.reference),
             rho=policy.rho,
             graph=None if policy.edges is None else GraphSettings.of(policy.settings),
+            damping=damping,
+            served=tuple(served),
         )
 
     @property
@@ -77,6 +100,14 @@ class OTCacheParameters(Part):
                 raise DocumentError(f"{field}.computed_steps", steps, problem, remedy)
         return self
 
+    @model_validator(mode="after")
+    def _check_served(self) -> Self:
+        stated = tuple(each.budget for each in self.served)
+        if stated and stated != self.budgets:
+            problem, remedy = "not the budgets of the schedules", "Give one of each, in their order"
+            raise DocumentError("served", stated, problem, remedy)
+        return self
+
 
 def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> OTCachePolicy:
     """Make the policy of a document.
@@ -86,12 +117,17 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
             its sampling set-up, or only one of edge table and graph is there.
     """
     anchor, *waypoints, reference = parameters.schedules(sampling.num_inference_steps)
-    edges = edge_table(tables, sampling) if tables else None
+    gram, others = _split(tables)
+    edges = edge_table(others, sampling) if others else None
     graph = parameters.graph
     if (graph is None) != (edges is None):
         problem, remedy = "an edge table and how to read it come together", "Give both, or neither"
         value = None if graph is None else graph.model_dump()
         raise DocumentError("parameters.graph", value, problem, remedy)
+    damping = parameters.damping
+    if (damping is None) != (gram is None):
+        problem, remedy = "Gram matrices and their damping come together", "Give both, or neither"
+        raise DocumentError("parameters.damping", damping, problem, remedy)
     return OTCachePolicy(
         anchor,
         reference,
@@ -99,4 +135,24 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
         edges=edges,
         settings=EdgeSettings() if graph is None or edges is None else graph_settings(graph, edges),
         waypoints=tuple(waypoints),
+        other_runs=_other_runs(gram, damping, edges, sampling),
     )
+
+
+def _split(tables: Tables) -> tuple[Tables | None, Tables]:
+    """Return the tables of the Gram matrices, if they are there, and those of the edges."""
+    if "grams" not in tables:
+        return None, tables
+    gram = {name: tables[name] for name in GRAM_TABLES if name in tables}
+    return gram, {name: table for name, table in tables.items() if name not in OF_GRAMS_ALONE}
+
+
+def _other_runs(
+    gram: Tables | None, damping: float | None, edges: EdgeTable | None, sampling: Sampling
+) -> GramPolicy | None:
+    """Return what makes schedules for runs of other noise levels."""
+    if gram is None or damping is None:
+        return None
+    table = gram_table(gram, sampling)
+    largest = 1 if edges is None else edges.max_look_back
+    return GramPolicy(table, GramSettings(damping, largest))

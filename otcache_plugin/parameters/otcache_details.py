@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from otcache_registry import DocumentError, Part, PolicyDetails
 from otcache_registry.documents.refusals import document_error
-from otcache_registry.documents.values import Budget, Count
+from otcache_registry.documents.values import MAX_INFERENCE_STEPS, Budget, Count, NotNegative
 from pydantic import Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from otcache_policies import Schedule
     from otcache_registry import Calibration, PolicyDocument
 
     from otcache_plugin.parameters.otcache import OTCacheParameters
+    from otcache_plugin.parameters.served import ServedBudget
 
 MAX_HISTORY = 10_000
 """Most losses of a search that a document holds: the warm start's and those of 9,999 trials."""
@@ -24,22 +28,33 @@ SEARCHES = {
 }
 
 
-class SearchRecord(Part):
-    """How OTCache's schedules were searched: the settings of a calibration in its document.
+class CalibrationRecord(Part):
+    """How OTCache was calibrated: the settings of a calibration in its document.
 
     Attributes:
-        reference_budget: Budget of the reference.
-        anchor_budget: Budget of the anchor.
-        search: How the schedules were searched: on all pairs at once, or for each pair on its own.
+        effort: What was spent: quick, standard, thorough, or the paper's own procedure.
+        reference_budget: Largest budget of the schedules.
+        anchor_budget: Smallest budget.
+        gains: What is left at the end of a displacement at each step, fitted to real runs; empty
+            where there were none.
+        unexplained: Share of the squared displacements of these runs that the fit leaves: how far
+            the model is from linear.
+        unexplained_without_gains: The same for the recorded velocities as they are.
+        search: How schedules were searched: on all pairs at once, or for each pair on its own;
+            None where none were.
         trials: Candidates that the search of each schedule was allowed.
         history: Lowest loss so far of the anchor search over the calibration pairs: the warm
             start's, then one after each trial. Empty where it was not kept.
     """
 
+    effort: Literal["quick", "standard", "thorough", "paper"]
     reference_budget: Budget
     anchor_budget: Budget
-    search: Literal["joint", "per-pair"]
-    trials: Count
+    gains: Annotated[tuple[float, ...], Field(max_length=MAX_INFERENCE_STEPS, fail_fast=True)] = ()
+    unexplained: NotNegative | None = None
+    unexplained_without_gains: NotNegative | None = None
+    search: Literal["joint", "per-pair"] | None = None
+    trials: Count | None = None
     history: Annotated[tuple[float, ...], Field(max_length=MAX_HISTORY, fail_fast=True)] = ()
 
     @classmethod
@@ -65,32 +80,80 @@ class SearchRecord(Part):
 
 
 def describe(parameters: OTCacheParameters, document: PolicyDocument) -> PolicyDetails:
-    """Return a document's schedules by name, and how they were searched.
+    """Return a document's schedules, each with its family, and how they were found.
 
     Raises:
-        DocumentError: A schedule is none of the document's steps, or what is said of the search is
-            not valid, or of other budgets than the schedules'.
+        DocumentError: A schedule is none of the document's steps, or what is said of the
+            calibration is not valid, or of other budgets than the schedules'.
     """
     schedules = parameters.schedules(document.num_inference_steps)
-    names = ("anchor", *["waypoint"] * len(parameters.waypoints), "reference")
-    calibration, facts = document.calibration, []
-    searched, history = "", tuple[float, ...]()
-    if calibration is not None:
-        record = SearchRecord.read(calibration)
-        _check_budgets(record, parameters)
-        text = f"{SEARCHES[record.search]}, up to {record.trials} trials for each schedule"
-        facts.append(("search", text))
-        searched, history = f"{record.anchor_budget}-step anchor", record.history
+    calibration = document.calibration
+    if calibration is None:
+        return PolicyDetails(_named(parameters, schedules), _notes(parameters))
+    record = CalibrationRecord.read(calibration)
+    _check_budgets(record, parameters)
     return PolicyDetails(
-        schedules=tuple(zip(names, schedules, strict=True)),
-        notes=(f"Budgets between two neighbours are predicted with rho = {parameters.rho:g}.",),
-        calibration=tuple(facts),
-        searched=searched,
-        history=history,
+        schedules=_named(parameters, schedules),
+        notes=_notes(parameters),
+        calibration=tuple(_facts(record)),
+        searched=f"{record.anchor_budget}-step anchor" if record.history else "",
+        history=record.history,
     )
 
 
-def _check_budgets(record: SearchRecord, parameters: OTCacheParameters) -> None:
+def _named(
+    parameters: OTCacheParameters, schedules: Sequence[Schedule]
+) -> tuple[tuple[str, Schedule], ...]:
+    """Return the schedules, each after its family and lead, or after its place in the policy."""
+    names: Sequence[str] = [_lead(served) for served in parameters.served]
+    if not names:
+        names = ("anchor", *["waypoint"] * len(parameters.waypoints), "reference")
+    return tuple(zip(names, schedules, strict=True))
+
+
+def _lead(served: ServedBudget) -> str:
+    """Return a budget's family, and by how much it is ahead of the graph policy's schedule."""
+    if served.gain is None or served.family == "graph":
+        return served.family
+    return f"{served.family}, ahead by {served.gain:.3g} ± {served.standard_error:.2g}"
+
+
+def _notes(parameters: OTCacheParameters) -> tuple[str, ...]:
+    if not parameters.served:
+        rho = parameters.rho
+        return (f"Budgets between two neighbours are predicted with rho = {rho:g}.",)
+    notes = [
+        "Every budget has a schedule of its own: of the graph policy, predicted from its "
+        "neighbours, minimising the quadratic form of the recorded velocities, or searched."
+    ]
+    pairs = sorted({each.pairs for each in parameters.served if each.pairs is not None})
+    if pairs:
+        count = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
+        notes.append(
+            "How far it is ahead of the graph policy's best was measured on "
+            f"{count} pairs that nothing was chosen by, in units of the metric."
+        )
+    if parameters.damping is not None:
+        notes.append(
+            "Runs of other steps or noise levels get a schedule optimised on their own, with the "
+            f"quadratic form damped by {parameters.damping:g}."
+        )
+    return tuple(notes)
+
+
+def _facts(record: CalibrationRecord) -> Iterator[tuple[str, str]]:
+    yield "effort", record.effort
+    if record.search is not None:
+        text = f"{SEARCHES[record.search]}, up to {record.trials} trials for each schedule"
+        yield "search", text
+    if record.unexplained is not None and record.unexplained_without_gains is not None:
+        yield (
+            "left unexplained of real runs",
+            f"{record.unexplained:.0%} with gains, {record.unexplained_without_gains:.0%} without",
+        )
+
+
+def _check_budgets(record: CalibrationRecord, parameters: OTCacheParameters) -> None:
     for name, schedule in (("anchor", parameters.anchor), ("reference", parameters.reference)):
         field = f"{name}_budget"
         stated = getattr(record, field)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otcache_policies import Schedule
@@ -16,6 +17,7 @@ from otcache_policies import Schedule
 from otcache_plugin.evaluation.batches import Batch
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from optuna.trial import FrozenTrial
     from otcache_policies import EdgeTable, GramTable, Policy
@@ -41,6 +43,24 @@ class Study(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class DisplacedRun:
+    """A schedule that was run on some pairs.
+
+    Attributes:
+        schedule: that was run.
+        pairs: on which.
+        losses: `(N,)`, one per pair, smaller is better.
+        displacement: `(N, k)` sketches of its last latents less those of the full run, of the same
+            form as those of the velocities.
+    """
+
+    schedule: Schedule
+    pairs: range
+    losses: NDArray[np.float64]
+    displacement: NDArray[np.float32]
+
+
 class CalibrationContext(Protocol):
     """What a calibrator may ask for: measured values, a journal, and whom to tell how far it is."""
 
@@ -64,11 +84,24 @@ class CalibrationContext(Protocol):
         """All calibration pairs."""
         ...
 
+    def batches_within(self, pairs: range) -> tuple[Batch, ...]:
+        """Return some of the calibration pairs, in batches that are as large as they can be."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """What losses are measured by."""
+        ...
+
     def start(self, stage: str, schedules: int) -> None:
         """Begin a stage in which at most so many schedules are run on all calibration pairs.
 
         The full runs that they are compared with are made before, unless they were recorded.
         """
+        ...
+
+    def start_runs(self, stage: str, requests: Sequence[tuple[Schedule, range]]) -> None:
+        """Begin a stage in which these schedules are run by `displaced`."""
         ...
 
     def start_search(self, stage: str, trials: int) -> None:
@@ -79,15 +112,33 @@ class CalibrationContext(Protocol):
         """One trial of a search is done."""
         ...
 
-    def edges(self) -> EdgeTable:
+    def edges(self, pairs: range | None = None) -> EdgeTable:
         """Return what caching each segment costs, from a recording of every full run.
 
         Nothing but the full runs is computed for it, and that once for all policies.
+
+        Args:
+            pairs: that alone count; None for all.
         """
         ...
 
-    def grams(self) -> GramTable:
-        """Return the Gram matrices of every full run's velocities, from the same recording."""
+    def grams(self, pairs: range | None = None) -> GramTable:
+        """Return the Gram matrices of full runs' velocities, from the same recording."""
+        ...
+
+    def velocities(self, pairs: range) -> NDArray[np.float32]:
+        """Return sketches of full runs' velocities, `(N, T, k)`, from the same recording.
+
+        The inner product of two sketches is the mean over elements of the product of what they
+        stand for: exactly for small latents, otherwise on average.
+        """
+        ...
+
+    def displaced(self, requests: Sequence[tuple[Schedule, range]]) -> list[DisplacedRun]:
+        """Run schedules, each on some pairs; return what they lose and where their latents end.
+
+        Losses that are not finite are left to the caller.
+        """
         ...
 
     def losses(self, schedules: Sequence[Schedule]) -> list[float]:
@@ -130,13 +181,15 @@ class StageCost:
 
     Attributes:
         stage: what it is.
-        runs: pipeline calls, each for a batch of pairs.
-        steps: denoising steps computed in them.
+        calls: of the pipeline, each for a batch of pairs.
+        call_steps: steps computed in them, a batch counting once.
+        denoising_steps: the same, each pair's own: what it costs whatever the batches.
     """
 
     stage: str
-    runs: int
-    steps: int
+    calls: int
+    call_steps: int
+    denoising_steps: int
 
 
 @dataclass(frozen=True)
@@ -147,16 +200,38 @@ class Workload:
         num_inference_steps: T.
         max_look_back: the largest look-back that is measured.
         batches: all calibration pairs.
+        small_batch: most pairs of a run that is made of a few pairs alone.
     """
 
     num_inference_steps: int
     max_look_back: int
     batches: tuple[Batch, ...]
+    small_batch: int
+
+    @property
+    def pairs(self) -> int:
+        """All calibration pairs."""
+        return self.batches[-1].stop
 
     def tried(self, stage: str, count: int, budgets: Sequence[int]) -> StageCost:
         """Return the cost of running so many schedules at each of the budgets, on all pairs."""
-        runs = count * len(self.batches)
-        return StageCost(stage, runs * len(budgets), runs * sum(budgets))
+        calls, steps = count * len(self.batches), count * sum(budgets)
+        return StageCost(stage, calls * len(budgets), steps * len(self.batches), steps * self.pairs)
+
+    def runs(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
+        """Return the cost of runs on a few pairs each.
+
+        Args:
+            stage: what it is.
+            counts: budgets, each with how many runs of one pair there are of it.
+        """
+        calls = [(budget, ceil(count / self.small_batch)) for budget, count in counts]
+        return StageCost(
+            stage,
+            sum(count for _, count in calls),
+            sum(budget * count for budget, count in calls),
+            sum(budget * count for budget, count in counts),
+        )
 
     @property
     def recording(self) -> StageCost:
@@ -216,6 +291,25 @@ class Calibrator(Protocol):
         Raises:
             FieldError: they do not.
         """
+
+    def usual_pairs(self, options: Options) -> int | None:
+        """Return the calibration pairs where none are asked for; None for the model's own usual."""
+        return None
+
+    def check_pairs(self, options: Options, pairs: int) -> None:
+        """Refuse too few calibration pairs for what is asked, before anything runs.
+
+        Raises:
+            FieldError: they are too few.
+        """
+        return
+
+    def variant(self, options: Options) -> str:
+        """Return what tells calibrations of the policy apart that go on in one folder, if any do.
+
+        Each variant keeps its own settings and trials there; what is measured they share.
+        """
+        return ""
 
     def determined_by(self, options: Options) -> Mapping[str, Any]:
         """Return what else a calibration is determined by, as JSON."""

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         OTCacheError,
         ScheduleError,
     )
+    from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
+    from otcache_policies.gram_search import QuadraticForm, optimise
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
     from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
@@ -55,6 +57,7 @@ __all__ = [
     "EdgeTable",
     "EdgeTableError",
     "FieldError",
+    "Gains",
     "GramPolicy",
     "GramSettings",
     "GramTable",
@@ -63,6 +66,8 @@ __all__ = [
     "OTCacheError",
     "OTCachePolicy",
     "Policy",
+    "QuadraticForm",
+    "RealRun",
     "RunConditions",
     "Schedule",
     "ScheduleError",
@@ -71,8 +76,10 @@ __all__ = [
     "budget_for_speedup",
     "budgeted_shortest_path",
     "euler_response",
+    "fit_gains",
     "geodesic_weights",
     "lift",
+    "optimise",
     "predict",
     "project_sum",
     "realise",
@@ -95,7 +102,9 @@ __getattr__, __dir__ = lazy_names(
             "OTCacheError",
             "ScheduleError",
         ),
+        "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
+        "otcache_policies.gram_search": ("QuadraticForm", "optimise"),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),

@@ -7,6 +7,7 @@ them are evaluated together, in a few milliseconds, without the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,7 +76,13 @@ class QuadraticForm:
         return means
 
 
-def optimise(form: QuadraticForm, budget: int, max_look_back: int, seed: int = 0) -> Schedule:
+def optimise(
+    form: QuadraticForm,
+    budget: int,
+    max_look_back: int,
+    seed: int = 0,
+    starts: Sequence[Schedule] = (),
+) -> Schedule:
     """Return the schedule of a budget with the smallest mean logarithm of the pairs' values.
 
     Pairs count by the decibels that they gain, not by how large their errors are.
@@ -85,11 +92,12 @@ def optimise(form: QuadraticForm, budget: int, max_look_back: int, seed: int = 0
         budget: Computed steps, from 2 to T.
         max_look_back: Largest look-back of a segment.
         seed: Of the random starts.
+        starts: Further schedules of the budget to begin at.
     """
     total = form.num_inference_steps
     # Starts look back by 1 … 3 where they may.
     usual = min(3, max_look_back)
-    starts = [_even(total, budget, usual), *_random(total, budget, usual, seed)]
+    starts = [*starts, _even(total, budget, usual), *_random(total, budget, usual, seed)]
     best = starts[int(np.argmin(form.pooled(Candidates.of(starts))))]
     values = form.values(Candidates.of([best]))[0]
     if (values > 0).all():

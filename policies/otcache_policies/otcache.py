@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from otcache_policies._validation import as_positive
 from otcache_policies.edges import EdgeSettings, EdgeTable
 from otcache_policies.errors import EdgeTableError, FieldError, ScheduleError
 from otcache_policies.meancache import MeanCachePolicy
-from otcache_policies.policy import Budgets
+from otcache_policies.policy import AdaptingPolicy, Budgets
 from otcache_policies.schedule import Schedule
 from otcache_policies.transport import inherited_look_backs, predict, require_endpoints
 
@@ -44,6 +46,7 @@ class OTCachePolicy:
         settings: How to read the table.
         waypoints: Calibrated schedules of budgets between the anchor's and the reference's, by
             increasing budget.
+        other_runs: Makes the schedules of runs with other noise levels, if at hand.
 
     Raises:
         ScheduleError: The schedules differ in steps, or their budgets do not increase.
@@ -57,6 +60,7 @@ class OTCachePolicy:
     edges: EdgeTable | None = None
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     waypoints: tuple[Schedule, ...] = ()
+    other_runs: AdaptingPolicy | None = None
 
     name: ClassVar[str] = "otcache"
 
@@ -115,6 +119,17 @@ class OTCachePolicy:
         midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
         look_backs = inherited_look_backs(steps, smaller, midpoints)
         return Schedule(steps, self.num_inference_steps, look_backs)
+
+    def schedule_at(
+        self, budget: int, sigmas: NDArray[np.float64], response: NDArray[np.float64]
+    ) -> Schedule | None:
+        """Return the schedule made for a run of other noise levels, None where none can be made.
+
+        See `AdaptingPolicy.schedule_at`.
+        """
+        if self.other_runs is None:
+            return None
+        return self.other_runs.schedule_at(budget, sigmas, response)
 
     def _check_waypoints(self) -> None:
         for index, (before, schedule) in enumerate(pairwise((self.anchor, *self.waypoints))):

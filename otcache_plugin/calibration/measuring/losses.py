@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from otcache_policies import Schedule
 
+    from otcache_plugin.calibration.measuring.units import Measured
+    from otcache_plugin.evaluation.metrics import Metric
+
 WORST = math.inf
+
+
+def losses_of(measured: Measured, metric: Metric) -> NDArray[np.float64]:
+    """Return what each pair of a measured run loses by a metric: smaller is better."""
+    values: NDArray[np.float64] = measured.arrays[metric.name].astype(np.float64)
+    return -values if metric.higher_is_better else values
 
 
 def pooled(losses: NDArray[np.float64]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
-from otcache_plugin.calibration.measuring.losses import ScheduleLoss
+from otcache_plugin.calibration.measuring.losses import ScheduleLoss, losses_of
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search
@@ -202,8 +202,7 @@ class Measurements:
             ]
             for key in ready:
                 given = {
-                    request: self._losses(found[units[request]], metric)
-                    for request in wanted.pop(key)
+                    request: losses_of(found[units[request]], metric) for request in wanted.pop(key)
                 }
                 self._advance(key, searches[key], given, wanted, results)
             if not ready:
@@ -237,7 +236,7 @@ class Measurements:
             ScheduleLoss(
                 each,
                 metric.name,
-                np.concatenate([self._losses(next(measured), metric) for _ in batches]),
+                np.concatenate([losses_of(next(measured), metric) for _ in batches]),
             )
             for each in schedules
         ]
@@ -245,11 +244,6 @@ class Measurements:
     @staticmethod
     def _evaluate(schedule: Schedule, batch: Batch, metric: Metric) -> Evaluate:
         return Evaluate(batch, schedule, (metric.name,))
-
-    @staticmethod
-    def _losses(measured: Measured, metric: Metric) -> NDArray[np.float64]:
-        values = measured.arrays[metric.name].astype(np.float64)
-        return -values if metric.higher_is_better else values
 
     def _available(
         self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None

@@ -24,7 +24,7 @@ class Record:
     """A full run whose trajectory is rolled out.
 
     Gives `errors` (n, T, T, K) of the edges, the Gram matrices `grams` (n, T, T) of its velocities,
-    the scheduler's `response` (T,) and `sigmas` (T + 1,).
+    their sketches `velocities` (n, T, k), the scheduler's `response` (T,) and `sigmas` (T + 1,).
 
     Its outputs are those of the `Reference` of the same batch, which it gives too.
     """
@@ -47,11 +47,14 @@ class Evaluate:
     """A run with a schedule, compared with the full run: one `(n,)` array per metric.
 
     The run has as many steps as the schedule, so a full schedule of fewer steps is a plain run.
+    Where `displaced` it also gives the sketch `displacement` (n, k) of its last latents less those
+    of the full run.
     """
 
     batch: Batch
     schedule: Schedule
     metrics: tuple[str, ...]
+    displaced: bool = False
 
 
 Unit = Record | Reference | Evaluate
@@ -67,6 +70,7 @@ def unit_key(unit: Unit) -> str:
             "look_backs": unit.schedule.look_backs,
             "num_inference_steps": unit.schedule.num_inference_steps,
             "metrics": unit.metrics,
+            "displaced": unit.displaced,
         }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     return f"{kind}-{digest[:40]}"

@@ -19,6 +19,7 @@ from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
+from otcache_plugin.calibration.measuring.sketches import sketch
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
 from otcache_plugin.calibration.settings import evidence_metrics
@@ -159,8 +160,12 @@ class Worker:
             _outputs(reference),
         )
         metrics = [plugin_host().metric(name) for name in unit.metrics]
-        values = evaluator.values(unit.schedule, *metrics)
-        return dict(zip(unit.metrics, values, strict=True))
+        spaces = frozenset(metric.space for metric in metrics)
+        full, outputs = evaluator.reference(spaces), evaluator.outputs(unit.schedule, spaces)
+        values = {each.name: each.values(outputs, full, evaluator.pairs) for each in metrics}
+        if not unit.displaced:
+            return values
+        return {**values, "displacement": sketch(outputs.latents - full.latents)}
 
     def _spaces(self, batch: Batch) -> frozenset[Space]:
         """Return what the metrics that are measured on a batch look at."""
@@ -184,9 +189,16 @@ def _recorded(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
     return {
         "errors": edge_errors(trajectory),
         "grams": gram_matrices(trajectory),
+        "velocities": _sketches(trajectory),
         "response": scheduler_response(trajectory),
         "sigmas": trajectory.sigmas.double().numpy(),
     }
+
+
+def _sketches(trajectory: Trajectory) -> NDArray[np.float32]:
+    """Return `(N, T, k)`, of the velocity of every step."""
+    steps = range(trajectory.num_inference_steps)
+    return np.stack([sketch(trajectory.v(step)) for step in steps], axis=1)
 
 
 def _arrays(outputs: Outputs, sigmas: torch.Tensor) -> dict[str, NDArray[Any]]:

@@ -70,8 +70,7 @@ class JointSearch:
         self, searched: str, budget: int, trials: int, workload: Workload
     ) -> tuple[StageCost, ...]:
         """Return the cost of the search."""
-        runs = (1 + trials) * len(workload.batches)
-        return (StageCost(stages.searching(searched), runs, runs * budget),)
+        return (workload.tried(stages.searching(searched), 1 + trials, [budget]),)
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,10 @@ class PerPairSearch:
         self, searched: str, budget: int, trials: int, workload: Workload
     ) -> tuple[StageCost, ...]:
         """Return the cost of the searches, and of judging what they found."""
-        pairs = sum(map(len, workload.batches))
+        pairs = workload.pairs
         runs = (1 + trials) * pairs
         return (
-            StageCost(stages.searching(searched), runs, runs * budget),
+            StageCost(stages.searching(searched), runs, runs * budget, runs * budget),
             workload.tried(stages.pooling(searched), 2 + BEST_OF_EACH_PAIR * pairs, [budget]),
         )
 

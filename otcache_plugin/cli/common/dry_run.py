@@ -23,11 +23,13 @@ def estimate_data(estimate: Estimate) -> dict[str, Any]:
         "stages": [
             {
                 "stage": stage.stage,
+                "denoising_steps": stage.denoising_steps,
                 "transformer_calls": estimate.transformer_calls(stage),
                 "seconds": estimate.seconds(stage),
             }
             for stage in estimate.stages
         ],
+        "denoising_steps": sum(stage.denoising_steps for stage in estimate.stages),
         "transformer_calls": sum(map(estimate.transformer_calls, estimate.stages)),
         "seconds": sum(map(estimate.seconds, estimate.stages)),
     }
@@ -41,20 +43,27 @@ def print_estimate(estimate: Estimate, device: str, json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
+    table.add_column("denoising steps", justify="right")
     table.add_column("transformer calls", justify="right")
     table.add_column("time on one worker", justify="right")
     for stage in estimate.stages:
         calls, seconds = estimate.transformer_calls(stage), estimate.seconds(stage)
-        table.add_row(stage.stage, f"{calls:,}", _duration(seconds))
+        table.add_row(stage.stage, f"{stage.denoising_steps:,}", f"{calls:,}", _duration(seconds))
     table.add_section()
-    table.add_row("at most", f"{data['transformer_calls']:,}", _duration(data["seconds"]))
+    table.add_row(
+        "at most",
+        f"{data['denoising_steps']:,}",
+        f"{data['transformer_calls']:,}",
+        _duration(data["seconds"]),
+    )
     console = Console(highlight=False)
     console.print(table)
     measured = estimate.measured
+    step = measured.call_step_seconds + measured.pair_step_seconds * estimate.batch_size
     console.print(
         f"\nMeasured on {device} with batches of {estimate.batch_size}: a recorded run "
-        f"{measured.record_seconds:.3g} s, a step {measured.step_seconds:.3g} s, the rest of a run "
-        f"{measured.run_seconds:.3g} s; peak memory {measured.peak_bytes / 2**30:.1f} GiB.\n"
+        f"{measured.record_seconds:.3g} s, a step {step:.3g} s, the rest of a run "
+        f"{measured.call_seconds:.3g} s; peak memory {measured.peak_bytes / 2**30:.1f} GiB.\n"
         "Identical schedules are run once and hopeless trials cut short, so it will be less.",
         soft_wrap=True,
     )

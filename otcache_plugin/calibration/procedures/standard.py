@@ -1,0 +1,79 @@
+"""Standard: the recording, and a race of few real runs at every budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from otcache_plugin.calibration.procedures.procedure import Choice, calibrated, recorded
+from otcache_plugin.calibration.racing.plan import RacePlan
+from otcache_plugin.calibration.racing.race import Race
+from otcache_plugin.parameters.served import ServedBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otcache_policies import Gains
+
+    from otcache_plugin.calibration.racing.race import Winner
+    from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
+    from otcache_plugin.calibration.settings import OTCacheOptions
+    from otcache_plugin.plugins.calibrating import (
+        Calibrated,
+        CalibrationContext,
+        StageCost,
+        Workload,
+    )
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A recording and a race."""
+
+    fewest_pairs: int = 16
+    usual_pairs: int = 48
+
+    def costs(
+        self, options: OTCacheOptions, algorithm: SearchAlgorithm, workload: Workload
+    ) -> Sequence[StageCost]:
+        """Return the cost of recording and of the race."""
+        plan = RacePlan(workload.num_inference_steps, workload.pairs, options.served_budgets)
+        return (workload.recording, *plan.costs(workload))
+
+    def calibrate(
+        self, options: OTCacheOptions, algorithm: SearchAlgorithm, context: CalibrationContext
+    ) -> Calibrated:
+        """Record, and let the families race."""
+        winners, gains = raced(options, context)
+        schedules = {budget: each.candidate.schedule for budget, each in winners.items()}
+        choice = Choice(schedules, served(winners), gains)
+        return calibrated(options, choice, recorded(context, None), context)
+
+
+def raced(
+    options: OTCacheOptions, context: CalibrationContext
+) -> tuple[dict[int, Winner], Gains | None]:
+    """Return who wins at every budget, and the gains that the runs were explained by."""
+    pairs = context.batches[-1].stop
+    plan = RacePlan(context.num_inference_steps, pairs, options.served_budgets)
+    return Race(plan, recorded(context, plan.searching), context).run()
+
+
+def served(winners: Mapping[int, Winner]) -> list[ServedBudget]:
+    """Return who serves each budget, and how the best of the other families did."""
+    found = []
+    for budget, winner in winners.items():
+        verdict = winner.verdict
+        finite = bool(np.isfinite(verdict.gain))
+        found.append(
+            ServedBudget(
+                budget=budget,
+                family=winner.candidate.family,
+                gain=verdict.gain if finite else None,
+                standard_error=verdict.standard_error if finite else None,
+                pairs=verdict.pairs if finite else None,
+            )
+        )
+    return found

@@ -1,0 +1,115 @@
+"""Thorough: the race, and searches on the real model that its winners have to stand up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otcache_plugin.calibration import stages
+from otcache_plugin.calibration.procedures.procedure import Choice, calibrated, recorded
+from otcache_plugin.calibration.procedures.standard import raced, served
+from otcache_plugin.calibration.racing.candidates import PREDICTED, SEARCHED, Candidate, between
+from otcache_plugin.calibration.racing.plan import RacePlan
+from otcache_plugin.calibration.racing.race import challenged
+from otcache_plugin.calibration.searching.running import run_searches
+from otcache_plugin.calibration.searching.scopes import JointSearch
+from otcache_plugin.plugins.calibrating import StageCost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otcache_plugin.calibration.racing.race import Winner
+    from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
+    from otcache_plugin.calibration.settings import OTCacheOptions
+    from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext, Workload
+
+CHALLENGES = 3
+"""Schedules of each budget that run on all selection pairs: two, and what they are compared to."""
+
+
+@dataclass(frozen=True)
+class Thorough:
+    """A recording, a race, and searches."""
+
+    fewest_pairs: int = 16
+    usual_pairs: int = 96
+
+    def costs(
+        self, options: OTCacheOptions, algorithm: SearchAlgorithm, workload: Workload
+    ) -> Sequence[StageCost]:
+        """Return the cost of recording, of the race, and of the searches and their finals."""
+        plan = RacePlan(workload.num_inference_steps, workload.pairs, options.served_budgets)
+        searching, selecting = len(plan.searching), len(plan.selecting)
+        searched = options.searched_budgets
+        return (
+            workload.recording,
+            *plan.costs(workload),
+            *(
+                workload.runs(
+                    stages.searching(stages.waypoint(budget)),
+                    [(budget, (1 + algorithm.trials) * searching)],
+                )
+                for budget in searched
+            ),
+            workload.runs(
+                stages.SEARCHED_FINAL, [(budget, CHALLENGES * selecting) for budget in searched]
+            ),
+            workload.runs(
+                stages.PREDICTED_FINAL,
+                [
+                    (budget, CHALLENGES * selecting)
+                    for budget in options.served_budgets
+                    if budget not in searched
+                ],
+            ),
+        )
+
+    def calibrate(
+        self, options: OTCacheOptions, algorithm: SearchAlgorithm, context: CalibrationContext
+    ) -> Calibrated:
+        """Record, let the families race, search from the winners, and predict between."""
+        winners, gains = raced(options, context)
+        found = recorded(context, None)
+        pairs = context.batches[-1].stop
+        plan = RacePlan(context.num_inference_steps, pairs, options.served_budgets)
+        searched = {
+            budget: _searched(
+                budget, winners[budget], plan, found.largest_look_back, algorithm, context
+            )
+            for budget in options.searched_budgets
+        }
+        winners = challenged(stages.SEARCHED_FINAL, winners, searched, plan.selecting, context)
+        predicted = _predicted(winners, options.searched_budgets)
+        winners = challenged(stages.PREDICTED_FINAL, winners, predicted, plan.selecting, context)
+        schedules = {budget: each.candidate.schedule for budget, each in winners.items()}
+        return calibrated(options, Choice(schedules, served(winners), gains), found, context)
+
+
+def _searched(
+    budget: int,
+    winner: Winner,
+    plan: RacePlan,
+    max_look_back: int,
+    algorithm: SearchAlgorithm,
+    context: CalibrationContext,
+) -> Candidate:
+    """Return what a search on the searching pairs makes of a winner."""
+    name, batches = stages.waypoint(budget), context.batches_within(plan.searching)
+    panels = JointSearch().panels(name, batches)
+    start = winner.candidate.schedule
+    (search,) = run_searches(name, start, panels, max_look_back, algorithm, context)
+    return Candidate(SEARCHED, search.best(1)[0].schedule)
+
+
+def _predicted(winners: Mapping[int, Winner], searched: Sequence[int]) -> dict[int, Candidate]:
+    """Return the prediction for every budget between two searched ones, from their winners."""
+    found = {}
+    for budget in winners:
+        below = [each for each in searched if each < budget]
+        above = [each for each in (*searched, max(winners)) if each > budget]
+        if budget in searched or not below or not above:
+            continue
+        smaller, larger = winners[below[-1]], winners[above[0]]
+        schedule = between(smaller.candidate.schedule, larger.candidate.schedule, budget)
+        found[budget] = Candidate(PREDICTED, schedule)
+    return found

@@ -1,0 +1,1 @@
+"""The race: at every budget, candidates of several families run against each other."""

@@ -1,0 +1,106 @@
+"""What a race spends: how many candidates run at each budget, and on how many pairs.
+
+Every budget gets the same denoising steps, so that small budgets, where a run may tip into another
+picture, get the most runs. All of it follows from the numbers of steps and pairs alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otcache_plugin.calibration import stages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_plugin.plugins.calibrating import StageCost, Workload
+
+SHARE = 5.6
+"""Steps that are spent, as a multiple of those of all full runs, in equal parts for all budgets."""
+
+HEAT_PAIRS = 4
+"""Pairs of a heat: enough to tell good from bad, not good from better."""
+
+HEAT_SHARE = 0.25
+"""Share of a budget's steps that the candidates of the recording alone get."""
+
+MOST_CANDIDATES, FEWEST_CANDIDATES = 9, 3
+"""Of the recording alone, at one budget."""
+
+FITTED = 3
+"""Candidates that follow at each budget from the gains and from the neighbouring budgets."""
+
+SURVIVING_GRAPH, SURVIVING_OTHERS = 2, 2
+"""Candidates that run in the second heat: schedules of the graph policy, and of other families."""
+
+FINALISTS = 2
+"""The best of the graph policy's schedules, and the best of the others."""
+
+FEWEST_FINAL_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class RacePlan:
+    """The runs of a race.
+
+    Attributes:
+        num_inference_steps: T.
+        pairs: all calibration pairs.
+        budgets: increasing.
+    """
+
+    num_inference_steps: int
+    pairs: int
+    budgets: range
+
+    @property
+    def searching(self) -> range:
+        """The pairs that candidates come from: the first half."""
+        return range(self.pairs // 2)
+
+    @property
+    def selecting(self) -> range:
+        """The pairs that the final is run on, which no candidate comes from."""
+        return range(self.pairs // 2, self.pairs)
+
+    @property
+    def first_heat(self) -> range:
+        """Pairs of the first heat."""
+        return range(HEAT_PAIRS)
+
+    @property
+    def second_heat(self) -> range:
+        """Pairs of the second heat, which is counted together with the first."""
+        return range(HEAT_PAIRS, 2 * HEAT_PAIRS)
+
+    def _runs(self, budget: int) -> float:
+        """Return how many runs of one pair the steps of a budget are enough for."""
+        steps = SHARE * self.num_inference_steps * self.pairs / len(self.budgets)
+        return steps / budget
+
+    def candidates(self, budget: int) -> int:
+        """Return how many candidates of the recording alone run at a budget."""
+        wanted = int(HEAT_SHARE * self._runs(budget) / HEAT_PAIRS)
+        return min(max(wanted, FEWEST_CANDIDATES), MOST_CANDIDATES)
+
+    def final(self, budget: int) -> range:
+        """Return the pairs of a budget's final."""
+        heats = self.candidates(budget) + FITTED + SURVIVING_GRAPH + SURVIVING_OTHERS
+        left = int(self._runs(budget) - heats * HEAT_PAIRS) // FINALISTS
+        count = max(left // HEAT_PAIRS * HEAT_PAIRS, FEWEST_FINAL_PAIRS)
+        return self.selecting[:count]
+
+    def costs(self, workload: Workload) -> Sequence[StageCost]:
+        """Return what the stages take at most; candidates that are the same run once."""
+        heats = {
+            stages.FIRST_HEAT: [self.candidates(budget) for budget in self.budgets],
+            stages.FITTED_HEAT: [FITTED for _ in self.budgets],
+            stages.SECOND_HEAT: [SURVIVING_GRAPH + SURVIVING_OTHERS for _ in self.budgets],
+        }
+        runs = {stage: [count * HEAT_PAIRS for count in counts] for stage, counts in heats.items()}
+        runs[stages.FINAL] = [FINALISTS * len(self.final(budget)) for budget in self.budgets]
+        return tuple(
+            workload.runs(stage, list(zip(self.budgets, counts, strict=True)))
+            for stage, counts in runs.items()
+        )

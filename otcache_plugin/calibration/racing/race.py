@@ -1,0 +1,217 @@
+"""The race: at every budget the best of each family, on fresh pairs, against the graph policy.
+
+Few real runs decide. In the heats, on the pairs that the candidates come from, the candidates of
+the recording run first, then those that follow from these runs. In the final the best schedule of
+the graph policy meets the best of all others on pairs that nothing was chosen by, and stays unless
+the other is better beyond its standard error.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from otcache_policies import RealRun, fit_gains
+
+from otcache_plugin.calibration import stages
+from otcache_plugin.calibration.measuring.losses import ScheduleLoss, not_finite
+from otcache_plugin.calibration.racing.candidates import GRAPH, Candidate, distinct
+from otcache_plugin.calibration.racing.plan import SURVIVING_GRAPH, SURVIVING_OTHERS
+from otcache_plugin.calibration.racing.verdict import Verdict, verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from otcache_policies import Gains, Schedule
+
+    from otcache_plugin.calibration.racing.candidates import Recorded
+    from otcache_plugin.calibration.racing.plan import RacePlan
+    from otcache_plugin.plugins.calibrating import CalibrationContext, DisplacedRun
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What serves a budget.
+
+    Attributes:
+        candidate: that won.
+        graph: the best of the graph policy's, which it was compared to.
+        verdict: how the best of the other families did in the final against that one.
+    """
+
+    candidate: Candidate
+    graph: Candidate
+    verdict: Verdict
+
+
+@dataclass
+class Race:
+    """A race under way.
+
+    Attributes:
+        plan: what it spends.
+        recorded: what the recording of the searching pairs says.
+        context: runs the candidates.
+        runs: of the heats so far, by schedule.
+    """
+
+    plan: RacePlan
+    recorded: Recorded
+    context: CalibrationContext
+    runs: dict[Schedule, list[DisplacedRun]] = field(default_factory=lambda: defaultdict(list))
+
+    def run(self) -> tuple[dict[int, Winner], Gains | None]:
+        """Run the heats and the finals; return who won at each budget, and the gains.
+
+        Raises:
+            NotFiniteError: no candidate of some budget has a finite loss at every pair.
+        """
+        first, second = self.plan.first_heat, self.plan.second_heat
+        entered = self._candidates()
+        self._heat(stages.FIRST_HEAT, entered, first)
+        leaders = {budget: self._best(entered[budget]).schedule for budget in entered}
+        gains = self._gains()
+        values = None if gains is None else gains.values
+        fitted = {
+            budget: self.recorded.fitted(budget, values, leaders) for budget in self.plan.budgets
+        }
+        self._heat(stages.FITTED_HEAT, fitted, first)
+        entered = {budget: distinct([*entered[budget], *fitted[budget]]) for budget in entered}
+        survivors = {budget: self._survivors(entered[budget]) for budget in entered}
+        self._heat(stages.SECOND_HEAT, survivors, second)
+        return self._finals(survivors), gains
+
+    def _candidates(self) -> dict[int, list[Candidate]]:
+        self.context.start_search(stages.OPTIMISING, len(self.plan.budgets))
+        found = {}
+        for budget in self.plan.budgets:
+            count = self.plan.candidates(budget)
+            found[budget] = self.recorded.from_recording(budget, count)
+            self.context.advance()
+        return found
+
+    def _heat(self, stage: str, entered: Mapping[int, Sequence[Candidate]], pairs: range) -> None:
+        """Run candidates of all budgets side by side; those that have run are not run again."""
+        schedules = [
+            each.schedule
+            for candidates in entered.values()
+            for each in candidates
+            if all(run.pairs != pairs for run in self.runs[each.schedule])
+        ]
+        self.context.start_runs(stage, [(schedule, pairs) for schedule in schedules])
+        for run in self.context.displaced([(schedule, pairs) for schedule in schedules]):
+            self.runs[run.schedule].append(run)
+
+    def _loss(self, candidate: Candidate) -> float:
+        """Return the mean loss in the heats, infinite where that of any pair is not finite."""
+        losses = np.concatenate([run.losses for run in self.runs[candidate.schedule]])
+        return float(losses.mean()) if np.isfinite(losses).all() else np.inf
+
+    def _best(self, candidates: Sequence[Candidate]) -> Candidate:
+        """Return the candidate with the lowest loss, of several the first.
+
+        Raises:
+            NotFiniteError: none has a finite one.
+        """
+        best = min(candidates, key=self._loss)
+        if np.isfinite(self._loss(best)):
+            return best
+        raise not_finite([self._schedule_loss(each.schedule) for each in candidates])
+
+    def _schedule_loss(self, schedule: Schedule) -> ScheduleLoss:
+        losses = np.concatenate([run.losses for run in self.runs[schedule]])
+        return ScheduleLoss(schedule, self.context.metric, losses)
+
+    def _gains(self) -> Gains | None:
+        """Return the gains that explain the runs so far."""
+        pairs = self.plan.searching
+        velocities = self.context.velocities(pairs).astype(np.float64)
+
+        def real(run: DisplacedRun) -> RealRun:
+            ends = run.displacement.astype(np.float64)
+            own = velocities[run.pairs.start : run.pairs.stop]
+            return RealRun(
+                run.schedule,
+                np.array(run.pairs),
+                products=np.einsum("ntk,nk->nt", own, ends),
+                squares=np.square(ends).sum(axis=1),
+            )
+
+        runs = [real(run) for found in self.runs.values() for run in found]
+        return fit_gains(self.recorded.table, runs)
+
+    def _survivors(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the best few of the graph policy's and of the other schedules."""
+        graph, others = by_family(sorted(candidates, key=self._loss))
+        return [*graph[:SURVIVING_GRAPH], *others[:SURVIVING_OTHERS]]
+
+    def _finals(self, survivors: Mapping[int, Sequence[Candidate]]) -> dict[int, Winner]:
+        finalists = {}
+        for budget, candidates in survivors.items():
+            graph, others = by_family(candidates)
+            finalists[budget] = [self._best(each) for each in (graph, others) if each]
+        requests = [
+            (each.schedule, self.plan.final(budget))
+            for budget, candidates in finalists.items()
+            for each in candidates
+        ]
+        self.context.start_runs(stages.FINAL, requests)
+        found = iter(self.context.displaced(requests))
+        winners = {}
+        for budget, candidates in finalists.items():
+            losses = [next(found).losses for _ in candidates]
+            winners[budget] = self._winner(candidates, losses)
+        return winners
+
+    def _winner(
+        self, candidates: Sequence[Candidate], losses: Sequence[NDArray[np.float64]]
+    ) -> Winner:
+        finite = [bool(np.isfinite(each).all()) for each in losses]
+        if not any(finite):
+            metric = self.context.metric
+            raise not_finite(
+                [
+                    ScheduleLoss(each.schedule, metric, own)
+                    for each, own in zip(candidates, losses, strict=True)
+                ]
+            )
+        graph, other = candidates[0], candidates[-1]
+        verdict = verdict_of(losses[0], losses[-1])
+        return Winner(other if verdict.ahead else graph, graph, verdict)
+
+
+def challenged(
+    stage: str,
+    winners: Mapping[int, Winner],
+    challengers: Mapping[int, Candidate],
+    pairs: range,
+    context: CalibrationContext,
+) -> dict[int, Winner]:
+    """Return who serves each budget after a challenger of some has run on fresh pairs.
+
+    A winner stays unless its challenger is better beyond its standard error. How far one that takes
+    its place is ahead is said in terms of the graph policy's schedule, as for the others.
+    """
+    contested = {
+        budget: (winners[budget].graph, winners[budget].candidate, challenger)
+        for budget, challenger in challengers.items()
+        if challenger.schedule != winners[budget].candidate.schedule
+    }
+    requests = [(each.schedule, pairs) for three in contested.values() for each in three]
+    context.start_runs(stage, requests)
+    found = iter(context.displaced(requests))
+    after = dict(winners)
+    for budget, (graph, _, challenger) in contested.items():
+        simplest, holding, challenging = (next(found).losses for _ in range(3))
+        if verdict_of(holding, challenging).ahead:
+            after[budget] = Winner(challenger, graph, verdict_of(simplest, challenging))
+    return after
+
+
+def by_family(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the graph policy's candidates, and the others."""
+    graph = [each for each in candidates if each.family == GRAPH]
+    return graph, [each for each in candidates if each.family != GRAPH]

@@ -1,0 +1,45 @@
+"""Gram tables as a document's tables: `grams`, `sigmas`, and `response` of solvers but Euler's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from otcache_policies import GramTable, GramTableError
+from otcache_registry import DocumentError
+
+from otcache_plugin.parameters.checks import require_sampling_sigmas, require_tensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from otcache_registry import Sampling, Tables
+
+_DTYPES = {"grams": np.dtype(np.float32), "sigmas": np.dtype(np.float64)}
+_SOLVER_DTYPES = {**_DTYPES, "response": np.dtype(np.float64)}
+
+
+def tables_of(table: GramTable) -> Tables:
+    """Return a Gram table's arrays by name."""
+    tables: dict[str, NDArray[Any]] = {"grams": table.grams, "sigmas": table.sigmas}
+    return tables if table.response is None else {**tables, "response": table.response}
+
+
+def gram_table(tables: Tables, sampling: Sampling) -> GramTable:
+    """Return the Gram table that a document's tables are.
+
+    Raises:
+        DocumentError: They are no Gram matrices, or not of the document's sampling set-up.
+    """
+    require_tensors(
+        tables,
+        (_DTYPES, _SOLVER_DTYPES),
+        "not the tensors of Gram matrices",
+        "It holds grams as float32, sigmas and perhaps response as float64, nothing else",
+    )
+    try:
+        table = GramTable(tables["grams"], tables["sigmas"], tables.get("response"))
+    except GramTableError as error:
+        path = f"tables.{error.field}"
+        raise DocumentError(path, error.value, error.problem, error.remedy) from None
+    require_sampling_sigmas(table.sigmas, sampling)
+    return table
