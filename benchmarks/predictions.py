@@ -13,7 +13,8 @@ Calibrates each setting of the model with the defaults, then compares on fresh h
 
 OTCache's schedules at 8, 10, 12 and 15 are searched, those at 9, 11, 13 and 17 predicted.
 
-The objective is PSNR. A difference of d dB is a squared error lower by 1 - 10^(-d/10).
+The objective is PSNR; SSIM, the latents' error and, with `--lpips-home`, LPIPS stand beside it. A
+difference of d dB is a squared error lower by 1 - 10^(-d/10).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from otcache_registry import StoredPolicy
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.metrics import add_lpips_option, metrics_with
 from benchmarks.models import flow_setup
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.evidence.peers import policies_of
@@ -54,6 +56,7 @@ from otcache_plugin.calibration.settings import (
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.cli.common.output import StageProgress
 from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.metrics import Metric
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
 from otcache_plugin.models.exact_flow import ExactFlowSettings
@@ -74,7 +77,6 @@ SEARCHED_DIRECTLY = (10, 11, 12, 13, 15)
 DIRECT = SearchSettings(trials=260, rounds=(Round(4, 9.0), Round(None, 4.5), Round(None, 2.25)))
 """Of the direct CMA-ES; with the look-backs' these are as many trials as the own search has."""
 DIRECT_LOOK_BACKS = 60
-METRICS = ("psnr", "ssim", "latent-l1")
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def compare(
     pairs: int,
     folder: Path,
     searched: Sequence[int],
+    metrics: Sequence[Metric],
 ) -> list[Row]:
     """Calibrates, and measures on fresh pairs."""
     with LocalPool(lambda: setup, settings, folder / SCRATCH_FOLDER) as pool:
@@ -180,7 +183,7 @@ def compare(
         ]
         arguments = dict(setup.call_arguments)
         evaluator = Evaluator(setup.pipe, held_out, arguments, settings.batch_size)
-        row = partial(compared, evaluator, name)
+        row = partial(compared, evaluator, metrics, name)
         rows = []
         for budget in budgets:
             ours = policy.schedule(budget)
@@ -191,9 +194,14 @@ def compare(
 
 
 def compared(
-    evaluator: Evaluator, model: str, name: str, ours: Schedule, other_name: str, other: Schedule
+    evaluator: Evaluator,
+    metrics: Sequence[Metric],
+    model: str,
+    name: str,
+    ours: Schedule,
+    other_name: str,
+    other: Schedule,
 ) -> list[Row]:
-    metrics = [plugin_host().metric(each) for each in METRICS]
     rows = []
     for metric, own, its in zip(
         metrics, evaluator.values(ours, *metrics), evaluator.values(other, *metrics), strict=True
@@ -259,7 +267,9 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="one setting of the exact flow, by its number")
     parser.add_argument("--work", type=Path, help="keep the measurements there, to go on later")
     parser.add_argument("--output", type=Path)
+    add_lpips_option(parser)
     arguments = parser.parse_args()
+    metrics = metrics_with(arguments.lpips_home, "latent-l1")
     setups = (
         {flow.revision: partial(flow_setup, flow.revision, flow) for flow in FLOWS}
         if arguments.model == "exact-flow"
@@ -281,7 +291,7 @@ def main() -> None:
                 arguments.work or Path(scratch)
             ) / f"{name}-{arguments.search}-{arguments.anchor}"
             found = compare(
-                load(), name, settings, options, arguments.pairs, folder, arguments.direct
+                load(), name, settings, options, arguments.pairs, folder, arguments.direct, metrics
             )
             print_rows(found)
             rows += found

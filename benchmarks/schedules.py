@@ -6,7 +6,8 @@
 Runs fewer true steps, uniform, MeanCache and OTCache from one policy document on the same executor,
 on prompts and seeds that no calibration has seen (seeds differ from those of the document's own
 evidence), and prints every mean with its standard error and every paired difference with its
-interval. Uniform and MeanCache have the look-back rule that was tuned for MeanCache.
+interval. Uniform and MeanCache have the look-back rule that was tuned for MeanCache. PSNR and SSIM,
+and LPIPS (AlexNet, VGG16) with `--lpips-home`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.metrics import add_lpips_option, metrics_with
 from otcache_plugin.calibration.evidence.peers import peers, policies_of
 from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_rows, evidence_schedules
 from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.metrics import Metric
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.models.setups import HELD_OUT_SEEDS, SETUPS, ModelSetup, load_setup
-from otcache_plugin.plugins.host import plugin_host
 
 FRESH_SEEDS = 10 * HELD_OUT_SEEDS
 """First seed of the pairs; none from here on was looked at while anything was still chosen."""
@@ -53,10 +55,13 @@ class Comparison:
 
 
 def compare(
-    setup: ModelSetup, stored: StoredPolicy, pairs: int, budgets: Sequence[int]
+    setup: ModelSetup,
+    stored: StoredPolicy,
+    metrics: Sequence[Metric],
+    pairs: int,
+    budgets: Sequence[int],
 ) -> Comparison:
     otcache, meancache = policies_of(stored)
-    metrics = [plugin_host().metric("psnr"), plugin_host().metric("ssim")]
     arguments = {**setup.call_arguments, "num_inference_steps": otcache.num_inference_steps}
     held_out = [
         Pair(pair.prompt, FRESH_SEEDS + number)
@@ -112,13 +117,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    add_lpips_option(parser)
     arguments = parser.parse_args()
+    metrics = metrics_with(arguments.lpips_home)
     setup = load_setup(arguments.model)
     if arguments.policy:
         stored = read_policy(arguments.policy)
     else:
         stored = find_bundled("otcache", setup.origin.model, setup.origin.revision)
-    comparison = compare(setup, stored, arguments.pairs, arguments.budgets)
+    comparison = compare(setup, stored, metrics, arguments.pairs, arguments.budgets)
     print_table(comparison)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -184,6 +184,16 @@ def _require_metric(name: str) -> None:
     plugin_host().metric(name)
 
 
+def _prepare_metric(name: str) -> None:
+    """Have its weights before hours of runs that it would fail after."""
+    from otcache_plugin.evaluation.metrics import Preparing
+    from otcache_plugin.plugins.host import plugin_host
+
+    metric = plugin_host().metric(name)
+    if isinstance(metric, Preparing):
+        metric.prepare()
+
+
 def _run(
     task: CalibrationTask,
     source: ModelSource,
@@ -213,6 +223,7 @@ def _run(
         else RayPool(source.load, settings, where.ray, scratch=scratch)
     )
     with pool, Workspace(folder, manifest_of(pool.facts, settings), siblings) as workspace:
+        _prepare_metric(settings.metric)
         return run(task, pool.facts, Measurements(workspace, pool, settings, share), progress)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from otcache_policies import FieldError, OTCacheError
+from otcache_policies import FieldError
 from torchmetrics.functional.image import structural_similarity_index_measure
+
+from otcache_plugin.evaluation.lpips_networks import lpips_distance, lpips_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Outputs, Space
     from otcache_plugin.evaluation.pairs import Pair
 
-__all__ = ["METRICS", "Metric", "TensorMetric"]
+__all__ = ["METRICS", "Metric", "Preparing", "TensorMetric"]
 
 BEST_PSNR = 100.0
 """dB given to identical pictures, whose ratio is infinite."""
@@ -64,6 +65,19 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """A metric that needs something before it can judge, such as the weights of a network."""
+
+    def prepare(self) -> None:
+        """Have it ready, or raise; a calibration calls this before it measures anything."""
+        ...
+
+
+def _nothing() -> None:
+    """Prepare what needs no preparation."""
+
+
 @dataclass(frozen=True)
 class TensorMetric:
     """A metric that compares pictures, or latents, and nothing else.
@@ -75,6 +89,7 @@ class TensorMetric:
         higher_is_better: the direction of quality.
         compare: candidate and reference, both `(M, 3, H, W)` pictures in [0, 1] or `(M, …)`
             latents, to `(M,)` values.
+        prepare: has what `compare` needs ready, or raises.
     """
 
     name: str
@@ -82,6 +97,7 @@ class TensorMetric:
     space: Space
     higher_is_better: bool
     compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    prepare: Callable[[], None] = _nothing
 
     def values(
         self, candidate: Outputs, reference: Outputs, pairs: Sequence[Pair]
@@ -149,29 +165,18 @@ def _ssim(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return values.double()
 
 
-@cache
-def _lpips_network(backbone: str) -> torch.nn.Module:
-    import lpips
+def _lpips(name: str, net: str) -> TensorMetric:
+    def prepare() -> None:
+        lpips_network(net)
 
-    try:
-        network: torch.nn.Module = lpips.LPIPS(net=backbone, verbose=False).eval()
-    except OSError as error:
-        raise OTCacheError(
-            f"lpips needs the pretrained weights of {backbone}, which torchvision downloads when "
-            f"they are first used, and could not ({error}). Connect once, or use another metric: "
-            "psnr, ssim or mse."
-        ) from error
-    return network
-
-
-def _lpips(backbone: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    def compare(candidate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        network = _lpips_network(backbone).to(candidate.device)
-        with torch.no_grad():
-            distances: torch.Tensor = network(candidate, reference, normalize=True)
-        return distances.flatten().double()
-
-    return compare
+    return TensorMetric(
+        name,
+        "",
+        "pictures",
+        higher_is_better=False,
+        compare=lpips_distance(net),
+        prepare=prepare,
+    )
 
 
 METRICS = {
@@ -180,8 +185,8 @@ METRICS = {
         TensorMetric("psnr", "dB", "pictures", higher_is_better=True, compare=_psnr),
         TensorMetric("ssim", "", "pictures", higher_is_better=True, compare=_ssim),
         TensorMetric("mse", "", "pictures", higher_is_better=False, compare=_mse),
-        TensorMetric("lpips", "", "pictures", higher_is_better=False, compare=_lpips("alex")),
-        TensorMetric("lpips-vgg", "", "pictures", higher_is_better=False, compare=_lpips("vgg")),
+        _lpips("lpips", "alex"),
+        _lpips("lpips-vgg", "vgg"),
         TensorMetric("latent-l1", "", "latents", higher_is_better=False, compare=_l1),
         TensorMetric("latent-mse", "", "latents", higher_is_better=False, compare=_mse),
     )

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import typer
 
 from otcache_plugin.calibration.settings import MeanCacheOptions, OTCacheOptions
+from otcache_plugin.evaluation import lpips_networks
 from otcache_plugin.evaluation.metrics import METRICS
 
 SMALL = (
@@ -271,3 +273,19 @@ def test_values_that_are_not_finite_are_told(
     # Every run on the three held-out pairs gave three of them, and three of PSNR.
     assert failed % 3 == 0
     assert failed > 0
+
+
+def test_lpips_without_its_weights_ends_before_anything_is_measured(
+    calibrate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(lpips_networks, "urlopen", refused)
+    lpips_networks.lpips_network.cache_clear()
+    done = calibrate("--metric", "lpips-vgg", *SMALL)
+    assert done.code == 1
+    for text in ("weights of vgg16", "no route to host", "set TORCH_HOME", "lpips_weights.py"):
+        assert text in " ".join(done.err.split())
+    assert not list(tmp_path.rglob("record-*"))

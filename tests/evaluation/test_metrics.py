@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import pairwise
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from otcache_policies import FieldError, OTCacheError
+from otcache_policies import FieldError
 
 from otcache_plugin.errors import UnknownNameError
-from otcache_plugin.evaluation import metrics
 from otcache_plugin.evaluation.metrics import METRICS, TensorMetric
 from otcache_plugin.evaluation.outputs import Outputs
 from otcache_plugin.evaluation.pairs import Pair
@@ -21,22 +18,6 @@ from otcache_plugin.plugins.host import plugin_host
 
 PAIRS = [Pair(f"kind {number}", number) for number in range(3)]
 """What was generated; these metrics do not look."""
-
-
-@cache
-def random_network(backbone: str) -> torch.nn.Module:
-    """LPIPS with a backbone drawn at random: the pretrained one would have to be downloaded."""
-    import lpips
-
-    torch.manual_seed(0)
-    network: torch.nn.Module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
-    return network
-
-
-@pytest.fixture
-def random_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`lpips` and `lpips-vgg` have random backbones."""
-    monkeypatch.setattr(metrics, "_lpips_network", random_network)
 
 
 @pytest.fixture(params=list(METRICS))
@@ -91,65 +72,30 @@ def test_ssim_falls_with_noise(pictures: torch.Tensor) -> None:
     assert (values[-1] > -1).all()
 
 
-def test_every_metric_gives_one_value_per_pair(
-    metric: TensorMetric, pictures: torch.Tensor
-) -> None:
-    candidate = noisy(pictures, 0.2)
-    values = metric.compare(candidate, pictures)
+def test_every_metric_gives_one_value_per_pair(metric: TensorMetric, patches: torch.Tensor) -> None:
+    candidate = noisy(patches, 0.2)
+    values = metric.compare(candidate, patches)
     assert values.shape == (3,)
     assert values.dtype == torch.float64
     assert not values.requires_grad
     for i in range(3):
-        alone = metric.compare(candidate[i : i + 1], pictures[i : i + 1])
+        alone = metric.compare(candidate[i : i + 1], patches[i : i + 1])
         assert alone.shape == (1,)
         torch.testing.assert_close(alone[0], values[i], rtol=1e-4, atol=1e-6)
 
 
-def test_every_metric_knows_its_direction(metric: TensorMetric, pictures: torch.Tensor) -> None:
-    means = (metric.compare(noisy(pictures, s), pictures).mean() for s in (0.0, 0.02, 0.3))
+def test_every_metric_knows_its_direction(metric: TensorMetric, patches: torch.Tensor) -> None:
+    means = (metric.compare(noisy(patches, s), patches).mean() for s in (0.0, 0.02, 0.3))
     sign = -1 if metric.higher_is_better else 1
     same, near, far = (sign * mean.item() for mean in means)
     assert same < near < far
     assert metric.higher_is_better == (metric.name in ("psnr", "ssim"))
 
 
-def test_every_metric_is_symmetric(metric: TensorMetric, pictures: torch.Tensor) -> None:
-    candidate = noisy(pictures, 0.2)
-    forth, back = metric.compare(candidate, pictures), metric.compare(pictures, candidate)
+def test_every_metric_is_symmetric(metric: TensorMetric, patches: torch.Tensor) -> None:
+    candidate = noisy(patches, 0.2)
+    forth, back = metric.compare(candidate, patches), metric.compare(patches, candidate)
     torch.testing.assert_close(forth, back, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.usefixtures("random_lpips")
-@pytest.mark.parametrize("name", ["lpips", "lpips-vgg"])
-def test_lpips_is_a_distance(pictures: torch.Tensor, name: str) -> None:
-    lpips = plugin_host().metric(name)
-    assert lpips.compare(pictures, pictures).tolist() == [0.0] * 3
-    assert (lpips.compare(noisy(pictures, 0.2), pictures) > 0).all()
-
-
-@pytest.mark.usefixtures("random_lpips")
-@pytest.mark.parametrize(("name", "backbone"), [("lpips", "alex"), ("lpips-vgg", "vgg")])
-def test_lpips_of_a_backbone(pictures: torch.Tensor, name: str, backbone: str) -> None:
-    candidate = noisy(pictures, 0.2)
-    with torch.no_grad():  # without normalize=True it wants [-1, 1]
-        expected = random_network(backbone)(2 * candidate - 1, 2 * pictures - 1).flatten()
-    torch.testing.assert_close(
-        plugin_host().metric(name).compare(candidate, pictures), expected.double()
-    )
-
-
-def test_lpips_without_its_weights_says_what_to_do(
-    pictures: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import lpips
-
-    def offline(**_: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(lpips, "LPIPS", offline)
-    metrics._lpips_network.cache_clear()
-    with pytest.raises(OTCacheError, match=r"pretrained weights.*no route to host.*psnr, ssim"):
-        plugin_host().metric("lpips").compare(pictures, pictures)
 
 
 def test_an_unknown_metric_lists_those_there_are() -> None:
@@ -203,15 +149,13 @@ def test_frames_are_compared_a_few_at_a_time() -> None:
     assert values.dtype == np.float64
 
 
-def test_values_look_only_at_the_metrics_space(
-    metric: TensorMetric, pictures: torch.Tensor
-) -> None:
-    candidate = noisy(pictures, 0.2)
-    expected = metric.compare(candidate, pictures)
+def test_values_look_only_at_the_metrics_space(metric: TensorMetric, patches: torch.Tensor) -> None:
+    candidate = noisy(patches, 0.2)
+    expected = metric.compare(candidate, patches)
     if metric.space == "latents":
-        outputs = [Outputs(each, torch.zeros(3, 1, 3, 32, 32)) for each in (candidate, pictures)]
+        outputs = [Outputs(each, torch.zeros(3, 1, 3, 16, 16)) for each in (candidate, patches)]
     else:
-        outputs = [Outputs(torch.zeros(3, 4), each[:, None]) for each in (candidate, pictures)]
+        outputs = [Outputs(torch.zeros(3, 4), each[:, None]) for each in (candidate, patches)]
     np.testing.assert_array_equal(metric.values(*outputs, PAIRS), expected.numpy())
     assert (metric.space == "latents") == metric.name.startswith("latent-")
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from otcache_policies import AdaptingPolicy, BudgetError, Schedule
+from otcache_policies import AdaptingPolicy, BudgetError, Schedule, gram
 from otcache_policies.displacement import Candidates, euler_response, increments
 from otcache_policies.errors import GramTableError
 from otcache_policies.gram import GramPolicy, GramSettings, GramTable
-from otcache_policies.gram_search import QuadraticForm
+from otcache_policies.gram_search import QuadraticForm, optimise
 
 
 def smooth_table(pairs: int, total: int, seed: int) -> GramTable:
@@ -134,6 +137,28 @@ def test_velocities_linear_in_sigma_are_exact(total: int) -> None:
 def test_the_recorded_noise_levels_give_the_table_again() -> None:
     table = smooth_table(2, 6, 3)
     np.testing.assert_allclose(table.at(table.sigmas).grams, table.grams, rtol=1e-5, atol=1e-7)
+
+
+def test_threads_that_need_the_same_schedule_search_it_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy, searched = GramPolicy(smooth_table(2, 9, 7)), []
+
+    def counted(*arguments: Any) -> Schedule:
+        searched.append(arguments)
+        return optimise(*arguments)
+
+    monkeypatch.setattr(gram, "optimise", counted)
+    sigmas, together = np.linspace(1, 0, 8), threading.Barrier(4)
+
+    def ask(_: int) -> Schedule | None:
+        together.wait()
+        return policy.schedule_at(3, sigmas.copy(), np.diff(sigmas))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(4)))
+    assert len(searched) == 1
+    assert all(schedule is found[0] for schedule in found)
 
 
 @pytest.mark.parametrize(
