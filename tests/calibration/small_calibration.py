@@ -30,7 +30,7 @@ from otcache_plugin.calibration.task import CalibrationTask
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.parameters.otcache_details import SearchRecord
+from otcache_plugin.parameters.otcache_details import CalibrationRecord
 from otcache_plugin.plugins import Calibrator
 from otcache_plugin.plugins.host import plugin_host
 
@@ -113,10 +113,10 @@ class Calibrated:
         return self.graph.edges
 
     @property
-    def search(self) -> SearchRecord:
+    def search(self) -> CalibrationRecord:
         """How the schedules were searched, as the document has it."""
         assert self.document.calibration is not None
-        return SearchRecord.read(self.document.calibration)
+        return CalibrationRecord.read(self.document.calibration)
 
     @property
     def readings(self) -> list[MeanCachePolicy]:
