@@ -1,0 +1,324 @@
+"""What does a calibration buy? Quality against denoising steps, every procedure on the same pairs.
+
+    python -m benchmarks.efforts flow-1 embedded --work DIR --output benchmarks/results/efforts.json
+    python -m benchmarks.efforts flow-5 flow-6 --procedures quick,standard --work DIR
+
+Each procedure calibrates on its own calibration pairs. Then what it serves at every budget runs on
+the same held-out pairs, and is compared to the graph policy's best schedule at that very budget: of
+all readings of the edge table the one whose real runs on 48 calibration pairs are best. Intervals
+are 95 %, paired; "behind" and "ahead" are corrected for the number of budgets (Holm). What finding
+that graph schedule took is not charged to any procedure, for it is there to be compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from otcache_policies import Schedule
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from benchmarks import budcache
+from benchmarks.metrics import add_lpips_option, metrics_with
+from benchmarks.models import DEVELOPMENT, FINAL
+from otcache_plugin.calibration.calibrate import manifest_of
+from otcache_plugin.calibration.context import MeasuredContext
+from otcache_plugin.calibration.document import sampling_of
+from otcache_plugin.calibration.evidence.gathering import begin_evidence
+from otcache_plugin.calibration.measuring.measurements import Measurements
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
+from otcache_plugin.calibration.procedures.procedure import recorded
+from otcache_plugin.calibration.searching.graph_and_rho import graph_candidates
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.task import calibration_task
+from otcache_plugin.evaluation.evaluator import Evaluator
+from otcache_plugin.evaluation.metrics import METRICS, Metric
+from otcache_plugin.evaluation.statistics import paired_difference
+from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.host import plugin_host
+
+STEPS, HELD_OUT, BATCH = 50, 64, 16
+BUDGETS = tuple(range(8, 21))
+COMPARISON_PAIRS = 48
+"""On which the graph policy's best reading is found."""
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """A way to calibrate: options of OTCache's calibrator, and pairs."""
+
+    pairs: int
+    options: Mapping[str, object]
+
+
+PROCEDURES: dict[str, Procedure] = {
+    "quick": Procedure(32, {"effort": "quick"}),
+    "standard": Procedure(48, {"effort": "standard"}),
+    "thorough": Procedure(96, {"effort": "thorough"}),
+    "paper": Procedure(48, {"effort": "paper"}),
+    "joint searches": Procedure(
+        48, {"effort": "paper", "search": "joint", "waypoints": (10, 12, 15)}
+    ),
+}
+BUDCACHE, BUDCACHE_BUDGETS = "budcache", (8, 10, 12, 15)
+EVERY = (*PROCEDURES, BUDCACHE)
+
+
+class Silent:
+    """Is told how far a calibration is, and says nothing."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage begins."""
+
+    def advance(self) -> None:
+        """One unit is done."""
+
+
+@dataclass
+class Found:
+    """What a procedure found.
+
+    Attributes:
+        schedules: by budget.
+        steps: denoising steps that it took, each pair's own.
+        pairs: calibration pairs.
+        seconds: of all of it here, the optimiser included.
+    """
+
+    schedules: dict[int, Schedule]
+    steps: int
+    pairs: int
+    seconds: float = 0.0
+    families: dict[int, str] = field(default_factory=dict)
+
+
+class Bench:
+    """One model, everything measured on it kept in one working folder."""
+
+    def __init__(self, setup: ModelSetup, work: Path) -> None:
+        self.setup, self._work = setup, work
+
+    @contextmanager
+    def measured(self, pairs: int) -> Iterator[tuple[Measurements, LocalPool]]:
+        """Give what measures on so many calibration pairs."""
+        settings = MeasuringSettings(STEPS, "psnr", pairs, HELD_OUT, batch_size=BATCH)
+        scratch = self._work / SCRATCH_FOLDER
+        with (
+            LocalPool(lambda: self.setup, settings, scratch) as pool,
+            Workspace(self._work, manifest_of(pool.facts, settings)) as workspace,
+        ):
+            yield Measurements(workspace, pool, settings), pool
+
+    def calibrated(self, procedure: Procedure) -> Found:
+        """Return what a procedure of OTCache's calibrator serves."""
+        started = time.monotonic()
+        with self.measured(procedure.pairs) as (measurements, pool):
+            task = calibration_task("otcache", procedure.options, STEPS)
+            name = f"{task.name}-{task.options.model_dump()['search']}-{procedure.pairs}"
+            work = measurements.workspace.claim(name, task.manifest)
+            context = MeasuredContext(measurements, TrialJournal(work.journal), Silent())
+            calibrated = task.calibrator.calibrate(task.options, context)
+            seconds = time.monotonic() - started
+            steps = measurements.denoising_steps
+            sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Silent()))
+            policy = plugin_host().policy_found("otcache", calibrated, sampling)
+        schedules = {budget: policy.schedule(budget) for budget in BUDGETS}
+        served = calibrated.parameters.get("served", ())
+        families = {each["budget"]: each["family"] for each in served}
+        return Found(schedules, steps, procedure.pairs, seconds, families)
+
+    def budcache(self, budgets: Sequence[int]) -> Found:
+        """Return what BudCache's search finds."""
+        started, metric = time.monotonic(), METRICS["latent-mse"]
+        with self.measured(COMPARISON_PAIRS) as (measurements, _):
+            work = measurements.workspace.claim(BUDCACHE, {})
+            context = MeasuredContext(measurements, TrialJournal(work.journal), Silent())
+            context.start("full runs", 1)
+
+            def loss(schedules: Sequence[Schedule]) -> list[float]:
+                found = measurements.losses(schedules, metric)
+                return [float(each.losses.mean()) for each in found]
+
+            schedules = {each: budcache.search(each, STEPS, 0, loss) for each in budgets}
+            steps = measurements.denoising_steps
+        return Found(schedules, steps, COMPARISON_PAIRS, time.monotonic() - started)
+
+    def best_graph(self) -> dict[str, dict[int, Schedule]]:
+        """Return the graph policy's best schedules: by real runs, and by the recording alone."""
+        with self.measured(COMPARISON_PAIRS) as (measurements, _):
+            work = measurements.workspace.claim("graph", {})
+            context = MeasuredContext(measurements, TrialJournal(work.journal), Silent())
+            readings = graph_candidates(context.edges())
+            real = {}
+            for budget in BUDGETS:
+                schedules = list(dict.fromkeys(each.schedule(budget) for each in readings))
+                losses = measurements.losses(schedules, METRICS["psnr"])
+                means = [float(each.losses.mean()) for each in losses]
+                real[budget] = schedules[int(np.argmin(means))]
+            few = recorded(context, range(PROCEDURES["quick"].pairs))
+        alone = {budget: few.graph(budget)[0] for budget in BUDGETS}
+        return {"graph": real, "graph by recording": alone}
+
+    def held_out(
+        self, metrics: Sequence[Metric]
+    ) -> Callable[[Schedule], dict[str, NDArray[np.float64]]]:
+        """Return what gives a schedule's values on the held-out pairs."""
+        pairs = self.setup.held_out_pairs(HELD_OUT)
+        arguments = {**self.setup.call_arguments, "num_inference_steps": STEPS}
+        evaluator = Evaluator(self.setup.pipe, pairs, arguments, BATCH)
+
+        def values(schedule: Schedule) -> dict[str, NDArray[np.float64]]:
+            found = evaluator.values(schedule, *metrics)
+            return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
+
+        return values
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm)."""
+    order = np.argsort(p_values)
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order.tolist()):
+        highest = max(highest, (len(p_values) - rank) * p_values[index])
+        corrected[index] = min(1.0, highest)
+    return corrected
+
+
+def rows_of(
+    values: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+    name: str,
+    baseline: str,
+    metric: str,
+) -> list[dict[str, Any]]:
+    """Return a procedure's figures at each budget against a baseline's."""
+    budgets = [budget for each, budget in values if each == name]
+    rows = []
+    for budget in budgets:
+        own, other = values[name, budget][metric], values[baseline, budget][metric]
+        difference = paired_difference(own, other)
+        same = bool((own == other).all())
+        rows.append(
+            {
+                "budget": budget,
+                "mean": float(own.mean()),
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "standard_error": difference.standard_error,
+                "p": 1.0 if same else float(stats.ttest_rel(own, other).pvalue),
+            }
+        )
+    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = corrected
+    return rows
+
+
+def bench(
+    setup: ModelSetup, work: Path, procedures: Sequence[str], metrics: Sequence[Metric]
+) -> dict[str, Any]:
+    """Return every figure of one model."""
+    console = Console(stderr=True)
+    model = Bench(setup, work)
+    graph = model.best_graph()
+    found: dict[str, Found] = {}
+    for name in procedures:
+        console.print(f"{setup.name}: {name}")
+        found[name] = (
+            model.budcache(BUDCACHE_BUDGETS)
+            if name == BUDCACHE
+            else model.calibrated(PROCEDURES[name])
+        )
+        console.print(f"  {found[name].steps:,} steps, {found[name].seconds:.0f} s")
+    schedules = {**graph, **{name: each.schedules for name, each in found.items()}}
+    measure = model.held_out(metrics)
+    values = {
+        (name, budget): measure(schedule)
+        for name, own in schedules.items()
+        for budget, schedule in own.items()
+    }
+    return {
+        "model": setup.name,
+        "held_out_pairs": HELD_OUT,
+        "procedures": {
+            name: {
+                "steps": each.steps,
+                "pairs": each.pairs,
+                "seconds": round(each.seconds, 1),
+                "families": each.families,
+                "schedules": {
+                    budget: asdict(schedule) for budget, schedule in each.schedules.items()
+                },
+                "to_graph": {
+                    metric.name: rows_of(values, name, "graph", metric.name) for metric in metrics
+                },
+                "to_graph_by_recording": rows_of(values, name, "graph by recording", "psnr"),
+            }
+            for name, each in found.items()
+        },
+        "to_joint_searches": {
+            name: rows_of(values, name, "joint searches", "psnr")
+            for name in found
+            if "joint searches" in found and name not in ("joint searches", BUDCACHE)
+        },
+    }
+
+
+def print_model(result: Mapping[str, Any]) -> None:
+    """Print one model's PSNR against the graph policy's best."""
+    table = Table("procedure", "steps", *map(str, BUDGETS), "mean", title=str(result["model"]))
+    for name, each in result["procedures"].items():
+        rows = {row["budget"]: row for row in each["to_graph"]["psnr"]}
+        cells = [_cell(rows.get(budget)) for budget in BUDGETS]
+        mean = np.mean([row["difference"] for row in rows.values()])
+        table.add_row(name, f"{each['steps']:,}", *cells, f"{mean:+.2f}")
+    Console(width=200).print(table)
+    for name, rows in result["to_joint_searches"].items():
+        cells = [f"{row['budget']}: {_cell(row)}" for row in rows]
+        print(f"  {name} − joint searches: " + ", ".join(cells))
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    """Return a difference, marked where it is significant after the correction."""
+    if row is None:
+        return ""
+    sure = row["p_holm"] < 0.05
+    mark = ("▲" if row["difference"] > 0 else "▼") if sure else ""
+    return f"{row['difference']:+.2f}±{row['standard_error']:.2f}{mark}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    models = {**DEVELOPMENT, **FINAL}
+    parser.add_argument("models", nargs="+", choices=list(models))
+    parser.add_argument("--procedures", default=",".join(EVERY), help=", ".join(EVERY))
+    parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
+    parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    add_lpips_option(parser)
+    arguments = parser.parse_args()
+    procedures = arguments.procedures.split(",")
+    if unknown := [name for name in procedures if name not in EVERY]:
+        parser.error(f"--procedures: {', '.join(unknown)} is none of {', '.join(EVERY)}")
+    metrics = metrics_with(arguments.lpips_home)
+    for name in arguments.models:
+        result = bench(models[name](), arguments.work / name, procedures, metrics)
+        print_model(result)
+        if arguments.output:
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            arguments.output.write_text(json.dumps({**known, name: result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
