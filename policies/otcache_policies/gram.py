@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from otcache_policies._validation import as_array, as_int
 from otcache_policies.displacement import Candidates, euler_response
 from otcache_policies.errors import GramTableError
-from otcache_policies.gram_search import QuadraticForm, optimise
+from otcache_policies.gram_search import optimise
 from otcache_policies.policy import Budgets
+from otcache_policies.quadratic_form import QuadraticForm
 from otcache_policies.schedule import Schedule
 from otcache_policies.sigmas import SAME_SIGMAS, as_sigmas, same_sigmas
 from otcache_policies.velocity_interpolation import covers, interpolation
@@ -177,7 +178,7 @@ class GramPolicy:
         table: The recorded Gram matrices.
         settings: How to read them.
         known: Schedules that were found before; those of other budgets are searched when they are
-            asked for, which takes seconds.
+            asked for.
 
     Raises:
         GramTableError: A known schedule is of other steps than the table.

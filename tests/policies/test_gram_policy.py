@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from gram_tables import every_schedule, smooth_table
 from numpy.typing import NDArray
 from otcache_policies import AdaptingPolicy, BudgetError, Schedule, gram
 from otcache_policies.displacement import Candidates, euler_response, increments
 from otcache_policies.errors import GramTableError
 from otcache_policies.gram import GramPolicy, GramSettings, GramTable
-from otcache_policies.gram_search import QuadraticForm, optimise
-
-
-def smooth_table(pairs: int, total: int, seed: int) -> GramTable:
-    """Return the table of velocities that change smoothly, as a model's do."""
-    rng = np.random.default_rng(seed)
-    progress = np.linspace(0.0, 1.0, total)
-    waves = np.arange(8)
-    phases = rng.uniform(0, 2 * np.pi, (pairs, 8, 1))
-    shapes = np.cos(np.pi * waves[:, None] * progress + phases) / (1 + waves[:, None]) ** 1.5
-    velocities = np.einsum("pwt,pwe->pte", shapes, rng.normal(size=(pairs, 8, 32)))
-    return GramTable(velocities @ velocities.transpose(0, 2, 1) / 32, np.linspace(1, 0, total + 1))
-
-
-def every_schedule(total: int, budget: int, max_look_back: int) -> list[Schedule]:
-    """Return all schedules of a budget; a look-back without a cached step is 1."""
-    found = []
-    for inner in itertools.combinations(range(1, total - 1), budget - 2):
-        steps = [0, *inner, total - 1]
-        choices = [range(1, max_look_back + 1 if gap > 1 else 2) for gap in np.diff(steps)]
-        found += [Schedule(steps, total, windows) for windows in itertools.product(*choices)]
-    return found
+from otcache_policies.gram_search import optimise
+from otcache_policies.quadratic_form import QuadraticForm
 
 
 def test_the_error_is_the_sum_of_products() -> None:

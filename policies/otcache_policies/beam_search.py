@@ -1,0 +1,124 @@
+"""Good schedules from the front: the best few ways to each computed step, by a beam search.
+
+It goes like the shortest path through an edge table, with the state of the run in the place of a
+number: from the best few ways to reach a step with b computed steps follow, by every segment, the
+ways to reach later steps with b + 1. A way is as good as the form's value if the run ended there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from otcache_policies.displacement import Candidates
+from otcache_policies.schedule import Schedule
+from otcache_policies.segments import DISPLACEMENT
+from otcache_policies.state_form import StateForm
+
+__all__ = ["beam_search"]
+
+WIDTH = 8
+"""Ways to a step that are kept, each by a last segment of its own: those that differ in an earlier
+one alone hardly differ."""
+
+LONGEST = 3
+"""Longest gap, in mean gaps."""
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int_]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The ways to reach each step with the same number of computed steps, the best first.
+
+    Attributes:
+        states: Of the runs at that step, of shape (T, ways, K+1, r).
+        so_far: Squares of their segments, damped, of shape (T, ways); infinite where there is none.
+        begins: Step at which each way's last segment begins, of shape (T, ways).
+        look_backs: Of that segment, from 0, likewise.
+        before: Number of the way that it goes on from, likewise.
+    """
+
+    states: Floats
+    so_far: Floats
+    begins: Integers
+    look_backs: Integers
+    before: Integers
+
+
+def beam_search(form: StateForm, budget: int) -> list[Schedule]:
+    """Return the best few schedules of a budget that are found, the best first."""
+    total = form.num_inference_steps
+    longest = math.ceil(LONGEST * (total - 1) / (budget - 1))
+    layers = [_first(form)]
+    for used in range(2, budget + 1):
+        # Steps are left for all that is still to be computed, and the last one ends the run.
+        ends = range(used - 1 if used < budget else total - 1, total - budget + used)
+        layers.append(_following(form, layers[-1], ends, longest))
+    return _traced(layers)
+
+
+def _first(form: StateForm) -> Layer:
+    """Return the only way to compute one step."""
+    start, total = form.start(), form.num_inference_steps
+    states = np.zeros((total, WIDTH, *start.shape))
+    so_far = np.full((total, WIDTH), np.inf)
+    states[0, 0], so_far[0, 0] = start, 0.0
+    nothing = np.zeros(so_far.shape, dtype=int)
+    return Layer(states, so_far, nothing, nothing, nothing)
+
+
+def _following(form: StateForm, layer: Layer, ends: range, longest: int) -> Layer:
+    """Return the ways with one computed step more, at one of `ends`."""
+    total = form.num_inference_steps
+    scores = np.full((total, total, len(form.look_backs) * WIDTH), np.inf)
+    for begin in np.flatnonzero(np.isfinite(layer.so_far[:, 0])).tolist():
+        reached = slice(max(begin + 1, ends.start), min(begin + longest + 1, ends.stop))
+        if reached.start < reached.stop:
+            scores[reached, begin] = _scores(form, layer, begin, reached)
+    # Of each step before, the best look-back and way; of those, the best few.
+    choices = scores.argmin(axis=2)
+    lowest = scores.min(axis=2)
+    begins = np.argsort(lowest, axis=1, kind="stable")[:, :WIDTH]
+    found = np.isfinite(np.take_along_axis(lowest, begins, axis=1))
+    look_backs, before = np.divmod(np.take_along_axis(choices, begins, axis=1), WIDTH)
+    begins = np.where(found, begins, 0)
+    states = layer.states[begins, before]
+    reached_states = form.after(states, begins, look_backs, np.arange(total)[:, None])
+    so_far = layer.so_far[begins, before] + form.own(states, reached_states)
+    return Layer(reached_states, np.where(found, so_far, np.inf), begins, look_backs, before)
+
+
+def _scores(form: StateForm, layer: Layer, begin: int, ends: slice) -> Floats:
+    """Return the values of runs that end after one more segment, of shape (ends, K · ways)."""
+    states, so_far = layer.states[begin], layer.so_far[begin]
+    rows, rank = states.shape[1] - 1, states.shape[2]
+    matrices = form.maps[begin, :, ends.start - begin : ends.stop - begin, DISPLACEMENT, 1:]
+    velocities = states[:, 1:].swapaxes(0, 1).reshape(rows, -1)
+    added = (matrices.reshape(-1, rows) @ velocities).reshape(*matrices.shape[:2], -1, rank)
+    added += form.fixed[begin, ends, 0][:, None]
+    scores = so_far + form.damping * np.einsum("kewr,kewr->kew", added, added)
+    added += states[:, DISPLACEMENT]
+    scores += (1 - form.damping) * np.einsum("kewr,kewr->kew", added, added)
+    if ends.start == begin + 1:
+        # Without a cached step every look-back is the same.
+        scores[1:, 0] = np.inf
+    found: Floats = scores.swapaxes(0, 1).reshape(ends.stop - ends.start, -1)
+    return found
+
+
+def _traced(layers: list[Layer]) -> list[Schedule]:
+    """Return the schedules that the ways to the last step are."""
+    total = len(layers[-1].so_far)
+    ways = np.flatnonzero(np.isfinite(layers[-1].so_far[-1]))
+    steps, look_backs = [np.full(len(ways), total - 1)], []
+    for layer in reversed(layers[1:]):
+        at = steps[-1], ways
+        steps.append(layer.begins[at])
+        look_backs.append(layer.look_backs[at] + 1)
+        ways = layer.before[at]
+    found = Candidates(np.stack(steps[::-1], axis=1), np.stack(look_backs[::-1], axis=1), total)
+    return [found.schedule(index) for index in range(len(found))]
