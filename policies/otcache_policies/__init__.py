@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     )
     from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
-    from otcache_policies.gram_search import QuadraticForm, optimise
+    from otcache_policies.gram_search import optimise
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
     from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
+    from otcache_policies.quadratic_form import QuadraticForm
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
     from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
@@ -104,10 +105,11 @@ __getattr__, __dir__ = lazy_names(
         ),
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
-        "otcache_policies.gram_search": ("QuadraticForm", "optimise"),
+        "otcache_policies.gram_search": ("optimise",),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
+        "otcache_policies.quadratic_form": ("QuadraticForm",),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from otcache_policies import GramTable, MeanCachePolicy
-    from otcache_policies.gram_search import QuadraticForm
+    from otcache_policies import GramTable, MeanCachePolicy, QuadraticForm
 
 Family = Literal["graph", "predicted", "optimised", "searched"]
 """How a schedule was found."""
