@@ -283,7 +283,7 @@ def print_model(result: Mapping[str, Any]) -> None:
         cells = [_cell(rows.get(budget)) for budget in BUDGETS]
         mean = np.mean([row["difference"] for row in rows.values()])
         table.add_row(name, f"{each['steps']:,}", *cells, f"{mean:+.2f}")
-    Console(width=200).print(table)
+    Console(width=260).print(table)
     for name, rows in result["to_joint_searches"].items():
         cells = [f"{row['budget']}: {_cell(row)}" for row in rows]
         print(f"  {name} − joint searches: " + ", ".join(cells))

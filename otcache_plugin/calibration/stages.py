@@ -23,6 +23,7 @@ RHO = "choosing rho"
 EVIDENCE = "evidence on held-out pairs"
 
 OPTIMISING = "optimising the quadratic form"
+FITTING = "optimising with gains"
 FIRST_HEAT = "first heat"
 FITTED_HEAT = "heat of fitted candidates"
 SECOND_HEAT = "second heat"

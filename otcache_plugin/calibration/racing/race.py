@@ -75,9 +75,11 @@ class Race:
         leaders = {budget: self._best(entered[budget]).schedule for budget in entered}
         gains = self._gains()
         values = None if gains is None else gains.values
-        fitted = {
-            budget: self.recorded.fitted(budget, values, leaders) for budget in self.plan.budgets
-        }
+        self.context.start_search(stages.FITTING, len(self.plan.budgets))
+        fitted = {}
+        for budget in self.plan.budgets:
+            fitted[budget] = self.recorded.fitted(budget, values, leaders)
+            self.context.advance()
         self._heat(stages.FITTED_HEAT, fitted, first)
         entered = {budget: distinct([*entered[budget], *fitted[budget]]) for budget in entered}
         survivors = {budget: self._survivors(entered[budget]) for budget in entered}
@@ -152,7 +154,7 @@ class Race:
         finalists = {}
         for budget, candidates in survivors.items():
             graph, others = by_family(candidates)
-            finalists[budget] = [self._best(each) for each in (graph, others) if each]
+            finalists[budget] = [min(each, key=self._loss) for each in (graph, others) if each]
         requests = [
             (each.schedule, self.plan.final(budget))
             for budget, candidates in finalists.items()
