@@ -64,8 +64,9 @@ def beam_search(form: StateForm, budget: int) -> list[Schedule]:
 def _first(form: StateForm) -> Layer:
     """Return the only way to compute one step."""
     start, total = form.start(), form.num_inference_steps
-    states = np.zeros((total, WIDTH, *start.shape))
-    so_far = np.full((total, WIDTH), np.inf)
+    width = min(WIDTH, total)
+    states = np.zeros((total, width, *start.shape))
+    so_far = np.full((total, width), np.inf)
     states[0, 0], so_far[0, 0] = start, 0.0
     nothing = np.zeros(so_far.shape, dtype=int)
     return Layer(states, so_far, nothing, nothing, nothing)
@@ -73,8 +74,8 @@ def _first(form: StateForm) -> Layer:
 
 def _following(form: StateForm, layer: Layer, ends: range, longest: int) -> Layer:
     """Return the ways with one computed step more, at one of `ends`."""
-    total = form.num_inference_steps
-    scores = np.full((total, total, len(form.look_backs) * WIDTH), np.inf)
+    total, width = layer.so_far.shape
+    scores = np.full((total, total, len(form.look_backs) * width), np.inf)
     for begin in np.flatnonzero(np.isfinite(layer.so_far[:, 0])).tolist():
         reached = slice(max(begin + 1, ends.start), min(begin + longest + 1, ends.stop))
         if reached.start < reached.stop:
@@ -82,9 +83,9 @@ def _following(form: StateForm, layer: Layer, ends: range, longest: int) -> Laye
     # Of each step before, the best look-back and way; of those, the best few.
     choices = scores.argmin(axis=2)
     lowest = scores.min(axis=2)
-    begins = np.argsort(lowest, axis=1, kind="stable")[:, :WIDTH]
+    begins = np.argsort(lowest, axis=1, kind="stable")[:, :width]
     found = np.isfinite(np.take_along_axis(lowest, begins, axis=1))
-    look_backs, before = np.divmod(np.take_along_axis(choices, begins, axis=1), WIDTH)
+    look_backs, before = np.divmod(np.take_along_axis(choices, begins, axis=1), width)
     begins = np.where(found, begins, 0)
     states = layer.states[begins, before]
     reached_states = form.after(states, begins, look_backs, np.arange(total)[:, None])

@@ -148,3 +148,12 @@ def test_nothing_worse_than_a_start_is_returned() -> None:
 
 def test_every_step_computed_has_no_error_to_lower() -> None:
     assert optimise(smooth_table(2, 8, 0).form(0.1), 8, 3).gaps == (1,) * 7
+
+
+@pytest.mark.parametrize("total", [2, 3, 4, 5, 6])
+def test_the_best_of_all_schedules_of_short_runs_is_found(total: int) -> None:
+    form = smooth_table(2, total, total).form(0.1)
+    for budget in range(2, total):
+        smallest = form.pooled(Candidates.of(every_schedule(total, budget, 6))).min()
+        found = optimise(form, budget, 6)
+        assert form.pooled(Candidates.of([found]))[0] == pytest.approx(smallest, abs=1e-9)
