@@ -231,9 +231,7 @@ def test_a_full_disk_is_told(work: Work, monkeypatch: pytest.MonkeyPatch) -> Non
 
     with work.measurements() as measurements:
         monkeypatch.setattr(kept_runs.OutputLog, "write", full)
-        with pytest.raises(
-            WorkspaceError, match="the outputs of a run cannot be kept in .*scratch"
-        ):
+        with pytest.raises(WorkspaceError, match="outputs of a run cannot be kept in"):
             measurements.losses([CENTRE], PSNR)
 
 
