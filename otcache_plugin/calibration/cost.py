@@ -92,7 +92,7 @@ def measure_costs(
         call_step_seconds=max(0.0, step - own * len(batch)),
         pair_step_seconds=own,
         call_seconds=call,
-        transformer_calls=long.transformer_calls // more,
+        transformer_calls=sum(long.calls) // more,
         peak_bytes=worker.peak_memory(),
     )
 

@@ -32,6 +32,7 @@ class Evaluator:
         call_arguments: further arguments of every pipeline call; its steps are the full run's.
         batch_size: pairs per call.
         reference: the full runs' outputs, generated when not at hand.
+        executor: that makes the schedules happen.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class Evaluator:
         call_arguments: Mapping[str, Any],
         batch_size: int = 64,
         reference: Outputs | None = None,
+        executor: VelocityExecutor | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
         self._pipe = pipe
         self._call_arguments = dict(call_arguments)
         self._batch_size = batch_size
-        self._executor = VelocityExecutor()
+        self._executor = executor or VelocityExecutor()
         self._values: dict[tuple[Schedule, str], NDArray[np.float64]] = {}
         self._reference = reference
         self.evaluations = 0

@@ -12,6 +12,9 @@ is dropped there, and what the run follows is resolved from the sigmas that the 
 A policy that decides is asked once per step, before its first transformer call. It observes the
 latents that the last `scheduler.step` gave (for the first step, those handed to it), in the
 pipeline's own form: the transformer's input may be doubled for guidance or have a picture beside.
+
+What the transformer gives may be kept, and a run that begins like one that was kept replays it: its
+first transformer calls are answered with what they gave then.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
+    from otcache_plugin.executors.output_log import OutputLog, Replay
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
 
@@ -62,9 +66,18 @@ BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers"
 
 
 class VelocityExecutor:
-    """Skips the whole transformer on cached steps and estimates their velocity."""
+    """Skips the whole transformer on cached steps and estimates their velocity.
+
+    Args:
+        replay: what an earlier run has computed already of every run under this executor.
+        log: where the outputs of the transformer are kept; those of the latest run are in it.
+    """
 
     name: ClassVar[str] = "velocity"
+
+    def __init__(self, replay: Replay | None = None, log: OutputLog | None = None) -> None:
+        self._replay = replay
+        self._log = log
 
     def apply(
         self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
@@ -98,7 +111,10 @@ class VelocityExecutor:
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
             cache_dit_originals.original("enable_cache")(pipe, **others)
-        return VelocityActivation(plan, find_denoisers(pipe), scheduler, substitute, pipe)
+        denoisers = find_denoisers(pipe)
+        return VelocityActivation(
+            plan, denoisers, scheduler, substitute, pipe, self._replay, self._log
+        )
 
 
 def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None:
@@ -132,7 +148,10 @@ def _require_observable(plan: DecidingPlan) -> None:
 
 
 class _SkipCachedSteps(ModelHook):
-    """Answers a cached step's transformer call with the output of the last computed step."""
+    """Answers the transformer calls of cached steps, and of computed ones that are replayed.
+
+    A cached step's are answered with the outputs of the last computed step.
+    """
 
     def __init__(self, activation: VelocityActivation) -> None:
         super().__init__()
@@ -147,11 +166,17 @@ class _SkipCachedSteps(ModelHook):
         call, run.calls_in_step = run.calls_in_step, run.calls_in_step + 1
         if not run.computes():
             return run.stale_outputs[min(call, len(run.stale_outputs) - 1)]
-        output = self.fn_ref.original_forward(*args, **kwargs)
+        replay, log = self.activation.replay, self.activation.log
+        if replay is not None and replay.has(run.step, call):
+            output = replay.log.read(run.step, call)
+        else:
+            output = self.fn_ref.original_forward(*args, **kwargs)
+            run.transformer_calls += 1
+        if log is not None:
+            log.write(run.step, output)
         if call == 0:
             run.stale_outputs.clear()
         run.stale_outputs.append(output)
-        run.transformer_calls += 1
         return output
 
 
@@ -165,8 +190,12 @@ class VelocityActivation:
         scheduler: Any,
         substitute: Substitute,
         pipe: DiffusionPipeline,
+        replay: Replay | None = None,
+        log: OutputLog | None = None,
     ) -> None:
         self.plan = plan
+        self.replay = replay
+        self.log = log
         self._pipe = pipe
         self._denoisers = denoisers
         self._scheduler = scheduler
@@ -224,6 +253,8 @@ class VelocityActivation:
 
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         self._run, self._run_pending = None, True
+        if self.log is not None:
+            self.log.clear()
         self._scheduler_hooks.original_set_timesteps(*args, **kwargs)
 
     def _step(

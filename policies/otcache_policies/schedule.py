@@ -138,6 +138,18 @@ class Schedule:
         )
 
     @property
+    def windows(self) -> tuple[int, ...]:
+        """Past steps that each step's estimate spans, 0 where the step is computed.
+
+        A look-back that is longer than the run so far spans all of it.
+        """
+        spans = [0] * self.num_inference_steps
+        for segment in self.segments:
+            for step in range(segment.start + 1, segment.end):
+                spans[step] = min(segment.look_back, step)
+        return tuple(spans)
+
+    @property
     def speedup(self) -> float:
         """T / budget: the limit of the speed-up, reached if cached steps cost nothing."""
         return self.num_inference_steps / self.budget
@@ -163,6 +175,21 @@ class Schedule:
         raise ScheduleError(
             "step", step, "this step is computed, it has no look-back", "Ask for a cached step"
         )
+
+    def shared_steps(self, other: Schedule) -> tuple[int, ...]:
+        """Return the computed steps ahead of the first step that another schedule does otherwise.
+
+        Up to there a run of the same model from the same noise is the same with both.
+
+        Examples:
+            >>> Schedule([0, 1, 4, 9], 10).shared_steps(Schedule([0, 1, 5, 9], 10))
+            (0, 1)
+        """
+        if self.num_inference_steps != other.num_inference_steps:
+            return ()
+        pairs = enumerate(zip(self.windows, other.windows, strict=True))
+        end = next((step for step, (own, others) in pairs if own != others), None)
+        return tuple(step for step in self.computed_steps if end is None or step < end)
 
     def with_look_backs(self, look_backs: Sequence[int]) -> Schedule:
         """Return the same computed steps with other look-backs."""

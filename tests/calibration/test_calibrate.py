@@ -271,10 +271,10 @@ def counting(pipe: ExactFlowPipeline) -> Iterator[Any]:
 
 def test_only_calls_that_run_are_counted(pipe: ExactFlowPipeline, counting: Any) -> None:
     pipe(["kind 7", "kind 2"], num_inference_steps=6, output_type="latent")
-    assert counting.calls == 6  # a batch counts once
+    assert counting.calls == [1] * 6  # a batch counts once
     otcache_plugin.enable_cache(pipe, policy=Schedule([0, 2, 5], 6))
     pipe("kind 7", num_inference_steps=6, output_type="latent")
-    assert counting.calls == 6 + 3
+    assert counting.calls == [1] * (6 + 3)
     otcache_plugin.disable_cache(pipe)
 
 
@@ -282,4 +282,4 @@ def test_counting_ends_with_the_block(pipe: ExactFlowPipeline) -> None:
     with pytest.raises(FieldError), count_transformer_calls(pipe) as counter:
         pipe("nothing the flow knows")
     pipe("kind 7", num_inference_steps=3, output_type="latent")
-    assert counter.calls == 0
+    assert counter.calls == []

@@ -159,3 +159,42 @@ def test_from_dict_needs_every_key(key: str) -> None:
 def test_from_json_refuses_other_text(text: str) -> None:
     with pytest.raises(ScheduleError, match="schedule="):
         Schedule.from_json(text)
+
+
+def as_done(schedule: Schedule, step: int) -> int | None:
+    """The past steps that an estimate spans, None at a computed step."""
+    if schedule.is_computed(step):
+        return None
+    return min(schedule.look_back_at(step), step)
+
+
+@given(schedules())
+def test_windows_are_the_look_backs_of_cached_steps(schedule: Schedule) -> None:
+    expected = [as_done(schedule, step) or 0 for step in range(schedule.num_inference_steps)]
+    assert schedule.windows == tuple(expected)
+
+
+@given(schedules(), schedules())
+def test_what_two_schedules_share_is_their_beginning(one: Schedule, other: Schedule) -> None:
+    total, shared = one.num_inference_steps, []
+    if other.num_inference_steps == total:
+        for step in range(total):
+            if as_done(one, step) != as_done(other, step):
+                break
+            shared += [step] if one.is_computed(step) else []
+    assert one.shared_steps(other) == other.shared_steps(one) == tuple(shared)
+    assert one.shared_steps(one) == one.computed_steps
+
+
+def test_where_two_schedules_part() -> None:
+    one = Schedule([0, 1, 4, 6, 9], 10, [1, 2, 1, 2])
+    assert one.shared_steps(Schedule([0, 1, 4, 7, 9], 10, [1, 2, 1, 2])) == (0, 1, 4)
+    assert one.shared_steps(Schedule([0, 1, 4, 6, 9], 10, [1, 2, 1, 3])) == (0, 1, 4, 6)
+    assert one.shared_steps(Schedule([0, 1, 4, 6, 9], 10, [1, 1, 1, 2])) == (0, 1)
+    # Before step 2 there are two steps to look back on, before step 3 three.
+    assert one.shared_steps(Schedule([0, 1, 3, 6, 9], 10, [1, 3, 1, 2])) == (0, 1)
+    long, longer = Schedule([0, 1, 3, 9], 10, [1, 3, 1]), Schedule([0, 1, 3, 9], 10, [1, 5, 1])
+    assert long.shared_steps(longer) == (0, 1, 3, 9)
+    # A segment without a cached step has no use for its look-back.
+    assert one.shared_steps(Schedule([0, 1, 4, 6, 9], 10, [4, 2, 1, 2])) == one.computed_steps
+    assert one.shared_steps(Schedule([0, 1, 4, 6, 10], 11)) == ()

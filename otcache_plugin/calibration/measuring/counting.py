@@ -25,25 +25,24 @@ class CallCounter(ModelHook):
     Registered before any executor's hook it sits inside of it, where no short-circuited call comes.
 
     Attributes:
-        calls: of the transformer; a batch counts once.
-        steps: of the scheduler that at least one of them came before.
+        calls: of the transformer ahead of each step of the scheduler that had any; a batch counts
+            once.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = 0
-        self.steps = 0
-        self._called = False
+        self.calls: list[int] = []
+        self._in_step = 0
 
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        self.calls += 1
-        self._called = True
+        self._in_step += 1
         return args, kwargs
 
     def end_step(self) -> None:
-        """Count the step that the scheduler takes, if it was computed."""
-        self.steps += self._called
-        self._called = False
+        """Take note of the step that the scheduler takes, if it was computed."""
+        if self._in_step:
+            self.calls.append(self._in_step)
+        self._in_step = 0
 
 
 @contextmanager

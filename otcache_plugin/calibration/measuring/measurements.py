@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring.losses import ScheduleLoss, losses_of
+from otcache_plugin.calibration.measuring.replaying import ReplayPlanner
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search
@@ -47,6 +48,18 @@ class Pool(Protocol):
             reference: the full runs' outputs of a batch, for the units that compare with them.
         """
         ...
+
+
+class Spent(NamedTuple):
+    """What a unit took.
+
+    Attributes:
+        calls: of the transformer, for one step that was not replayed after the other.
+        seconds: of a worker.
+    """
+
+    calls: tuple[int, ...]
+    seconds: float
 
 
 class Share:
@@ -89,8 +102,9 @@ class Measurements:
         self._pool = pool
         self.settings = settings
         self._share = share or Share()
-        self._spent: dict[Unit, Measured] = {}
+        self._spent: dict[Unit, Spent] = {}
         self._finite: dict[Unit, NDArray[np.bool_]] = {}
+        self._stages = itertools.count(1)
 
     @property
     def calibration_batches(self) -> tuple[Batch, ...]:
@@ -110,11 +124,15 @@ class Measurements:
     @property
     def transformer_calls(self) -> int:
         """Of everything that was asked for, measured now or before."""
-        return sum(measured.transformer_calls for measured in self._spent.values())
+        return sum(sum(spent.calls) for spent in self._spent.values())
 
     @property
     def denoising_steps(self) -> int:
-        """Computed for calibration pairs, each pair's own, likewise."""
+        """Computed for calibration pairs, each pair's own, likewise.
+
+        A step that is replayed as planned is none, also where what it begins like was lost, and it
+        had to be computed again.
+        """
         return self._steps("calibration")
 
     @property
@@ -124,15 +142,15 @@ class Measurements:
 
     def _steps(self, pair_set: PairSet) -> int:
         return sum(
-            measured.steps
-            for unit, measured in self._spent.items()
+            len(spent.calls) * len(unit.batch)
+            for unit, spent in self._spent.items()
             if unit.batch.pair_set == pair_set
         )
 
     @property
     def seconds(self) -> float:
         """Time that workers spent, likewise."""
-        return sum(measured.seconds for measured in self._spent.values())
+        return sum(spent.seconds for spent in self._spent.values())
 
     @property
     def values(self) -> int:
@@ -165,7 +183,7 @@ class Measurements:
             UnfinishedError: other shards have not measured theirs.
         """
         found: dict[Unit, Measured] = {}
-        missing = list(dict.fromkeys(units))
+        missing = ReplayPlanner(next(self._stages), "", self._spent).plan(units)
         while missing:
             asked = frozenset(missing)  # What comes with them may be large, and is kept on disk.
             available = self._available(missing, on_unit)
@@ -185,42 +203,34 @@ class Measurements:
             UnfinishedError: all of them need what other shards have not measured.
         """
         results: dict[Key, Result] = {}
-        wanted: dict[Key, list[LossRequest]] = {}
-        for key, search in searches.items():
-            self._advance(key, search, None, wanted, results)
-        while wanted:
-            units = {
-                request: self._evaluate(*request, metric)
-                for requests in wanted.values()
-                for request in requests
-            }
-            found = dict(self._available(list(dict.fromkeys(units.values()))))
-            ready = [
-                key
-                for key, requests in wanted.items()
-                if all(units[request] in found for request in requests)
-            ]
-            for key in ready:
-                given = {
-                    request: losses_of(found[units[request]], metric) for request in wanted.pop(key)
-                }
-                self._advance(key, searches[key], given, wanted, results)
-            if not ready:
-                self._wait_for([unit for unit in units.values() if unit not in found])
-        return {key: results[key] for key in searches}
+        wanted: dict[Key, dict[Unit, LossRequest]] = {}
+        stage, known = next(self._stages), frozenset(self._spent)
+        planners = {key: ReplayPlanner(stage, str(key), known) for key in searches}
 
-    @staticmethod
-    def _advance(
-        key: Key,
-        search: Search[Result],
-        given: Losses | None,
-        wanted: dict[Key, list[LossRequest]],
-        results: dict[Key, Result],
-    ) -> None:
-        try:
-            wanted[key] = next(search) if given is None else search.send(given)
-        except StopIteration as stop:
-            results[key] = stop.value
+        def advance(key: Key, given: Losses | None) -> None:
+            search = searches[key]
+            try:
+                requests = next(search) if given is None else search.send(given)
+            except StopIteration as stop:
+                results[key] = stop.value
+                return
+            units: dict[Unit, LossRequest] = {
+                self._evaluate(*request, metric): request for request in requests
+            }
+            wanted[key] = {unit: units[unit] for unit in planners[key].plan(units)}
+
+        for key in searches:
+            advance(key, None)
+        while wanted:
+            units = list(dict.fromkeys(unit for each in wanted.values() for unit in each))
+            found = dict(self._available(units))
+            ready = [key for key, each in wanted.items() if found.keys() >= each.keys()]
+            for key in ready:
+                asked = wanted.pop(key).items()
+                advance(key, {each: losses_of(found[unit], metric) for unit, each in asked})
+            if not ready:
+                self._wait_for([unit for unit in units if unit not in found])
+        return {key: results[key] for key in searches}
 
     def losses(
         self,
@@ -270,7 +280,9 @@ class Measurements:
         return isinstance(unit, Record) and self.workspace.get(Reference(unit.batch)) is None
 
     def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
-        self._spent[unit] = replace(measured, arrays={})
+        replayed = len(unit.replayed_steps) if isinstance(unit, Evaluate) else 0
+        # Asked for again, a unit takes nothing.
+        self._spent.setdefault(unit, Spent(measured.calls[replayed:], measured.seconds))
         if isinstance(unit, Evaluate):
             values = [measured.arrays[name].astype(np.float64) for name in unit.metrics]
             self._finite[unit] = np.isfinite(values)

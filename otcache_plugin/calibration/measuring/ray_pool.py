@@ -72,7 +72,7 @@ class RayPool:
         self._ray = _import_ray()
         self._arguments = load, settings, scratch if address == LOCAL else None
         self._references: dict[Batch, Any] = {}
-        self._idle: list[Any] = []
+        self._idle: list[tuple[Any, Batch | None]] = []
         self._loading: dict[Any, Any] = {}
         self._failed_loads = 0
         self._facts: ModelFacts | None = None
@@ -164,7 +164,7 @@ class RayPool:
                 f"the workers of the Ray cluster differ: one has {facts}, another {self._facts}. "
                 "Install the same versions on all machines."
             )
-        self._idle.append(worker)
+        self._idle.append((worker, None))
 
     def _replace(self, worker: Any) -> None:
         """A worker that was lost frees what it occupied, also where Ray has not noticed yet."""
@@ -193,7 +193,8 @@ class RayPool:
         deaths: Counter[Unit] = Counter()
         while waiting or running:
             while waiting and self._idle:
-                unit, worker = waiting.popleft(), self._idle.pop()
+                worker, batch = self._idle.pop()
+                unit = _taken(waiting, batch)
                 running[worker.measure.remote(unit, self._put(unit, reference))] = unit, worker
             done = self._next_of({**running, **self._loading})
             if done in self._loading:
@@ -213,7 +214,7 @@ class RayPool:
                 self._replace(worker)
                 waiting.appendleft(unit)
             else:
-                self._idle.append(worker)
+                self._idle.append((worker, unit.batch))
                 yield from measured
 
     def _put(self, unit: Unit, reference: Callable[[Batch], Mapping[str, NDArray[Any]]]) -> Any:
@@ -252,6 +253,13 @@ class _RayWorker:
         self, unit: Unit, reference: Mapping[str, NDArray[Any]]
     ) -> list[tuple[Unit, Measured]]:
         return self._loaded().measure(unit, reference)
+
+
+def _taken(waiting: deque[Unit], batch: Batch | None) -> Unit:
+    """Take the next unit of a batch, whose runs a worker has kept, or else the next of all."""
+    unit = next((each for each in waiting if each.batch == batch), waiting[0])
+    waiting.remove(unit)
+    return unit
 
 
 def _require_listening(address: str) -> None:

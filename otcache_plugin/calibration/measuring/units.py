@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,18 +43,44 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class ReplayPlan:
+    """How a run is had for less: begun like another one of its batch, whose outputs were kept.
+
+    Attributes:
+        stage: number of what is asked for side by side; nothing is kept from one to the next.
+        search: which of several in it.
+        after: the schedule whose run this one begins like, None where there is none.
+        kept: the schedules whose runs are kept after this one.
+    """
+
+    stage: int
+    search: str
+    after: Schedule | None
+    kept: tuple[Schedule, ...]
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """A run with a schedule, compared with the full run: one `(n,)` array per metric.
 
     The run has as many steps as the schedule, so a full schedule of fewer steps is a plain run.
     Where `displaced` it also gives the sketch `displacement` (n, k) of its last latents less those
     of the full run.
+    How much of it is replayed changes nothing in what it gives, so a unit is the same either way.
     """
 
     batch: Batch
     schedule: Schedule
     metrics: tuple[str, ...]
     displaced: bool = False
+    replay: ReplayPlan | None = field(default=None, compare=False)
+
+    @property
+    def replayed_steps(self) -> tuple[int, ...]:
+        """The computed steps that are taken from the run that it begins like."""
+        if self.replay is None or self.replay.after is None:
+            return ()
+        return self.schedule.shared_steps(self.replay.after)
 
 
 Unit = Record | Reference | Evaluate
@@ -82,13 +108,11 @@ class Measured:
 
     Attributes:
         arrays: by name, as the unit's class says.
-        transformer_calls: that it took; a batch counts once.
-        steps: denoising steps that the transformer ran for, summed over the pairs of the batch;
-            however many calls one takes, and cached ones are none.
+        calls: of the transformer, for one computed step after the other; a batch counts once.
+            Replayed steps are among them: whether one is depends on what else is asked for.
         seconds: that it took.
     """
 
     arrays: Mapping[str, NDArray[Any]]
-    transformer_calls: int
-    steps: int
+    calls: tuple[int, ...]
     seconds: float

@@ -6,6 +6,7 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from otcache_plugin.calibration.measuring.counting import count_transformer_call
 from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
+from otcache_plugin.calibration.measuring.kept_runs import KeptRuns
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
 from otcache_plugin.calibration.measuring.sketches import sketch
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
@@ -26,13 +28,15 @@ from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
+from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from otcache_plugin.calibration.measuring.counting import CallCounter
     from otcache_plugin.calibration.measuring.trajectories import Trajectory
     from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.evaluation.outputs import Space
@@ -46,7 +50,8 @@ class Worker:
     Args:
         setup: the model, without any cache enabled.
         settings: of the calibration.
-        scratch: folder for the trajectory of a run under way; None for the system's.
+        scratch: folder for the trajectory of a run under way, and for outputs that later runs
+            replay; None for the system's.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Worker:
         self._setup = setup
         self._settings = settings
         self._scratch = scratch
+        self._kept_runs = KeptRuns(scratch)
         self._pairs: dict[str, list[Pair]] = {
             "calibration": setup.calibration_pairs(settings.pairs, settings.seed),
             "held-out": setup.held_out_pairs(settings.held_out_pairs),
@@ -94,16 +100,16 @@ class Worker:
         """
         started = time.monotonic()
         with count_transformer_calls(self._setup.pipe) as counter:
-            given = self._measure(unit, reference)
+            given = self._measure(unit, reference, counter)
         seconds = time.monotonic() - started
         *extra, (_, arrays) = given
         return [
-            *((each, Measured(outputs, 0, 0, 0.0)) for each, outputs in extra),
-            (unit, Measured(arrays, counter.calls, counter.steps * len(unit.batch), seconds)),
+            *((each, Measured(outputs, (), 0.0)) for each, outputs in extra),
+            (unit, Measured(arrays, tuple(counter.calls), seconds)),
         ]
 
     def _measure(
-        self, unit: Unit, reference: Mapping[str, NDArray[Any]]
+        self, unit: Unit, reference: Mapping[str, NDArray[Any]], counter: CallCounter
     ) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
         if isinstance(unit, Record):
             return self._record(unit)
@@ -111,7 +117,7 @@ class Worker:
             with watch_sigmas(self._setup.pipe) as watched:
                 outputs = self._run(unit.batch)
             return [(unit, _arrays(outputs, watched.sigmas))]
-        return [(unit, self._evaluate(unit, reference))]
+        return [(unit, self._evaluate(unit, reference, counter))]
 
     def reset_peak_memory(self) -> None:
         """Begin to watch the accelerator's memory anew; a process's own peak only ever grows."""
@@ -128,44 +134,59 @@ class Worker:
 
     def close(self) -> None:
         """Give the pipeline back as it was, but for text encoders that were freed."""
+        self._kept_runs.forget()
         self._memo.remove()
 
     def _record(self, unit: Record) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
-        try:
+        with self._keeping("the trajectory of a run"):
             if self._scratch is not None:
                 self._scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
                 with record(self._setup.pipe, Path(folder)) as trajectory:
                     outputs = self._run(unit.batch)
                 arrays = _recorded(trajectory)
-        except (OSError, SafetensorError) as error:
-            place = self._scratch or tempfile.gettempdir()
-            raise WorkspaceError(
-                f"the trajectory of a run cannot be kept in {place} ({error}). Free some space, "
-                "then start the same command again; everything measured so far is kept."
-            ) from error
         return [
             (Reference(unit.batch), _arrays(outputs, trajectory.sigmas)),
             (unit, arrays),
         ]
 
     def _evaluate(
-        self, unit: Evaluate, reference: Mapping[str, NDArray[Any]]
+        self, unit: Evaluate, reference: Mapping[str, NDArray[Any]], counter: CallCounter
     ) -> Mapping[str, NDArray[Any]]:
+        run = self._kept_runs.begin(unit)
+        pairs = self._pairs_of(unit.batch)
         evaluator = Evaluator(
             self._setup.pipe,
-            self._pairs_of(unit.batch),
+            pairs,
             self._setup.call_arguments,
             len(unit.batch),
             _outputs(reference),
+            VelocityExecutor(run.replay, run.log),
         )
         metrics = [plugin_host().metric(name) for name in unit.metrics]
         spaces = frozenset(metric.space for metric in metrics)
-        full, outputs = evaluator.reference(spaces), evaluator.outputs(unit.schedule, spaces)
-        values = {each.name: each.values(outputs, full, evaluator.pairs) for each in metrics}
+        full = evaluator.reference(spaces)
+        with self._keeping("the outputs of a run"):
+            outputs = evaluator.outputs(unit.schedule, spaces)
+            self._kept_runs.end(unit, run)
+        if run.replay is not None:
+            counter.calls[:0] = map(run.replay.log.calls, unit.replayed_steps)
+        values = {each.name: each.values(outputs, full, pairs) for each in metrics}
         if not unit.displaced:
             return values
         return {**values, "displacement": sketch(outputs.latents - full.latents)}
+
+    @contextmanager
+    def _keeping(self, what: str) -> Iterator[None]:
+        """Turn an error of the file system into one that says what to do about it."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            place = self._scratch or tempfile.gettempdir()
+            raise WorkspaceError(
+                f"{what} cannot be kept in {place} ({error}). Free some space, "
+                "then start the same command again; everything measured so far is kept."
+            ) from error
 
     def _spaces(self, batch: Batch) -> frozenset[Space]:
         """Return what the metrics that are measured on a batch look at."""

@@ -173,8 +173,7 @@ class Workspace:
         path = self.folder / UNITS_FOLDER / f"{unit_key(unit)}.safetensors"
         arrays = {name: np.ascontiguousarray(array) for name, array in measured.arrays.items()}
         facts = {
-            "transformer_calls": str(measured.transformer_calls),
-            "steps": str(measured.steps),
+            "calls": json.dumps(measured.calls),
             "seconds": repr(measured.seconds),
         }
         metadata = {**facts, "sha256": _digest(arrays, facts)}
@@ -248,8 +247,7 @@ def _read(path: Path) -> Measured:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts.pop("sha256") != _digest(arrays, facts):
             raise ValueError("its content is not what its digest says")
-        calls, steps = int(facts["transformer_calls"]), int(facts["steps"])
-        return Measured(arrays, calls, steps, float(facts["seconds"]))
+        return Measured(arrays, tuple(json.loads(facts["calls"])), float(facts["seconds"]))
     except Exception as error:  # Whatever the parser says of a damaged file, the way out is one.
         raise WorkspaceError(
             f"{path} is damaged ({error}). Delete this file and start the same command again: "

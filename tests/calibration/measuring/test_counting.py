@@ -17,10 +17,10 @@ def test_guidance_is_further_calls_of_the_same_step(case: Case, enable: Any) -> 
     pipe = case.make()
     with count_transformer_calls(pipe) as counter:
         case.run(pipe, num_inference_steps=6)
-        assert (counter.steps, counter.calls) == (6, 6 * case.calls_per_step)
+        assert counter.calls == [case.calls_per_step] * 6
         enable(pipe, policy=Schedule([0, 2, 5], 6))
         case.run(pipe, num_inference_steps=6)
         cache_dit.disable_cache(pipe)
-    assert (counter.steps, counter.calls) == (9, 9 * case.calls_per_step)
+    assert counter.calls == [case.calls_per_step] * 9
     case.run(pipe, num_inference_steps=6)
-    assert counter.steps == 9  # counting ends with the block
+    assert len(counter.calls) == 9  # counting ends with the block

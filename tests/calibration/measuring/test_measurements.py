@@ -67,18 +67,18 @@ class CountingPool:
             if isinstance(unit, Evaluate):
                 assert reference(unit.batch)["latents"].tolist() == pairs.tolist()
                 values = np.array([value(unit.schedule, pair) for pair in pairs])
-                yield unit, Measured(dict.fromkeys(unit.metrics, values), 3, 3 * len(pairs), 0.25)
+                yield unit, Measured(dict.fromkeys(unit.metrics, values), (1, 1, 1), 0.25)
                 continue
             latents = pairs.astype(np.float32)
             self.references.append(weakref.ref(latents))
             if isinstance(unit, Record):
-                yield Reference(unit.batch), Measured({"latents": latents}, 0, 0, 0.0)
+                yield Reference(unit.batch), Measured({"latents": latents}, (), 0.0)
                 del latents
                 alive = sum(each() is not None for each in self.references)
                 self.most_alive = max(self.most_alive, alive)
-                yield unit, Measured({"errors": np.ones((len(pairs), 2))}, 4, 4 * len(pairs), 0.5)
+                yield unit, Measured({"errors": np.ones((len(pairs), 2))}, (1,) * 4, 0.5)
             else:
-                yield unit, Measured({"latents": latents}, 4, 4 * len(pairs), 0.5)
+                yield unit, Measured({"latents": latents}, (1,) * 4, 0.5)
 
 
 @pytest.fixture
@@ -123,9 +123,10 @@ def test_each_unit_is_measured_once(
     assert set(pool.measured.values()) == {1}
     for each in (measurements, again):
         assert each.evaluations == 2
-        assert each.transformer_calls == 3 * 4 + 6 * 3
-        # Five pairs: recorded in 4 steps, run with two schedules of 3.
-        assert (each.denoising_steps, each.evidence_steps) == (5 * (4 + 2 * 3), 0)
+        # Three batches of five pairs: recorded in 4 steps, run with a schedule of 3, and with
+        # another one whose step 0 is that of the first.
+        assert each.transformer_calls == 3 * (4 + 3 + 2)
+        assert (each.denoising_steps, each.evidence_steps) == (5 * (4 + 3 + 2), 0)
         assert each.seconds == 3 * 0.5 + 6 * 0.25
 
 
@@ -388,7 +389,7 @@ def test_values_that_are_not_finite_are_counted(
     values = {0: [1.0, float("nan")], 2: [float("inf"), 2.0], 4: [3.0]}
     for batch in BATCHES:
         arrays = {"mse": np.array(values[batch.start])}
-        workspace.put(Evaluate(batch, ONE, ("mse",)), Measured(arrays, 3, 6, 0.25))
+        workspace.put(Evaluate(batch, ONE, ("mse",)), Measured(arrays, (1, 1, 1), 0.25))
     (one, other) = measurements.losses([ONE, OTHER], MSE)
     assert one.failed_pairs == [1, 2]
     assert (one.pooled, np.isfinite(other.pooled)) == (np.inf, True)
