@@ -51,8 +51,8 @@ class DisplacedRun:
         schedule: that was run.
         pairs: on which.
         losses: `(N,)`, one per pair, smaller is better.
-        displacement: `(N, k)` sketches of its last latents less those of the full run, of the same
-            form as those of the velocities.
+        displacement: `(N, k)` sketches of its pictures less those of the full run, or of its last
+            latents where the metric compares those; of the same form as those of the velocities.
     """
 
     schedule: Schedule
@@ -127,7 +127,10 @@ class CalibrationContext(Protocol):
         ...
 
     def velocities(self, pairs: range) -> NDArray[np.float32]:
-        """Return sketches of full runs' velocities, `(N, T, k)`, from the same recording.
+        """Return sketches of what full runs' velocities do to the pictures: `(N, T, k)`.
+
+        They come from the same recording, and are of the velocities themselves where the metric
+        compares latents.
 
         The inner product of two sketches is the mean over elements of the product of what they
         stand for: exactly for small latents, otherwise on average.

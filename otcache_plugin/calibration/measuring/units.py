@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Record:
     """A full run whose trajectory is rolled out.
 
-    Gives `errors` (n, T, T, K) of the edges, the Gram matrices `grams` (n, T, T) of its velocities,
-    their sketches `velocities` (n, T, k), the scheduler's `response` (T,) and `sigmas` (T + 1,).
+    Gives `errors` (n, T, T, K) of the edges, Gram matrices `grams` (n, T, T) and sketches
+    `velocities` (n, T, k) of what its velocities do to the pictures, or to the latents where those
+    are compared, the scheduler's `response` (T,) and `sigmas` (T + 1,).
 
     Its outputs are those of the `Reference` of the same batch, which it gives too.
     """
@@ -64,8 +65,8 @@ class Evaluate:
     """A run with a schedule, compared with the full run: one `(n,)` array per metric.
 
     The run has as many steps as the schedule, so a full schedule of fewer steps is a plain run.
-    Where `displaced` it also gives the sketch `displacement` (n, k) of its last latents less those
-    of the full run.
+    Where `displaced` it also gives the sketch `displacement` (n, k) of its pictures less those of
+    the full run, or of its last latents where those are compared.
     How much of it is replayed changes nothing in what it gives, so a unit is the same either way.
     """
 

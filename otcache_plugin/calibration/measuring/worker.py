@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from otcache_policies import Schedule
 from safetensors import SafetensorError
 
 from otcache_plugin.calibration.errors import WorkspaceError
@@ -20,6 +21,11 @@ from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.kept_runs import KeptRuns
+from otcache_plugin.calibration.measuring.picture_responses import (
+    EndsLog,
+    LastLatents,
+    picture_responses,
+)
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
 from otcache_plugin.calibration.measuring.sketches import sketch
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
@@ -28,8 +34,11 @@ from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
+from otcache_plugin.executors.output_log import OutputLog, Replay
 from otcache_plugin.executors.velocity import VelocityExecutor
+from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.runs.plan import SchedulePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -142,13 +151,54 @@ class Worker:
             if self._scratch is not None:
                 self._scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
-                with record(self._setup.pipe, Path(folder)) as trajectory:
+                log = EndsLog(Path(folder) / "ends", self._settings.num_inference_steps)
+                with (
+                    record(self._setup.pipe, Path(folder)) as trajectory,
+                    self._following(Schedule.full(self._settings.num_inference_steps), None, log),
+                ):
                     outputs = self._run(unit.batch)
-                arrays = _recorded(trajectory)
+                arrays = {
+                    **_recorded(trajectory),
+                    **self._responses(unit, trajectory, outputs, log),
+                }
         return [
             (Reference(unit.batch), _arrays(outputs, trajectory.sigmas)),
             (unit, arrays),
         ]
+
+    @contextmanager
+    def _following(
+        self, schedule: Schedule, replay: Replay | None, log: OutputLog | None
+    ) -> Iterator[None]:
+        """Have the runs inside the block follow a schedule."""
+        executor = VelocityExecutor(replay, log)
+        activation = executor.apply(self._setup.pipe, SchedulePlan(schedule), {})
+        try:
+            yield
+        finally:
+            activation.remove()
+
+    def _responses(
+        self, unit: Record, trajectory: Trajectory, outputs: Outputs, log: EndsLog
+    ) -> dict[str, NDArray[Any]]:
+        """Return Gram matrices and sketches of what is compared: pictures, or else latents."""
+        grams, steps = gram_matrices(trajectory), trajectory.num_inference_steps
+        if outputs.pictures is None:
+            return {"grams": grams, "velocities": _sketches(trajectory)}
+        ends = Schedule([0, steps - 1], steps)
+
+        def decode(latents: torch.Tensor) -> torch.Tensor:
+            last = LastLatents(find_scheduler(self._setup.pipe), steps, latents)
+            try:
+                with self._following(ends, Replay(log, log.ends), None):
+                    pictures = self._run(unit.batch).pictures
+            finally:
+                last.remove()
+            assert pictures is not None
+            return pictures
+
+        found = picture_responses(trajectory, grams, outputs.pictures, decode)
+        return {"grams": found.grams, "velocities": found.sketches}
 
     def _evaluate(
         self, unit: Evaluate, reference: Mapping[str, NDArray[Any]], counter: CallCounter
@@ -174,7 +224,7 @@ class Worker:
         values = {each.name: each.values(outputs, full, pairs) for each in metrics}
         if not unit.displaced:
             return values
-        return {**values, "displacement": sketch(outputs.latents - full.latents)}
+        return {**values, "displacement": _displacement(outputs, full)}
 
     @contextmanager
     def _keeping(self, what: str) -> Iterator[None]:
@@ -209,11 +259,16 @@ class Worker:
 def _recorded(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
     return {
         "errors": edge_errors(trajectory),
-        "grams": gram_matrices(trajectory),
-        "velocities": _sketches(trajectory),
         "response": scheduler_response(trajectory),
         "sigmas": trajectory.sigmas.double().numpy(),
     }
+
+
+def _displacement(outputs: Outputs, full: Outputs) -> NDArray[np.float32]:
+    """Return `(N, k)` of what is compared: of the pictures where there are any."""
+    if outputs.pictures is None or full.pictures is None:
+        return sketch(outputs.latents - full.latents)
+    return sketch(outputs.pictures - full.pictures)
 
 
 def _sketches(trajectory: Trajectory) -> NDArray[np.float32]:
