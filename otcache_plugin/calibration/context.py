@@ -116,9 +116,15 @@ class MeasuredContext:
         return accumulator.table()
 
     def grams(self, pairs: range | None = None) -> GramTable:
-        """Record every full run, and return the Gram matrices of their velocities."""
-        grams, sigmas = self._recorded("grams", pairs), self._sigmas()
-        response = self._recordings()[0]["response"]
+        """Record every full run, and return the Gram matrices of their velocities.
+
+        Where pictures are compared there are two of each pair: first the pictures' of all pairs,
+        then the latents'. What is good by both is good where the decoder is far from linear, too.
+        """
+        first = self._recordings()[0]
+        names = [name for name in ("grams", "latent_grams") if name in first]
+        grams = np.concatenate([self._recorded(name, pairs) for name in names])
+        sigmas, response = self._sigmas(), first["response"]
         euler = np.allclose(response, euler_response(sigmas), atol=SAME_SIGMAS)
         return GramTable(grams, sigmas, None if euler else response)
 

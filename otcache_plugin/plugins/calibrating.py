@@ -123,7 +123,11 @@ class CalibrationContext(Protocol):
         ...
 
     def grams(self, pairs: range | None = None) -> GramTable:
-        """Return the Gram matrices of full runs' velocities, from the same recording."""
+        """Return the Gram matrices of full runs' velocities, from the same recording.
+
+        Where the metric compares pictures there are two of each pair: first, of all pairs, those of
+        what the velocities do to the pictures, then those of the velocities.
+        """
         ...
 
     def velocities(self, pairs: range) -> NDArray[np.float32]:

@@ -33,9 +33,10 @@ class RealRun:
 
     Attributes:
         schedule: That was run.
-        pairs: Of the table, int of shape (n,).
-        products: Inner products, per element, of its last latents less the full run's with the
-            full run's velocity of each step: float64 of shape (n, T).
+        pairs: Matrices of the table, int of shape (n,).
+        products: Inner products, per element, of its end less the full run's with what the full
+            run's velocity of each step does to it: float64 of shape (n, T). An end is pictures or
+            latents, whichever the matrices are of.
         squares: Mean square over elements of that difference, float64 of shape (n,).
     """
 

@@ -68,8 +68,9 @@ class GramTable:
     The arrays are copied and made read-only. Tables compare by identity.
 
     Args:
-        grams: float32 of shape (N, T, T), one matrix per prompt-seed pair: symmetric, finite, and
-            in the squared units of the velocity, per element.
+        grams: float32 of shape (N, T, T), one matrix or more per prompt-seed pair: symmetric,
+            finite, and in squared units, per element, of what is compared: of the velocity, or of
+            what a unit of it does to the pictures.
         sigmas: float64 of shape (T+1,), strictly decreasing.
         response: What one unit of each step's velocity adds to the last latents, float64 of shape
             (T,); None for Euler steps, where it is the change of sigma.

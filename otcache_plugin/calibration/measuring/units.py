@@ -25,7 +25,8 @@ class Record:
 
     Gives `errors` (n, T, T, K) of the edges, Gram matrices `grams` (n, T, T) and sketches
     `velocities` (n, T, k) of what its velocities do to the pictures, or to the latents where those
-    are compared, the scheduler's `response` (T,) and `sigmas` (T + 1,).
+    are compared, the scheduler's `response` (T,) and `sigmas` (T + 1,). Where pictures are compared
+    it also gives the latents' own Gram matrices, `latent_grams` (n, T, T).
 
     Its outputs are those of the `Reference` of the same batch, which it gives too.
     """

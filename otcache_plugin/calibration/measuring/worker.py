@@ -198,7 +198,7 @@ class Worker:
             return pictures
 
         found = picture_responses(trajectory, grams, outputs.pictures, decode)
-        return {"grams": found.grams, "velocities": found.sketches}
+        return {"grams": found.grams, "latent_grams": grams, "velocities": found.sketches}
 
     def _evaluate(
         self, unit: Evaluate, reference: Mapping[str, NDArray[Any]], counter: CallCounter
