@@ -34,6 +34,11 @@ FITTED = 3
 SURVIVING_GRAPH, SURVIVING_OTHERS = 2, 2
 """Candidates that run in the second heat: schedules of the graph policy, and of other families."""
 
+SURVIVING = SURVIVING_GRAPH + SURVIVING_OTHERS
+
+MANY_RUNS = 100
+"""From so many runs of one pair on that a budget can afford, its second heat is longer."""
+
 FINALISTS = 2
 """The best of the graph policy's schedules, and the best of the others."""
 
@@ -69,10 +74,13 @@ class RacePlan:
         """Pairs of the first heat."""
         return range(HEAT_PAIRS)
 
-    @property
-    def second_heat(self) -> range:
-        """Pairs of the second heat, which is counted together with the first."""
-        return range(HEAT_PAIRS, 2 * HEAT_PAIRS)
+    def second_heat(self, budget: int) -> range:
+        """Return pairs of a budget's second heat, which is counted together with the first.
+
+        They are twice as many where runs are cheap: there they often tip into another picture.
+        """
+        count = HEAT_PAIRS * (2 if self._runs(budget) >= MANY_RUNS else 1)
+        return range(HEAT_PAIRS, min(HEAT_PAIRS + count, len(self.searching)))
 
     def _runs(self, budget: int) -> float:
         """Return how many runs of one pair the steps of a budget are enough for."""
@@ -86,8 +94,9 @@ class RacePlan:
 
     def final(self, budget: int) -> range:
         """Return the pairs of a budget's final."""
-        heats = self.candidates(budget) + FITTED + SURVIVING_GRAPH + SURVIVING_OTHERS
-        left = int(self._runs(budget) - heats * HEAT_PAIRS) // FINALISTS
+        first = (self.candidates(budget) + FITTED) * HEAT_PAIRS
+        second = SURVIVING * len(self.second_heat(budget))
+        left = int(self._runs(budget) - first - second) // FINALISTS
         count = max(left // HEAT_PAIRS * HEAT_PAIRS, FEWEST_FINAL_PAIRS)
         return self.selecting[:count]
 

@@ -69,7 +69,8 @@ class Race:
         Raises:
             NotFiniteError: no candidate of some budget has a finite loss at every pair.
         """
-        first, second = self.plan.first_heat, self.plan.second_heat
+        first = {budget: self.plan.first_heat for budget in self.plan.budgets}
+        second = {budget: self.plan.second_heat(budget) for budget in self.plan.budgets}
         entered = self._candidates()
         self._heat(stages.FIRST_HEAT, entered, first)
         leaders = {budget: self._best(entered[budget]).schedule for budget in entered}
@@ -95,16 +96,21 @@ class Race:
             self.context.advance()
         return found
 
-    def _heat(self, stage: str, entered: Mapping[int, Sequence[Candidate]], pairs: range) -> None:
+    def _heat(
+        self,
+        stage: str,
+        entered: Mapping[int, Sequence[Candidate]],
+        pairs: Mapping[int, range],
+    ) -> None:
         """Run candidates of all budgets side by side; those that have run are not run again."""
-        schedules = [
-            each.schedule
-            for candidates in entered.values()
+        requests = [
+            (each.schedule, pairs[budget])
+            for budget, candidates in entered.items()
             for each in candidates
-            if all(run.pairs != pairs for run in self.runs[each.schedule])
+            if all(run.pairs != pairs[budget] for run in self.runs[each.schedule])
         ]
-        self.context.start_runs(stage, [(schedule, pairs) for schedule in schedules])
-        for run in self.context.displaced([(schedule, pairs) for schedule in schedules]):
+        self.context.start_runs(stage, requests)
+        for run in self.context.displaced(requests):
             self.runs[run.schedule].append(run)
 
     def _loss(self, candidate: Candidate) -> float:
