@@ -69,7 +69,7 @@ class Race:
         Raises:
             NotFiniteError: no candidate of some budget has a finite loss at every pair.
         """
-        first = {budget: self.plan.first_heat for budget in self.plan.budgets}
+        first = dict.fromkeys(self.plan.budgets, self.plan.first_heat)
         second = {budget: self.plan.second_heat(budget) for budget in self.plan.budgets}
         entered = self._candidates()
         self._heat(stages.FIRST_HEAT, entered, first)
