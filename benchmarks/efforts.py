@@ -42,6 +42,7 @@ from otcache_plugin.calibration.procedures.procedure import recorded
 from otcache_plugin.calibration.searching.graph_and_rho import graph_candidates
 from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS, Metric
@@ -74,16 +75,6 @@ PROCEDURES: dict[str, Procedure] = {
 }
 BUDCACHE, BUDCACHE_BUDGETS = "budcache", (8, 10, 12, 15)
 EVERY = (*PROCEDURES, BUDCACHE)
-
-
-class Silent:
-    """Is told how far a calibration is, and says nothing."""
-
-    def start(self, stage: str, total: int) -> None:
-        """A stage begins."""
-
-    def advance(self) -> None:
-        """One unit is done."""
 
 
 @dataclass
@@ -128,11 +119,11 @@ class Bench:
             task = calibration_task("otcache", procedure.options, STEPS)
             name = f"{task.name}-{task.options.model_dump()['search']}-{procedure.pairs}"
             work = measurements.workspace.claim(name, task.manifest)
-            context = MeasuredContext(measurements, TrialJournal(work.journal), Silent())
+            context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
             calibrated = task.calibrator.calibrate(task.options, context)
             seconds = time.monotonic() - started
             steps = measurements.denoising_steps
-            sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Silent()))
+            sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Unwatched()))
             policy = plugin_host().policy_found("otcache", calibrated, sampling)
         schedules = {budget: policy.schedule(budget) for budget in BUDGETS}
         served = calibrated.parameters.get("served", ())
@@ -144,7 +135,7 @@ class Bench:
         started, metric = time.monotonic(), METRICS["latent-mse"]
         with self.measured(COMPARISON_PAIRS) as (measurements, _):
             work = measurements.workspace.claim(BUDCACHE, {})
-            context = MeasuredContext(measurements, TrialJournal(work.journal), Silent())
+            context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
             context.start("full runs", 1)
 
             def loss(schedules: Sequence[Schedule]) -> list[float]:
@@ -159,7 +150,7 @@ class Bench:
         """Return the graph policy's best schedules: by real runs, and by the recording alone."""
         with self.measured(COMPARISON_PAIRS) as (measurements, _):
             work = measurements.workspace.claim("graph", {})
-            context = MeasuredContext(measurements, TrialJournal(work.journal), Silent())
+            context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
             readings = graph_candidates(context.edges())
             real = {}
             for budget in BUDGETS:

@@ -17,6 +17,7 @@ from otcache_plugin.calibration.measuring.measurements import Measurements, Shar
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import load_setup
@@ -114,7 +115,7 @@ class Embedded:
             with pool, Workspace(work, manifest, []) as workspace:
                 measurements = Measurements(workspace, pool, self.settings, Share())
                 task = calibration_task("otcache", self.options, self.settings.num_inference_steps)
-                document = calibrate(task, pool.facts, measurements, _NoProgress()).document
+                document = calibrate(task, pool.facts, measurements, Unwatched()).document
             seconds = time.perf_counter() - began
         about = document.calibration
         assert about is not None
@@ -126,16 +127,6 @@ class Embedded:
             "transformer_calls": about.transformer_calls,
             "evidence_rows": len(document.evidence),
         }
-
-
-class _NoProgress:
-    """Is told how far a calibration is, and keeps it to itself."""
-
-    def start(self, stage: str, total: int) -> None:
-        """Do nothing."""
-
-    def advance(self) -> None:
-        """Do nothing."""
 
 
 def _setup_on(device: torch.device) -> ModelSetup:

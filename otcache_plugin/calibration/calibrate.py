@@ -10,10 +10,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.calibration.context import MeasuredContext
+from otcache_plugin.calibration.cost import stage_costs
 from otcache_plugin.calibration.document import Found, document_of, sampling_of
 from otcache_plugin.calibration.evidence.gathering import begin_evidence, gather_evidence
 from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_schedules, methods_of
 from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.settings import MAX_LOOK_BACK
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def calibrate(
     pairs = measurements.settings.pairs
     task.calibrator.check_pairs(task.options, pairs)
     work = measurements.workspace.claim(task.name, {**task.manifest, "pairs": pairs})
+    costs = stage_costs(task, measurements.settings, MAX_LOOK_BACK)
+    progress.plan(costs, measurements.share.part)
     context = MeasuredContext(measurements, TrialJournal(work.journal), progress)
     calibrated = task.calibrator.calibrate(task.options, context)
     steps, peers = measurements.settings.num_inference_steps, task.calibrator.peers

@@ -149,7 +149,7 @@ class MeasuredContext:
         if self._recordings_read is None:
             units = [Record(batch) for batch in self.batches]
             self._progress.start(RECORDING, len(units))
-            measured = self._measurements.all_of(units, self.advance)
+            measured = self._measurements.all_of(units, self._progress.advance)
             self._recordings_read = [each.arrays for each in measured]
             self._has_full_runs = True  # What was recorded is there to be compared with.
         return self._recordings_read
@@ -169,7 +169,7 @@ class MeasuredContext:
 
     def _losses(self, schedules: Sequence[Schedule]) -> list[ScheduleLoss]:
         self._run_in_full()
-        return self._measurements.losses(schedules, self._metric, self.advance)
+        return self._measurements.losses(schedules, self._metric, self._progress.advance)
 
     def values(
         self, schedules: Sequence[Schedule], metrics: Sequence[str]
@@ -178,7 +178,7 @@ class MeasuredContext:
         self._run_in_full()
         names = tuple(metrics)
         units = [Evaluate(batch, each, names) for each in schedules for batch in self.batches]
-        measured = iter(self._measurements.all_of(units, self.advance))
+        measured = iter(self._measurements.all_of(units, self._progress.advance))
         found: list[Mapping[str, NDArray[Any]]] = []
         for _ in schedules:
             parts = [next(measured).arrays for _ in self.batches]
@@ -194,7 +194,7 @@ class MeasuredContext:
             for schedule, pairs in requests
             for batch in self._parts(pairs)
         ]
-        measured = iter(self._measurements.all_of(units, self.advance))
+        measured = iter(self._measurements.all_of(units, self._progress.advance))
         found = []
         for schedule, pairs in requests:
             parts = [next(measured) for _ in self._parts(pairs)]
@@ -213,7 +213,7 @@ class MeasuredContext:
     def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
         """Run searches side by side, each sent the losses that it asks for."""
         self._run_in_full()
-        return self._measurements.drive(searches, self._metric)
+        return self._measurements.drive(searches, self._metric, self._progress.ran)
 
     def study(self, name: str) -> JournalStudy:
         """Return the journal's trials of that name."""
@@ -224,7 +224,8 @@ class MeasuredContext:
         if self._has_full_runs:
             return
         self._progress.start(FULL_RUNS, len(self.batches))
-        self._measurements.prepare([Reference(batch) for batch in self.batches], self.advance)
+        references = [Reference(batch) for batch in self.batches]
+        self._measurements.prepare(references, self._progress.advance)
         self._has_full_runs = True
 
 

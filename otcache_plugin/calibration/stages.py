@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otcache_plugin.plugins.calibrating import StageCost
 
 
 class CalibrationProgress(Protocol):
-    """Is told how far a calibration is."""
+    """Is told how far long work is."""
+
+    def plan(self, stages: Sequence[StageCost], part: float = 1.0) -> None:
+        """Expect stages, in this order, of which this process runs a part of the steps."""
+        ...
+
+    def announce(self, stage: str) -> None:
+        """Something begins in which nothing is counted."""
+        ...
 
     def start(self, stage: str, total: int) -> None:
         """A stage of at most `total` units of work begins."""
         ...
 
-    def advance(self) -> None:
-        """One unit is done."""
+    def advance(self, steps: int = 0, before: bool = False) -> None:
+        """One unit is done, in so many denoising steps, run now or before."""
         ...
+
+    def ran(self, steps: int, before: bool = False) -> None:
+        """So many denoising steps are there that are a part of a unit, likewise."""
+        ...
+
+
+class Unwatched:
+    """Is told how far long work is, and nobody looks."""
+
+    def plan(self, stages: Sequence[StageCost], part: float = 1.0) -> None: ...
+    def announce(self, stage: str) -> None: ...
+    def start(self, stage: str, total: int) -> None: ...
+    def advance(self, steps: int = 0, before: bool = False) -> None: ...
+    def ran(self, steps: int, before: bool = False) -> None: ...
+
+
+LOADING = "loading the model"
+STARTING_RAY = "starting Ray"
+MEASURING_COSTS = "measuring one batch"
+ENCODING = "encoding prompts"
+REPLAYING = "replaying held-out pairs"
 
 
 TUNING = "tuning the graph policy"

@@ -16,9 +16,14 @@ from otcache_plugin.cli.common.calibration_options import (
     policy_options,
     settings_of,
 )
-from otcache_plugin.cli.common.calibration_output import data_alone_on_stdout, write_result
+from otcache_plugin.cli.common.calibration_output import (
+    data_alone_on_stdout,
+    noting_what_is_kept,
+    print_result,
+    write_result,
+)
 from otcache_plugin.cli.common.command import Command
-from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, silence_loading
+from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, import_libraries
 
 if TYPE_CHECKING:
     from otcache_plugin.calibration.document import CalibrationResult
@@ -144,10 +149,12 @@ def calibrate(
 
     from otcache_plugin.calibration.task import calibration_task
     from otcache_plugin.models.source import ModelSource
+    from otcache_plugin.plugins.host import plugin_host
 
     check_writable(output)
     where = WhereOptions(output, work, ray, threads, parse_shard(shard), wait)
     source = ModelSource(model, revision, prompts, evaluation_prompts, call, free_text_encoders)
+    source.check()
     runs = RunOptions(num_inference_steps, metric, seed, pairs, held_out_pairs, batch_size)
     named = {
         "effort": effort,
@@ -161,14 +168,15 @@ def calibrate(
     task = calibration_task(policy, policy_options(assignments or (), named), num_inference_steps)
     settings = settings_of(_usual(source, task), runs, where)
     task.calibrator.check_pairs(task.options, settings.pairs)
-    _require_metric(settings.metric)
-    silence_loading()
+    plugin_host().require_metric(settings.metric)
     if dry_run:
-        _print_estimate(task, source, settings, json)
+        _print_estimate(task, source, settings, json, quiet)
         return
-    with data_alone_on_stdout(), StageProgress(quiet) as progress:
+    with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
+        import_libraries(progress)
         result = _run(task, source, settings, where, progress)
-    write_result(output, result, where.kept, json)
+        write_result(output, result, where.kept, progress)
+    print_result(output, result, where.kept, json)
 
 
 def _usual(source: ModelSource, task: CalibrationTask) -> SetupDefaults:
@@ -177,20 +185,14 @@ def _usual(source: ModelSource, task: CalibrationTask) -> SetupDefaults:
     return usual if pairs is None else replace(usual, pairs=pairs)
 
 
-def _require_metric(name: str) -> None:
-    """Refuse an unknown one before the model is loaded."""
-    from otcache_plugin.plugins.host import plugin_host
-
-    plugin_host().metric(name)
-
-
-def _prepare_metric(name: str) -> None:
+def _prepare_metric(name: str, progress: StageProgress) -> None:
     """Have its weights before hours of runs that it would fail after."""
     from otcache_plugin.evaluation.metrics import Preparing
     from otcache_plugin.plugins.host import plugin_host
 
     metric = plugin_host().metric(name)
     if isinstance(metric, Preparing):
+        progress.announce(f"preparing the metric {name}")
         metric.prepare()
 
 
@@ -208,7 +210,9 @@ def _run(
     from otcache_plugin.calibration.measuring.ray_pool import RayPool
     from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
     from otcache_plugin.calibration.shards import shard_folder, sibling_folders, work_folder
+    from otcache_plugin.plugins.host import plugin_host
 
+    plugin_host().metric(settings.metric)  # One that is not what it says is refused here.
     if where.shard is None:
         folder = work_folder(where.output) if where.work is None else where.work
         siblings, share = [], Share()
@@ -218,27 +222,35 @@ def _run(
         share = Share(*where.shard, where.wait)
     scratch = folder / SCRATCH_FOLDER
     pool = (
-        LocalPool(source.load, settings, scratch)
+        LocalPool(source.load, settings, scratch, progress)
         if where.ray is None
-        else RayPool(source.load, settings, where.ray, scratch=scratch)
+        else RayPool(source.load, settings, where.ray, scratch=scratch, progress=progress)
     )
     with pool, Workspace(folder, manifest_of(pool.facts, settings), siblings) as workspace:
-        _prepare_metric(settings.metric)
+        _prepare_metric(settings.metric, progress)
         return run(task, pool.facts, Measurements(workspace, pool, settings, share), progress)
 
 
 def _print_estimate(
-    task: CalibrationTask, source: ModelSource, settings: MeasuringSettings, json: bool
+    task: CalibrationTask,
+    source: ModelSource,
+    settings: MeasuringSettings,
+    json: bool,
+    quiet: bool,
 ) -> None:
+    from otcache_plugin.calibration import stages
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
     from otcache_plugin.calibration.measuring.edges import max_look_back
     from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.cli.common.dry_run import print_estimate
 
-    with data_alone_on_stdout():
+    with data_alone_on_stdout(), StageProgress(quiet) as progress:
+        import_libraries(progress)
+        progress.announce(stages.LOADING)
         setup = source.load()
-        stages = stage_costs(task, settings, max_look_back(setup.pipe))
+        progress.announce(stages.MEASURING_COSTS)
+        costs_at_most = stage_costs(task, settings, max_look_back(setup.pipe))
         budgets = task.calibrator.evidence_budgets(task.options, settings.num_inference_steps)
-        costs = measure_costs(Worker(setup, settings), settings, min(budgets), max(budgets))
-    estimate = Estimate(stages, costs, settings.batch_size)
+        measured = measure_costs(Worker(setup, settings), settings, min(budgets), max(budgets))
+    estimate = Estimate(costs_at_most, measured, settings.batch_size)
     print_estimate(estimate, setup.pipe.device.type, json)

@@ -10,7 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, print_json, silence_loading
+from otcache_plugin.cli.common.output import (
+    Json,
+    Quiet,
+    StageProgress,
+    import_libraries,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from otcache_plugin.comparing.results import ComparisonResult, ComparisonSettings, MethodRow
@@ -31,6 +37,25 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Accelerate the embedded model and write a report."""
+    with StageProgress(quiet) as progress:
+        import_libraries(progress)
+        result = _compared(output, model, policy, pairs, progress)
+    if json:
+        print_json({**result.to_dict(), "report": str(output)})
+        return
+    console = Console(highlight=False)
+    console.print(_table(result))
+    console.print(_caption(result))
+    console.print(f"report: {output}", soft_wrap=True)
+
+
+def _compared(
+    output: Path, model: str, policy: str, pairs: int, progress: StageProgress
+) -> ComparisonResult:
+    """Compare, and write the report."""
+    import torch
+
+    from otcache_plugin.calibration import stages
     from otcache_plugin.comparing.comparison import compare
     from otcache_plugin.comparing.html_report import render_report
     from otcache_plugin.comparing.pages import require_writable, write_page
@@ -39,18 +64,13 @@ def demo(
 
     settings = ComparisonSettings(policy=policy, pairs=pairs)
     require_writable(output)
-    _prepare_libraries()
-    setup = load_setup(model)
-    with StageProgress(quiet) as progress:
-        result = compare(setup, settings, progress)
+    # Every operation waits for its slowest thread, and these are tiny: on a busy machine a second
+    # thread made a run 28 times slower.
+    torch.set_num_threads(1)
+    progress.announce(stages.LOADING)
+    result = compare(load_setup(model), settings, progress)
     write_page(output, render_report(result, command_again(model, settings)))
-    if json:
-        print_json({**result.to_dict(), "report": str(output)})
-        return
-    console = Console(highlight=False)
-    console.print(_table(result))
-    console.print(_caption(result))
-    console.print(f"report: {output}", soft_wrap=True)
+    return result
 
 
 def command_again(model: str, settings: ComparisonSettings) -> str:
@@ -64,16 +84,6 @@ def command_again(model: str, settings: ComparisonSettings) -> str:
     if settings.pairs != ComparisonSettings().pairs:
         words += ["--pairs", str(settings.pairs)]
     return shlex.join(words)
-
-
-def _prepare_libraries() -> None:
-    """One thread, and no progress bars while loading besides the command's own."""
-    import torch
-
-    # Every operation waits for its slowest thread, and these are tiny: on a busy machine a second
-    # thread made a run 28 times slower.
-    torch.set_num_threads(1)
-    silence_loading()
 
 
 def _table(result: ComparisonResult) -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otcache_plugin.cli.common.calibration_output import write_result
+from otcache_plugin.cli.common.calibration_output import print_result, write_result
 from otcache_plugin.cli.common.output import Json, Quiet, StageProgress
 
 
@@ -25,6 +25,8 @@ def merge(
     from otcache_plugin.calibration.shards import merged
 
     check_writable(output)
+    work = f"{output}.*"
     with StageProgress(quiet) as progress:
         result = merged(output, progress, policy)
-    write_result(output, result, f"{output}.*", json)
+        write_result(output, result, work, progress)
+    print_result(output, result, work, json)

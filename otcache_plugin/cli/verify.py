@@ -17,9 +17,9 @@ from otcache_plugin.cli.common.output import (
     Json,
     Quiet,
     StageProgress,
+    import_libraries,
     print_hint,
     print_json,
-    silence_loading,
 )
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy
 from otcache_plugin.errors import ArgumentError
@@ -204,16 +204,18 @@ def _call_arguments(document: PolicyDocument, call: str) -> str:
 
 
 def _replay(stored: StoredPolicy, source: ModelSource, pairs: int, quiet: bool) -> Replay:
+    from otcache_plugin.calibration import stages
     from otcache_plugin.calibration.evidence.replay import replay
     from otcache_plugin.calibration.measuring.facts import facts_of
 
-    silence_loading()
-    setup = source.load()
     document = stored.document
-    _require_prompts(document, setup.held_out_digest, source.evaluation_prompts)
-    _require_model(document, setup, source)
-    _hint_at_differences(document, facts_of(setup))
     with StageProgress(quiet) as progress:
+        import_libraries(progress)
+        progress.announce(stages.LOADING)
+        setup = source.load()
+        _require_prompts(document, setup.held_out_digest, source.evaluation_prompts)
+        _require_model(document, setup, source)
+        _hint_at_differences(document, facts_of(setup))
         return replay(stored, setup, pairs, progress)
 
 

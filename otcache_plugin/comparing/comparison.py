@@ -17,6 +17,7 @@ from otcache_plugin.comparing.results import ComparisonResult, MethodRow
 from otcache_plugin.comparing.timing import machine, measure_times
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import generate_outputs
+from otcache_plugin.plugins.calibrating import StageCost
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
+
+GENERATING = "generating pictures"
+TIMING = "timing, methods taking turns"
 
 
 def compare(
@@ -58,9 +62,10 @@ def compare(
     call_arguments = {**setup.call_arguments, "num_inference_steps": steps}
     pairs = setup.held_out_pairs(settings.pairs)
 
-    full, generated = _generate_all(setup.pipe, contenders, pairs, call_arguments, progress)
-    progress.start("timing, methods taking turns", settings.rounds * (1 + len(contenders)))
     timed = pairs[: settings.timed_pairs]
+    progress.plan(_costs(steps, contenders, len(pairs), settings.rounds, len(timed)))
+    full, generated = _generate_all(setup.pipe, contenders, pairs, call_arguments, progress)
+    progress.start(TIMING, settings.rounds * (1 + len(contenders)))
     times = measure_times(setup.pipe, contenders, timed, call_arguments, settings.rounds, progress)
     calibration = stored.document.calibration
     return ComparisonResult(
@@ -79,6 +84,18 @@ def compare(
     )
 
 
+def _costs(
+    full_steps: int, contenders: Sequence[Contender], pairs: int, rounds: int, timed: int
+) -> tuple[StageCost, StageCost]:
+    """Return the cost of both stages."""
+    runs = 1 + len(contenders)
+    steps = full_steps + sum(each.schedule.budget for each in contenders)
+    return (
+        StageCost(GENERATING, runs, steps, steps * pairs),
+        StageCost(TIMING, rounds * runs, rounds * steps, rounds * steps * timed),
+    )
+
+
 def _generate_all(
     pipe: DiffusionPipeline,
     contenders: Sequence[Contender],
@@ -87,13 +104,13 @@ def _generate_all(
     progress: CalibrationProgress,
 ) -> tuple[Outputs, list[tuple[Outputs, int]]]:
     """Return the full run's outputs, and each contender's with its transformer calls."""
-    progress.start("generating pictures", 1 + len(contenders))
+    progress.start(GENERATING, 1 + len(contenders))
     full = generate_outputs(pipe, pairs, call_arguments)
-    progress.advance()
+    progress.advance(call_arguments["num_inference_steps"] * len(pairs))
     generated = []
     for contender in contenders:
         generated.append(_generate(pipe, contender, pairs, call_arguments))
-        progress.advance()
+        progress.advance(contender.schedule.budget * len(pairs))
     return full, generated
 
 

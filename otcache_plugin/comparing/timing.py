@@ -64,11 +64,11 @@ def measure_times(
     measured = np.empty((rounds, 1 + len(contenders)))
     for own in measured:
         own[0] = _seconds(pipe, pairs, call_arguments)
-        progress.advance()
+        progress.advance(call_arguments["num_inference_steps"] * len(pairs))
         for index, contender in enumerate(contenders, start=1):
             with enabled(pipe, contender.arguments):
                 own[index] = _seconds(pipe, pairs, call_arguments)
-            progress.advance()
+            progress.advance(contender.schedule.budget * len(pairs))
     return Times(measured)
 
 

@@ -12,7 +12,7 @@ from diffusers.utils import is_accelerate_available
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models.precision import convert
-from otcache_plugin.models.setups import ModelSetup, SetupDefaults
+from otcache_plugin.models.setups import LARGE_MODEL, ModelSetup
 from otcache_plugin.origins.finding import find_origin
 from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.prompts.files import (
@@ -23,7 +23,6 @@ from otcache_plugin.prompts.files import (
     require_disjoint,
 )
 
-LARGE_MODEL = SetupDefaults("lpips", pairs=50, held_out_pairs=50, batch_size=1)
 OWN_CALL_ARGUMENTS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
 GUIDANCE_WORDS = ("guidance", "cfg")
 """What the names of guidance arguments have in common."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ArgumentError, UnknownNameError
 from otcache_plugin.evaluation.pairs import Pair
-from otcache_plugin.origins.finding import find_origin
-from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.prompts.files import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from diffusers import DiffusionPipeline
+
+    from otcache_plugin.origins.origin import ModelOrigin
 
 HELD_OUT_SEEDS = 1_000_000
 """Seeds of held-out pairs start here; calibration pairs stay below."""
@@ -47,6 +47,8 @@ class SetupDefaults:
 
 SMALL_MODEL = SetupDefaults("psnr", pairs=96, held_out_pairs=64, batch_size=16)
 """For pictures of 32 × 32 pixels, which LPIPS sees only enlarged, and which cost little."""
+
+LARGE_MODEL = SetupDefaults("lpips", pairs=50, held_out_pairs=50, batch_size=1)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _exact_flow() -> ModelSetup:
 
 def _of_scenes(name: str, pipe: DiffusionPipeline, guidance: Mapping[str, float]) -> ModelSetup:
     from otcache_plugin.models import scenes
+    from otcache_plugin.origins.finding import find_origin
 
     calibration = _shuffled(scenes.training_captions())
     held_out = _shuffled(scenes.held_out_captions())

@@ -40,14 +40,15 @@ class ModelSource:
                 cannot be loaded.
             DocumentNotFoundError: the model's revision is unknown.
         """
-        # They bring PyTorch with them, which a process that only sends this does without.
-        from otcache_plugin.models.pretrained import load_pretrained_setup
         from otcache_plugin.models.setups import SETUPS, load_setup
 
+        self.check()
         if self.model in SETUPS:
-            self._refuse_what_is_fixed()
             setup = load_setup(self.model)
         else:
+            # It brings PyTorch with it, which a process that only sends this does without.
+            from otcache_plugin.models.pretrained import load_pretrained_setup
+
             setup = load_pretrained_setup(
                 self.model, self.revision, self.prompts, self.call, self.evaluation_prompts
             )
@@ -56,12 +57,20 @@ class ModelSource:
     @property
     def defaults(self) -> SetupDefaults:
         """How this model is calibrated unless it is said otherwise."""
-        from otcache_plugin.models.pretrained import LARGE_MODEL
-        from otcache_plugin.models.setups import SETUPS, SMALL_MODEL
+        from otcache_plugin.models.setups import LARGE_MODEL, SETUPS, SMALL_MODEL
 
         return SMALL_MODEL if self.model in SETUPS else LARGE_MODEL
 
-    def _refuse_what_is_fixed(self) -> None:
+    def check(self) -> None:
+        """Refuse what is fixed for a model that ships with the package; loads nothing.
+
+        Raises:
+            ArgumentError: something of that was given.
+        """
+        from otcache_plugin.models.setups import SETUPS
+
+        if self.model not in SETUPS:
+            return
         given = {
             "revision": self.revision,
             "prompts": self.prompts,

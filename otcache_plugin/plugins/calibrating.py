@@ -327,7 +327,7 @@ class Calibrator(Protocol):
         ...
 
     def costs(self, options: Options, workload: Workload) -> Sequence[StageCost]:
-        """Return what each stage takes at most, for `--dry-run`; the evidence is added."""
+        """Return what each stage takes at most, named as it is begun; the evidence is added."""
         ...
 
     def calibrate(self, options: Options, context: CalibrationContext) -> Calibrated:

@@ -192,6 +192,10 @@ class PluginHost:
         """Return the executor that is registered under that name, or raise UnknownNameError."""
         return self._registered(self.executors, name).make()
 
+    def require_metric(self, name: str) -> None:
+        """Raise UnknownNameError unless a metric is registered under that name; load nothing."""
+        self._registered(self.metrics, name)
+
     def metric(self, name: str) -> Metric:
         """Return the metric that is registered under that name.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
 from otcache_plugin.calibration.otcache import OTCacheCalibrator
 from otcache_plugin.calibration.settings import MeasuringSettings, OTCacheOptions
+from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import CalibrationTask
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.parameters.otcache_details import CalibrationRecord
 from otcache_plugin.plugins import Calibrator
+from otcache_plugin.plugins.calibrating import StageCost
 from otcache_plugin.plugins.host import plugin_host
 
 SETTINGS = MeasuringSettings(
@@ -55,19 +57,30 @@ def evidence_of(policy: OTCachePolicy, budgets: Iterable[int]) -> dict[tuple[int
     return evidence_schedules(methods_of("otcache", policy, OTCacheCalibrator()), list(budgets))
 
 
-class Stages:
+class Stages(Unwatched):
     """Progress kept to be looked at."""
 
     def __init__(self) -> None:
+        self.planned: dict[str, int] = {}
         self.total: dict[str, int] = {}
         self.done: Counter[str] = Counter()
+        self.steps: Counter[str] = Counter()
+        self.steps_before = 0
+
+    def plan(self, stages: Sequence[StageCost], part: float = 1.0) -> None:
+        self.planned = {each.stage: each.denoising_steps for each in stages}
 
     def start(self, stage: str, total: int) -> None:
         self.stage = stage
         self.total[stage] = total
 
-    def advance(self) -> None:
+    def advance(self, steps: int = 0, before: bool = False) -> None:
         self.done[self.stage] += 1
+        self.ran(steps, before)
+
+    def ran(self, steps: int, before: bool = False) -> None:
+        self.steps[self.stage] += steps
+        self.steps_before += steps if before else 0
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,16 @@ def test_the_calls_of_the_transformer_are_counted(calibrated: Calibrated) -> Non
     assert done.evaluations < runs <= 2 * done.evaluations + 1
 
 
+def test_the_steps_of_every_stage_are_told(calibrated: Calibrated) -> None:
+    done, stages = calibrated.document.calibration, calibrated.stages
+    assert done is not None
+    assert sum(stages.steps.values()) == done.denoising_steps + done.evidence_steps
+    assert stages.steps["evidence on held-out pairs"] == done.evidence_steps
+    assert stages.steps_before == 0
+    for stage, steps in stages.steps.items():
+        assert steps <= stages.planned.get(stage, 0), stage
+
+
 def test_every_stage_is_told_and_finishes(calibrated: Calibrated) -> None:
     stages = calibrated.stages
     assert list(stages.total) == [
@@ -215,8 +225,12 @@ def test_from_the_working_folder_alone_it_is_the_same(calibrated: Calibrated) ->
     before = {path: path.read_bytes() for path in calibrated.folder.rglob("*.*")}
     with Workspace(calibrated.folder, manifest_of(facts, SETTINGS)) as workspace:
         measurements = Measurements(workspace, NoPool(), SETTINGS)
-        result = calibrate(task_of(), facts, measurements, Stages())
+        again = Stages()
+        result = calibrate(task_of(), facts, measurements, again)
     assert result.document == calibrated.document
+    assert again.done == calibrated.stages.done
+    assert again.steps == calibrated.stages.steps
+    assert again.steps_before == sum(again.steps.values())
     assert {path: path.read_bytes() for path in calibrated.folder.rglob("*.*")} == before
 
 

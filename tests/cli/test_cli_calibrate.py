@@ -219,6 +219,25 @@ def test_a_working_folder_that_cannot_be(calibrate: Any, tmp_path: Path) -> None
     assert (tmp_path / "policy.calibration").read_text() == "a file in its way"
 
 
+def test_an_error_that_nobody_foresaw_says_how_to_go_on(
+    main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr("otcache_plugin.calibration.measuring.worker.Worker._evaluate", failing)
+    with pytest.raises(RuntimeError, match="CUDA error") as failed:
+        main("calibrate", "exact-flow", "--output", str(tmp_path / "policy"), *SMALL)
+    kept = "What was measured is kept. Start the same command again to go on."
+    assert failed.value.__notes__ == [kept]
+    *_, begun, recorded, tuning, stopped = capsys.readouterr().err.splitlines()
+    assert begun.startswith("recording full runs: 0 of at most 2 [0 %, ")
+    assert recorded.startswith("recording full runs: 2 of 2, done [")
+    assert tuning.startswith("tuning the graph policy: 0 of at most ")
+    assert stopped.startswith("tuning the graph policy: 0 of at most ")
+    assert ", stopped [" in stopped
+
+
 def test_here(main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder that one is in has a name too, for the working folder beside it."""
     here = tmp_path / "here"

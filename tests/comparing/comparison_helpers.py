@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from otcache_plugin.calibration.stages import Unwatched
+from otcache_plugin.plugins.calibrating import StageCost
+
 STEPS = 20
 PAIRS = 8
 
 
-class SilentProgress:
+class SilentProgress(Unwatched):
     """Counts what it is told."""
 
     def __init__(self) -> None:
         self.stages: dict[str, list[int]] = {}
+        self.planned: Sequence[StageCost] = ()
+        self.steps: dict[str, int] = {}
+
+    def plan(self, stages: Sequence[StageCost], part: float = 1.0) -> None:
+        self.planned = stages
 
     def start(self, stage: str, total: int) -> None:
         self.stages[stage] = [0, total]
+        self.steps[stage] = 0
 
-    def advance(self) -> None:
-        list(self.stages.values())[-1][0] += 1
+    def advance(self, steps: int = 0, before: bool = False) -> None:
+        stage = list(self.stages)[-1]
+        self.stages[stage][0] += 1
+        self.steps[stage] += steps

@@ -149,6 +149,12 @@ def test_progress_is_complete(small_setup: ModelSetup, quick_settings: Compariso
     progress = SilentProgress()
     compare(small_setup, replace(quick_settings, pairs=2, rounds=1, budgets=(8,)), progress)
     assert list(progress.stages.values()) == [[4, 4], [4, 4]]
+    # Two pictures each of all steps and of three methods' eight, generated once and timed once.
+    steps = 2 * (STEPS + 3 * 8)
+    assert list(progress.steps.values()) == [steps, steps]
+    assert [(each.stage, each.calls, each.denoising_steps) for each in progress.planned] == [
+        (stage, 4, steps) for stage in progress.stages
+    ]
 
 
 def test_figures_as_plain_values(compared: ComparisonResult) -> None:

@@ -21,6 +21,7 @@ from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.origin import ModelOrigin
@@ -52,14 +53,6 @@ def make_wan() -> Any:
     return pipe
 
 
-class Silent:
-    def start(self, stage: str, total: int) -> None:
-        pass
-
-    def advance(self) -> None:
-        pass
-
-
 OPTIONS = {"budget_reference": 5, "budget_anchor": 3, "waypoints": (), "trials": 5}
 
 
@@ -72,7 +65,7 @@ def calibrated(setup: ModelSetup, metric: str, folder: Path) -> CalibrationResul
         LocalPool(lambda: setup, chosen, folder / "scratch") as pool,
         Workspace(folder, manifest_of(pool.facts, chosen)) as workspace,
     ):
-        return calibrate(task, pool.facts, Measurements(workspace, pool, chosen), Silent())
+        return calibrate(task, pool.facts, Measurements(workspace, pool, chosen), Unwatched())
 
 
 @pytest.mark.parametrize(

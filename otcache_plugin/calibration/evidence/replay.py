@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from otcache_registry import DocumentError
 
+from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_schedules, methods_of
 from otcache_plugin.calibration.measuring.units import Evaluate, Reference
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.evaluation.batches import batches_of
+from otcache_plugin.plugins.calibrating import StageCost
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -167,15 +169,19 @@ def _means(
     """Mean over the held-out pairs, by budget, policy and metric."""
     metrics = tuple(dict.fromkeys(row.metric for row in evidence))
     batches = batches_of("held-out", settings.held_out_pairs, settings.batch_size)
-    progress.start("replaying held-out pairs", len(batches) * (1 + len(schedules)))
+    full, runs = settings.num_inference_steps, len(batches) * (1 + len(schedules))
+    steps = full + sum(schedule.budget for schedule in schedules.values())
+    cost = steps * len(batches), steps * settings.held_out_pairs
+    progress.plan([StageCost(stages.REPLAYING, runs, *cost)])
+    progress.start(stages.REPLAYING, runs)
     values = defaultdict(list)
     for batch in batches:
         ((_, reference),) = worker.measure(Reference(batch), {})
-        progress.advance()
+        progress.advance(full * len(batch))
         for (budget, policy), schedule in schedules.items():
             unit = Evaluate(batch, schedule, metrics)
             ((_, measured),) = worker.measure(unit, reference.arrays)
-            progress.advance()
+            progress.advance(schedule.budget * len(batch))
             for metric in metrics:
                 values[budget, policy, metric].append(measured.arrays[metric])
     return {key: float(np.concatenate(parts).mean()) for key, parts in values.items()}

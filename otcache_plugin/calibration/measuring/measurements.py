@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,8 +27,17 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.batches import PairSet
     from otcache_plugin.evaluation.metrics import Metric
 
+OnUnit = Callable[[int, bool], None]
+"""Is told of a unit that is there: its denoising steps, none where it was told of already, and
+whether it was measured before."""
+
 Key = TypeVar("Key", bound="Hashable")
 Result = TypeVar("Result")
+
+
+def untold(steps: int, before: bool) -> None:
+    """Tell nobody of a unit."""
+
 
 POLL_SECONDS = 0.2
 
@@ -76,6 +86,11 @@ class Share:
         self.count = count
         self.wait = wait
 
+    @property
+    def part(self) -> float:
+        """Of all units."""
+        return 1 / self.count
+
     def owns(self, unit: Unit, batch_size: int) -> bool:
         """Return whether this process measures the unit: whoever recorded its pairs."""
         return unit.batch.start // batch_size % self.count == self.number - 1
@@ -101,7 +116,7 @@ class Measurements:
         self.workspace = workspace
         self._pool = pool
         self.settings = settings
-        self._share = share or Share()
+        self.share = share or Share()
         self._spent: dict[Unit, Spent] = {}
         self._finite: dict[Unit, NDArray[np.bool_]] = {}
         self._stages = itertools.count(1)
@@ -141,11 +156,10 @@ class Measurements:
         return self._steps("held-out")
 
     def _steps(self, pair_set: PairSet) -> int:
-        return sum(
-            len(spent.calls) * len(unit.batch)
-            for unit, spent in self._spent.items()
-            if unit.batch.pair_set == pair_set
-        )
+        return sum(map(self._steps_of, (u for u in self._spent if u.batch.pair_set == pair_set)))
+
+    def _steps_of(self, unit: Unit) -> int:
+        return len(self._spent[unit].calls) * len(unit.batch)
 
     @property
     def seconds(self) -> float:
@@ -162,7 +176,7 @@ class Measurements:
         """How many of them are not finite; as losses they are the worst there is."""
         return sum(int((~finite).sum()) for finite in self._finite.values())
 
-    def prepare(self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None) -> None:
+    def prepare(self, units: Sequence[Unit], on_unit: OnUnit = untold) -> None:
         """Have units measured that are too large to be held all at once.
 
         Raises:
@@ -174,9 +188,7 @@ class Measurements:
             missing = [unit for unit in missing if unit not in found]
             self._wait_for(missing)
 
-    def all_of(
-        self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None
-    ) -> list[Measured]:
+    def all_of(self, units: Sequence[Unit], on_unit: OnUnit = untold) -> list[Measured]:
         """Return what each of the units gave, in their order.
 
         Raises:
@@ -196,6 +208,7 @@ class Measurements:
         self,
         searches: Mapping[Key, Search[Result]],
         metric: Metric,
+        on_unit: OnUnit = untold,
     ) -> dict[Key, Result]:
         """Run searches side by side, each sent the losses that it asks for.
 
@@ -223,7 +236,7 @@ class Measurements:
             advance(key, None)
         while wanted:
             units = list(dict.fromkeys(unit for each in wanted.values() for unit in each))
-            found = dict(self._available(units))
+            found = dict(self._available(units, on_unit))
             ready = [key for key, each in wanted.items() if found.keys() >= each.keys()]
             for key in ready:
                 asked = wanted.pop(key).items()
@@ -236,7 +249,7 @@ class Measurements:
         self,
         schedules: Sequence[Schedule],
         metric: Metric,
-        on_unit: Callable[[], None] = lambda: None,
+        on_unit: OnUnit = untold,
     ) -> list[ScheduleLoss]:
         """Return what each schedule loses on all calibration pairs."""
         batches = self.calibration_batches
@@ -256,24 +269,26 @@ class Measurements:
         return Evaluate(batch, schedule, (metric.name,))
 
     def _available(
-        self, units: Sequence[Unit], on_unit: Callable[[], None] = lambda: None
+        self, units: Sequence[Unit], on_unit: OnUnit = untold
     ) -> Iterator[tuple[Unit, Measured]]:
         """What is known of the units, and then what this process measures of them itself."""
         own = []
         for unit in units:
-            owned = self._share.owns(unit, self.settings.batch_size)
+            owned = self.share.owns(unit, self.settings.batch_size)
             measured = self.workspace.get(unit)
             if measured is not None and not (owned and self._is_half_kept(unit)):
+                is_new = unit not in self._spent
                 yield self._note(unit, measured)
-                on_unit()
+                on_unit(self._steps_of(unit) if is_new else 0, True)
             elif owned:
                 own.append(unit)
         asked = set(own)
         for unit, measured in self._pool.measure(own, self.reference):
             self.workspace.put(unit, measured)
+            is_new = unit not in self._spent
             yield self._note(unit, measured)
             if unit in asked:
-                on_unit()
+                on_unit(self._steps_of(unit) if is_new else 0, False)
 
     def _is_half_kept(self, unit: Unit) -> bool:
         """Return a recording whose outputs are gone: its file was damaged, and was deleted."""
@@ -305,11 +320,11 @@ class Measurements:
 
     def _wait_for(self, units: Sequence[Unit]) -> None:
         """Return when one of them has been measured elsewhere, or there is none."""
-        deadline = time.monotonic() + self._share.wait
+        deadline = time.monotonic() + self.share.wait
         while units and not any(self.workspace.get(unit) is not None for unit in units):
             if time.monotonic() >= deadline:
                 raise UnfinishedError(
-                    f"shard {self._share.number} of {self._share.count} has done its part of this "
+                    f"shard {self.share.number} of {self.share.count} has done its part of this "
                     f"stage, and needs {len(units)} measurements of other shards. Run them, then "
                     "start the same command again."
                 )

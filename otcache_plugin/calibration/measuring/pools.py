@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring.units import Evaluate
+from otcache_plugin.calibration.stages import LOADING, Unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.units import Measured, Unit
     from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.evaluation.batches import Batch
     from otcache_plugin.models.setups import ModelSetup
 
@@ -29,17 +31,24 @@ class LocalPool:
         load: gives the model.
         settings: of the calibration.
         scratch: folder for the trajectory of a run under way.
+        progress: is told what it does.
     """
 
     def __init__(
-        self, load: Callable[[], ModelSetup], settings: MeasuringSettings, scratch: Path
+        self,
+        load: Callable[[], ModelSetup],
+        settings: MeasuringSettings,
+        scratch: Path,
+        progress: CalibrationProgress | None = None,
     ) -> None:
         import torch
 
         from otcache_plugin.calibration.measuring.worker import Worker
 
         self._threads = torch.get_num_threads()
-        self._worker = Worker(load(), settings, scratch)
+        progress = progress or Unwatched()
+        progress.announce(LOADING)
+        self._worker = Worker(load(), settings, scratch, progress)
 
     def __enter__(self) -> Self:
         return self

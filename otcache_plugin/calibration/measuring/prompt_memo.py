@@ -72,7 +72,10 @@ class PromptMemo:
         self._memory.clear()
 
     def encode_ahead(
-        self, batches: Sequence[Sequence[str]], call_arguments: Mapping[str, Any]
+        self,
+        batches: Sequence[Sequence[str]],
+        call_arguments: Mapping[str, Any],
+        on_batch: Callable[[], object] = lambda: None,
     ) -> None:
         """Encode batches of prompts as calls of the pipeline with them will.
 
@@ -82,12 +85,14 @@ class PromptMemo:
         Args:
             batches: the prompts of each call.
             call_arguments: further arguments of every call.
+            on_batch: is called after each batch that no other one equals.
         """
         if self._hook is None:
             return
         for batch in dict.fromkeys(tuple(batch) for batch in batches):
             self._rehearsal = batch, call_arguments
             _denoiser_inputs(self._pipe, batch, call_arguments)
+            on_batch()
 
     def free_text_encoders(self) -> None:
         """Free the memory of the pipeline's text encoders; later, only known prompts can be used.

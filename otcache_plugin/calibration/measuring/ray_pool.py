@@ -16,6 +16,7 @@ from otcache_policies import OTCacheError
 
 from otcache_plugin.calibration.errors import ClusterError
 from otcache_plugin.calibration.measuring.units import Evaluate
+from otcache_plugin.calibration.stages import LOADING, STARTING_RAY, Unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.units import Measured, Unit
     from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.evaluation.batches import Batch
     from otcache_plugin.models.setups import ModelSetup
 
@@ -55,6 +57,7 @@ class RayPool:
         address: of the cluster; "local" starts one on this machine.
         workers: how many; None for one per GPU, or per `threads` CPUs where there is no GPU.
         scratch: folder for the trajectories of runs under way; used on this machine only.
+        progress: is told what it does before it can measure.
 
     Raises:
         OTCacheError: Ray is not installed, there is no cluster, it has no room for a worker, or
@@ -68,7 +71,10 @@ class RayPool:
         address: str,
         workers: int | None = None,
         scratch: Path | None = None,
+        progress: CalibrationProgress | None = None,
     ) -> None:
+        progress = progress or Unwatched()
+        progress.announce(STARTING_RAY)
         self._ray = _import_ray()
         self._arguments = load, settings, scratch if address == LOCAL else None
         self._references: dict[Batch, Any] = {}
@@ -88,6 +94,7 @@ class RayPool:
                     f"the Ray cluster at {address} has room for {room} workers of "
                     f"{settings.threads} CPUs, not for {count or 1}. Use fewer threads per worker."
                 )
+            progress.announce(f"{LOADING}, {count} times")
             for _ in range(count):
                 self._begin_worker()
             while not self._idle:

@@ -31,6 +31,7 @@ from otcache_plugin.calibration.measuring.sketches import sketch
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
 from otcache_plugin.calibration.settings import evidence_metrics
+from otcache_plugin.calibration.stages import ENCODING, Unwatched
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.counting import CallCounter
     from otcache_plugin.calibration.measuring.trajectories import Trajectory
     from otcache_plugin.calibration.settings import MeasuringSettings
+    from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.evaluation.outputs import Space
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
@@ -61,10 +63,15 @@ class Worker:
         settings: of the calibration.
         scratch: folder for the trajectory of a run under way, and for outputs that later runs
             replay; None for the system's.
+        progress: is told what it does before it can measure.
     """
 
     def __init__(
-        self, setup: ModelSetup, settings: MeasuringSettings, scratch: Path | None = None
+        self,
+        setup: ModelSetup,
+        settings: MeasuringSettings,
+        scratch: Path | None = None,
+        progress: CalibrationProgress | None = None,
     ) -> None:
         torch.set_num_threads(settings.threads)
         self.facts = facts_of(setup)
@@ -78,7 +85,9 @@ class Worker:
         }
         self._memo = memoise_prompts(setup.pipe)
         if setup.free_text_encoders:
-            self._memo.encode_ahead(self._prompt_batches(), setup.call_arguments)
+            batches, progress = self._prompt_batches(), progress or Unwatched()
+            progress.start(ENCODING, len(batches))
+            self._memo.encode_ahead(batches, setup.call_arguments, progress.advance)
             self._memo.free_text_encoders()
 
     def _prompt_batches(self) -> list[list[str]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from otcache_policies import OTCacheError
 
 from otcache_plugin.cli.common.output import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otcache_plugin.calibration.document import CalibrationResult
+    from otcache_plugin.cli.common.output import StageProgress
 
 
 def data_alone_on_stdout() -> AbstractContextManager[object]:
@@ -23,14 +27,28 @@ def data_alone_on_stdout() -> AbstractContextManager[object]:
     return redirect_stdout(sys.stderr)
 
 
-def write_result(output: Path, result: CalibrationResult, work: str, json: bool) -> None:
-    """Write the document with its card and figures, and print where.
+@contextmanager
+def noting_what_is_kept() -> Iterator[None]:
+    """Say below the traceback of an error that nobody foresaw how to go on after it."""
+    try:
+        yield
+    except OTCacheError:  # It says itself what to do.
+        raise
+    except Exception as error:
+        error.add_note("What was measured is kept. Start the same command again to go on.")
+        raise
+
+
+def write_result(
+    output: Path, result: CalibrationResult, work: str, progress: StageProgress
+) -> None:
+    """Write the document with its card and figures.
 
     Args:
         output: the document's folder.
         result: what was calibrated.
         work: the folders that hold the measurements, as a user is told.
-        json: print the document.
+        progress: is told that it is done.
 
     Raises:
         WorkspaceError: it cannot be written.
@@ -41,6 +59,7 @@ def write_result(output: Path, result: CalibrationResult, work: str, json: bool)
     from otcache_plugin.calibration.evidence.figures import draw_figures
     from otcache_plugin.plugins.host import plugin_host
 
+    progress.announce("writing the document")
     figures = draw_figures(result.document, result.tables)
     card = render_card(result.document, figures, plugin_host().describe(result.document))
     try:
@@ -51,6 +70,10 @@ def write_result(output: Path, result: CalibrationResult, work: str, json: bool)
             f"writable, then start the same command again: {work} holds everything that "
             "was measured."
         ) from error
+
+
+def print_result(output: Path, result: CalibrationResult, work: str, json: bool) -> None:
+    """Print where the document was written, or the document as JSON."""
     _tell_not_finite(result)
     if json:
         print_json(

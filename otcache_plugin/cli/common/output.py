@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from otcache_plugin.cli.common.clock import SystemClock
+from otcache_plugin.cli.common.displays import display_for
+from otcache_plugin.cli.common.pace import Pace
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from rich.progress import TaskID
+    from otcache_plugin.cli.common.clock import Clock
+    from otcache_plugin.plugins.calibrating import StageCost
+
+BEAT_SECONDS = 60.0
+"""How often a log is told how far long work is."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def print_json(data: Any) -> None:
@@ -72,36 +81,26 @@ def silence_loading() -> None:
 
 
 class StageProgress:
-    """One progress bar per stage of long work, on stderr.
+    """Shows on stderr how far long work is: bars on a terminal, lines where there is none.
+
+    `start` and `advance` are enough to show each stage by itself. Who says with `plan` how many
+    denoising steps all stages take, and with each unit how many it took, has all of them shown with
+    the time that is left.
 
     Args:
         quiet: show nothing.
+        clock: tells the time, and when to say again how far it is.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        # It takes as long to import as the rest of the command line.
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
-        )
-        self._task: TaskID | None = None
+    def __init__(self, quiet: bool, clock: Clock | None = None) -> None:
+        self._clock = SystemClock() if clock is None else clock
+        self._pace = Pace(self._clock.now)
+        self._display = display_for(quiet, self._clock.now)
+        self._at_work = False
+        self._lock = Lock()  # The clock calls from another thread.
 
     def __enter__(self) -> StageProgress:
+        self._stop_beats = self._clock.every(BEAT_SECONDS, self._beat)
         return self
 
     def __exit__(
@@ -110,23 +109,79 @@ class StageProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._task is not None:
-            self._finish_stage()
-            self._progress.stop()
+        try:
+            self._stop_beats()
+            if error is None:
+                self._end_stage()
+            elif self._at_work:
+                self._display.stopped(self._pace.standing)
+        finally:
+            self._display.close()
+
+    def plan(self, stages: Sequence[StageCost], part: float = 1.0) -> None:
+        """Expect stages, in this order.
+
+        Args:
+            stages: with the denoising steps that they take at most.
+            part: of the steps that this process is to run.
+        """
+        with self._lock:
+            self._pace.plan(stages, part)
+
+    def announce(self, stage: str) -> None:
+        """Something begins in which nothing is counted; what was before it is done."""
+        self._begin(stage, None)
 
     def start(self, stage: str, total: int) -> None:
-        """A stage of `total` units begins; the one before is done."""
-        self._finish_stage()
-        self._progress.start()
-        self._task = self._progress.add_task(f"{stage:<28}", total=total)
+        """A stage of at most `total` units begins; the one before is done."""
+        self._begin(stage, total)
 
-    def advance(self) -> None:
-        """One unit is done."""
-        if self._task is not None:
-            self._progress.advance(self._task)
+    def advance(self, steps: int = 0, before: bool = False) -> None:
+        """One unit is done.
 
-    def _finish_stage(self) -> None:
-        """A stage may end early (patience): its bar then shows what it did."""
-        if self._task is not None:
-            done = self._progress.tasks[self._task].completed
-            self._progress.update(self._task, total=done)
+        Args:
+            steps: denoising steps that it took.
+            before: it was there already, and took no time now.
+        """
+        with self._lock:
+            self._pace.advance()
+            self._ran(steps, before)
+
+    def ran(self, steps: int, before: bool = False) -> None:
+        """Denoising steps were run that are a part of a unit."""
+        with self._lock:
+            self._ran(steps, before)
+
+    def _ran(self, steps: int, before: bool) -> None:
+        if steps:
+            self._pace.ran(steps, before)
+        if self._at_work:
+            self._display.moved(self._pace.standing)
+
+    def _begin(self, stage: str, total: int | None) -> None:
+        self._end_stage()
+        with self._lock:
+            self._pace.begin(stage, total)
+            self._display.began(self._pace.standing)
+            self._at_work = True
+
+    def _end_stage(self) -> None:
+        """All that a stage needed is done, which may be less than was possible."""
+        with self._lock:
+            if self._at_work:
+                self._pace.end()
+                self._display.ended(self._pace.standing)
+                self._at_work = False
+
+    def _beat(self) -> None:
+        with self._lock:
+            if self._at_work:
+                self._display.beat(self._pace.standing)
+
+
+def import_libraries(progress: StageProgress) -> None:
+    """Import what every model needs, which takes seconds, and have it load without bars."""
+    progress.announce("importing torch and diffusers")
+    from otcache_plugin.models import pretrained  # noqa: F401
+
+    silence_loading()

@@ -112,7 +112,7 @@ def test_each_unit_is_measured_once(
     told: list[int] = []
     units = [Evaluate(batch, each, ("mse",)) for each in (ONE, OTHER, ONE) for batch in BATCHES]
     for _ in range(2):
-        found = measurements.all_of(units, lambda: told.append(1))
+        found = measurements.all_of(units, lambda *_: told.append(1))
         for unit, measured in zip(units, found, strict=True):
             expected = [value(unit.schedule, p) for p in range(unit.batch.start, unit.batch.stop)]
             assert measured.arrays["mse"].tolist() == expected
@@ -137,7 +137,7 @@ def test_what_is_large_is_prepared_and_not_given(
     batches = measurements.held_out_batches
     references = [Reference(batch) for batch in batches]
     for _ in range(2):
-        measurements.prepare([*references, references[0]], lambda: told.append(1))
+        measurements.prepare([*references, references[0]], lambda *_: told.append(1))
     assert len(told) == 2 * 2
     assert pool.asked == [references, []]
     assert workspace.get(references[1]) is not None
@@ -150,7 +150,7 @@ def test_outputs_that_come_with_a_recording_are_not_held(
 ) -> None:
     told: list[int] = []
     measurements = Measurements(workspace, pool, SETTINGS)
-    found = measurements.all_of([Record(batch) for batch in BATCHES], lambda: told.append(1))
+    found = measurements.all_of([Record(batch) for batch in BATCHES], lambda *_: told.append(1))
     assert [len(measured.arrays["errors"]) for measured in found] == [2, 2, 1]
     assert len(told) == 3
     assert len(pool.references) == 3
@@ -182,7 +182,7 @@ def test_losses_are_small_where_quality_is_good(
     measurements: Measurements, metric: Any, sign: int
 ) -> None:
     told: list[int] = []
-    found = measurements.losses([ONE, OTHER, ONE], metric, lambda: told.append(1))
+    found = measurements.losses([ONE, OTHER, ONE], metric, lambda *_: told.append(1))
     expected = [sign * np.mean([value(each, pair) for pair in range(5)]) for each in (ONE, OTHER)]
     assert [each.schedule for each in found] == [ONE, OTHER, ONE]
     assert {each.metric for each in found} == {metric.name}
