@@ -23,9 +23,6 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "measured.md"
 MARKS = "<!-- figures: tools/write_figures.py -->", "<!-- end of figures -->"
 
-FLOWS = ("default", "sigma shift 2.2", "kernel width 0.5", "half the scenes", "other scenes")
-"""The settings of benchmarks/predictions.py, in its order."""
-
 Row = dict[str, Any]
 
 
@@ -38,15 +35,6 @@ def interval(row: Row, prefix: str = "") -> str:
     """Return a paired difference and its 95 % confidence interval."""
     difference = row[f"{prefix}mean" if prefix else "difference"]
     return f"{difference:+.2f} [{row[prefix + 'low']:+.2f}, {row[prefix + 'high']:+.2f}]"
-
-
-def psnr_rows(name: str, compared_to: str) -> dict[str, dict[int, Row]]:
-    """Return rows of a result of benchmarks/predictions.py, by model and budget."""
-    found: dict[str, dict[int, Row]] = {}
-    for row in result(name):
-        if (row["metric"], row["compared_to"]) == ("psnr", compared_to):
-            found.setdefault(row["model"], {})[row["budget"]] = row
-    return found
 
 
 def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
@@ -92,13 +80,44 @@ def row_named(result: Any, name: str) -> Row:
     return found
 
 
-def tally(rows: list[Row]) -> dict[str, Any]:
-    """Return how often the first policy is ahead, behind or neither, by the intervals."""
-    ahead = sum(row["low"] > 0 for row in rows)
-    behind = sum(row["high"] < 0 for row in rows)
-    level = len(rows) - ahead - behind
-    average = f"{mean(row['difference'] for row in rows):+.2f}"
-    return {"of": len(rows), "ahead": ahead, "behind": behind, "level": level, "mean": average}
+SURE = 0.05
+"""Corrected p-value below which a procedure is ahead, or behind."""
+
+
+def effort_mean(model: Any, name: str) -> str:
+    """Return a procedure's mean gain over its budgets and what it took, or nothing."""
+    if name not in model["procedures"]:
+        return "–"
+    found = model["procedures"][name]
+    gain = mean(row["difference"] for row in found["to_graph"]["psnr"])
+    return f"{gain:+.2f}, {found['steps']:,}"
+
+
+def effort_cell(row: Row) -> str:
+    """Return a difference, marked where it is significant."""
+    mark = ""
+    if row["p_holm"] < SURE:
+        mark = " ▲" if row["difference"] > 0 else " ▼"
+    return f"{row['difference']:+.2f} ± {row['standard_error']:.2f}{mark}"
+
+
+def effort_counts(models: Any, name: str, compared: str = "to_graph") -> dict[str, Any]:
+    """Return how often a procedure is significantly ahead and behind, over models and budgets."""
+    found = [each["procedures"][name] for each in models.values() if name in each["procedures"]]
+    rows = [
+        row
+        for each in found
+        for row in (each[compared]["psnr"] if compared == "to_graph" else each[compared])
+    ]
+    sure = [row["difference"] for row in rows if row["p_holm"] < SURE]
+    return {
+        "of": len(rows),
+        "ahead": sum(difference > 0 for difference in sure),
+        "behind": sum(difference < 0 for difference in sure),
+        "mean": f"{mean(row['difference'] for row in rows):+.2f}",
+        "least": f"{min(each['steps'] for each in found):,}",
+        "most": f"{max(each['steps'] for each in found):,}",
+    }
 
 
 def rendered(template: str) -> str:
@@ -111,10 +130,11 @@ def rendered(template: str) -> str:
         lstrip_blocks=True,
         autoescape=False,
     )
-    helpers = (result, interval, psnr_rows, by_policy, tally, gpu_rows, row_named)
-    environment.globals.update(
-        {helper.__name__: helper for helper in helpers}, flows=FLOWS, gpu=GPU
+    helpers = (
+        *(result, interval, by_policy, gpu_rows, row_named),
+        *(effort_mean, effort_cell, effort_counts),
     )
+    environment.globals.update({helper.__name__: helper for helper in helpers}, gpu=GPU)
     return environment.get_template(template).render()
 
 

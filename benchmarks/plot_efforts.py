@@ -1,0 +1,54 @@
+"""Draws docs/figures/calibration_curve.svg: quality against denoising steps of a calibration.
+
+    python -m benchmarks.plot_efforts
+
+From benchmarks/results/efforts.json: for every model and procedure the mean gain over the graph
+policy's best schedules, against the steps that the calibration took.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "efforts.json"
+FIGURE = ROOT / "docs" / "figures" / "calibration_curve.svg"
+
+COLOURS = {
+    "quick": "#2b9348",
+    "standard": "#2a6f97",
+    "thorough": "#5a4fcf",
+    "paper": "#b3541e",
+    "joint searches": "#8d6e63",
+    "budcache": "#777777",
+}
+
+
+def main() -> None:
+    models = json.loads(RESULTS.read_text())
+    mpl.rcParams["svg.hashsalt"] = "calibration_curve"
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for name, colour in COLOURS.items():
+        found = [each["procedures"][name] for each in models.values() if name in each["procedures"]]
+        if not found:
+            continue
+        steps = [each["steps"] for each in found]
+        gains = [mean(row["difference"] for row in each["to_graph"]["psnr"]) for each in found]
+        axes.scatter(steps, gains, color=colour, alpha=0.45, s=26, linewidths=0)
+        axes.scatter([mean(steps)], [mean(gains)], color=colour, s=90, label=name, zorder=3)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("denoising steps of the calibration, each pair's own")
+    axes.set_ylabel("gain over the best MeanCache\nschedule of each budget, dB")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.legend(frameon=False, title="large: mean over models", loc="best")
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
