@@ -23,7 +23,7 @@ from otcache_plugin.prompts.files import read_prompts
 
 NAME = "testbed"
 FOLDER = Path(__file__).parents[1] / "tools" / "testbed"
-GUIDANCE = {"guidance_scale": 4.0}
+GUIDANCE = {"guidance_scale": 3.5}
 CALL = {"height": 32, "width": 32, "num_frames": 1, "max_sequence_length": 8, **GUIDANCE}
 """What every call takes besides prompt and steps; as JSON, what the command takes as `--call`."""
 

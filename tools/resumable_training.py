@@ -21,20 +21,19 @@ ModelT = TypeVar("ModelT", bound=torch.nn.Module)
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained: AdamW up to a peak rate and linearly down again, averaged weights."""
+    """How a model is trained: AdamW, linearly up to a peak rate and down at the end, averaged."""
 
     name: str
     steps: int
     peak_rate: float
     weight_decay: float
     warm_up: int
+    cool_down: int
     average_decay: float = 0.998
 
     def rate(self, step: int) -> float:
-        warm_up = min(self.warm_up, self.steps // 2)
-        return self.peak_rate * min(
-            (step + 1) / warm_up, (self.steps - step) / (self.steps - warm_up)
-        )
+        rise, fall = (step + 1) / self.warm_up, (self.steps - step) / self.cool_down
+        return self.peak_rate * min(rise, fall, 1.0)
 
 
 def train(

@@ -165,7 +165,9 @@ def train_pipeline(settings: Settings, work: Path) -> WanPipeline:
     autoencoder = train(
         autoencoder,
         partial(reconstruction_loss, pictures),
-        Training("autoencoder", settings.autoencoder_steps, 3e-3, 1e-4, warm_up=100),
+        Training(
+            "autoencoder", settings.autoencoder_steps, 3e-3, 1e-4, warm_up=100, cool_down=1900
+        ),
         work,
         settings.seed,
     )
@@ -179,7 +181,7 @@ def train_pipeline(settings: Settings, work: Path) -> WanPipeline:
     flow = train(
         flow,
         partial(flow_loss, latents, tokens.input_ids, tokens.attention_mask, settings.batch),
-        Training("flow", settings.flow_steps, 2e-3, 0.01, warm_up=300),
+        Training("flow", settings.flow_steps, 2e-3, 0.01, warm_up=300, cool_down=1500),
         work,
         settings.seed + 1,
     )

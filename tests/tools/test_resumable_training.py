@@ -45,7 +45,7 @@ def interrupting(at: int) -> Loss:
 
 def trained(module: ModuleType, folder: Path, loss_of: Loss) -> torch.Tensor:
     torch.manual_seed(0)
-    training = module.Training("sum", STEPS, 0.05, 0.0, warm_up=50)
+    training = module.Training("sum", STEPS, 0.05, 0.0, warm_up=50, cool_down=100)
     model: torch.nn.Linear = module.train(torch.nn.Linear(3, 1), loss_of, training, folder, seed=1)
     return torch.cat([model.weight.flatten(), model.bias])
 
@@ -78,8 +78,9 @@ def test_interrupted_or_not_the_weights_are_the_same(
 
 
 def test_the_rate_rises_and_falls_in_straight_lines(module: ModuleType) -> None:
-    training = module.Training("x", 100, 1.0, 0.0, warm_up=20)
+    training = module.Training("x", 100, 1.0, 0.0, warm_up=20, cool_down=40)
     assert training.rate(0) == 1 / 20
     assert training.rate(19) == 1.0
-    assert training.rate(60) == 0.5
-    assert training.rate(99) == 1 / 80
+    assert training.rate(60) == 1.0
+    assert training.rate(80) == 0.5
+    assert training.rate(99) == 1 / 40
