@@ -25,10 +25,10 @@ STEPS = 50
 def setup() -> ModelSetup:
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks.testbed import load_testbed
+        from benchmarks.models import DEVELOPMENT
     finally:
         sys.path.remove(str(ROOT))
-    return load_testbed()
+    return DEVELOPMENT["testbed"]()
 
 
 def draw(setup: ModelSetup, pairs: list[Pair], steps: int = STEPS) -> torch.Tensor:
