@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.testbed import load_testbed
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup, load_setup
 from otcache_plugin.origins.finding import find_origin
@@ -68,6 +69,7 @@ _LOADERS = {name: partial(flow_setup, name, flow) for name, flow in FLOWS.items(
 
 DEVELOPMENT: dict[str, Callable[[], ModelSetup]] = {
     "embedded": partial(load_setup, "embedded"),
+    "testbed": load_testbed,
     **{name: _LOADERS[name] for name in list(FLOWS)[:4]},
 }
 """Name → loader of the models to develop on."""
