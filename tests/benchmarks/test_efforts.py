@@ -1,0 +1,52 @@
+"""The parts of the benchmark of efforts that can be held against a computation by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from otcache_policies import Schedule
+from scipy import stats
+
+from benchmarks import budcache
+from benchmarks.efforts import holm, rows_of
+
+
+def test_p_values_are_corrected_from_the_smallest_on() -> None:
+    # 3 x 0.01, then 2 x 0.02, then 1 x 0.3; none may be below the one before.
+    assert holm([0.3, 0.01, 0.02]) == pytest.approx([0.3, 0.03, 0.04])
+    assert holm([0.5, 0.02, 0.021]) == pytest.approx([0.5, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_rows_are_paired_differences_with_corrected_p_values() -> None:
+    rng = np.random.default_rng(0)
+    own, other = rng.normal(40, 1, 20), rng.normal(39.5, 1, 20)
+    values = {
+        ("ours", 8): {"psnr": own},
+        ("graph", 8): {"psnr": other},
+        ("ours", 9): {"psnr": own},
+        ("graph", 9): {"psnr": own},
+    }
+    first, same = rows_of(values, "ours", "graph", "psnr")
+    assert first["difference"] == pytest.approx((own - other).mean())
+    assert first["p"] == pytest.approx(stats.ttest_1samp(own - other, 0).pvalue)
+    assert first["p_holm"] == pytest.approx(min(1.0, 2 * first["p"]))
+    assert (same["difference"], same["p"], same["p_holm"]) == (0.0, 1.0, 1.0)
+
+
+def test_budcache_finds_a_schedule_that_every_neighbour_is_worse_than() -> None:
+    wanted = np.array([0, 3, 5, 8, 12, 19])
+
+    def loss(schedules: Sequence[Schedule]) -> list[float]:
+        return [
+            0.1 + float(np.square(np.array(each.computed_steps) - wanted).sum())
+            for each in schedules
+        ]
+
+    found = budcache.search(6, 20, 0, loss)
+    assert found.computed_steps == tuple(wanted.tolist())
+    # A segment of several steps looks back two, one without cached steps one.
+    assert found.look_backs == (2, 2, 2, 2, 2)
+    assert budcache.search(6, 20, 0, loss) == found
