@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
     from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
+    from otcache_policies.prediction import constant_warp, vanishing_warp
     from otcache_policies.quadratic_form import QuadraticForm
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
@@ -76,6 +77,7 @@ __all__ = [
     "UniformPolicy",
     "budget_for_speedup",
     "budgeted_shortest_path",
+    "constant_warp",
     "euler_response",
     "fit_gains",
     "geodesic_weights",
@@ -86,6 +88,7 @@ __all__ = [
     "realise",
     "same_sigmas",
     "transfer",
+    "vanishing_warp",
     "wasserstein_barycentre",
 ]
 
@@ -110,6 +113,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
         "otcache_policies.quadratic_form": ("QuadraticForm",),
+        "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),
