@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
+    from otcache_policies.gram_edges import l2_edges
     from otcache_policies.gram_search import optimise
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
@@ -81,6 +82,7 @@ __all__ = [
     "euler_response",
     "fit_gains",
     "geodesic_weights",
+    "l2_edges",
     "lift",
     "optimise",
     "predict",
@@ -109,6 +111,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
         "otcache_policies.gram_search": ("optimise",),
+        "otcache_policies.gram_edges": ("l2_edges",),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from otcache_policies import OTCachePolicy, Schedule, constant_warp, lift
+from otcache_policies import OTCachePolicy, Schedule, lift
 from otcache_registry.documents.bundled import bundled_names, read_bundled
 
 from otcache_plugin.plugins.host import plugin_host
@@ -34,10 +34,3 @@ def test_neighbouring_budgets_never_jump_by_more_than_the_calibrated_differ(name
     policy = plugin_host().policy_of(read_bundled(name))
     assert isinstance(policy, OTCachePolicy)
     assert largest_excess(policy) <= ROUNDING
-
-
-def test_a_constant_warp_does_jump() -> None:
-    """Even schedules of 8 and 22 steps have one curve: nothing between them should be uneven."""
-    even = Schedule(range(0, 43, 6), 43), Schedule(range(0, 43, 2), 43)
-    assert largest_excess(OTCachePolicy(*even, rho=1.3)) <= ROUNDING
-    assert largest_excess(OTCachePolicy(*even, rho=1.3, warp=constant_warp)) > 2 * ROUNDING
