@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otcache_policies import budget_for_speedup
 
-from otcache_plugin.efforts import QUICK_PAIRS, USUAL_STEPS, effort_costs
+from otcache_plugin.efforts import USUAL_STEPS, effort_costs
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.executors.schedulers import Substitute, supported_substitute
 from otcache_plugin.origins.finding import describe_origin
@@ -55,7 +55,7 @@ def ways_on(pipe: DiffusionPipeline, to_calibrate: str | None, wanted: Wanted) -
     if to_calibrate is None:
         return f"{now}\nNothing that is installed calibrates this policy"
     command = calibrate_command(pipe, to_calibrate, wanted)
-    return f"{now}\n{_cost(to_calibrate)}:\n    {command}\n{_afterwards()}"
+    return f"{now}\n{_cost(to_calibrate)}:\n    {command}\n{_afterwards(to_calibrate)}"
 
 
 def _runs_now(pipe: DiffusionPipeline, substitute: Substitute) -> str:
@@ -89,8 +89,15 @@ def _cost(policy: str) -> str:
     )
 
 
-def _afterwards() -> str:
-    return f"Pass policy={FOLDER!r} then"
+def _afterwards(policy: str) -> str:
+    use = f"Pass policy={FOLDER!r} then"
+    if policy != WITH_EFFORT:
+        return use
+    _, standard = effort_costs()
+    return (
+        f"{use}. With --effort {standard.effort} it takes at most {standard.steps:,} steps, about "
+        f"{standard.full_pictures} full pictures, and real runs choose among the schedules"
+    )
 
 
 def calibrate_command(pipe: DiffusionPipeline, policy: str, wanted: Wanted) -> str:
@@ -103,8 +110,7 @@ def calibrate_command(pipe: DiffusionPipeline, policy: str, wanted: Wanted) -> s
     if revision is not None:
         words += ["--revision", revision]
     if policy == WITH_EFFORT:
-        # The recording alone, which is what quick is.
-        words += ["--policy", "gram", "--pairs", str(QUICK_PAIRS)]
+        words += ["--effort", effort_costs()[0].effort]
     else:
         words += ["--policy", policy]
     call = {**usual_arguments(pipe), **wanted.call_arguments}

@@ -31,11 +31,14 @@ from tiny_pipelines import (
 from tiny_text import make_ltx_with_text
 
 import otcache_plugin
+from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.cli.main import main
 from otcache_plugin.efforts import effort_costs
 from otcache_plugin.enabling import enable
 from otcache_plugin.errors import PipelineError
+from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.models.source import ModelSource
+from otcache_plugin.plugins.calibrating import Workload
 from otcache_plugin.plugins.host import load_plugins
 from otcache_plugin.plugins.registries import PolicyRegistry
 
@@ -102,6 +105,7 @@ def test_where_nothing_runs_a_document_would_not_help() -> None:
 def test_the_cost_is_stated() -> None:
     message = refused(make_flux(), **SAID)
     assert "the time of 32 full pictures (1,600 denoising steps, 50 each)" in message
+    assert "With --effort standard it takes at most 16,000 steps, about 320 full" in message
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,19 @@ def test_costs_by_hand(steps: int, quick: tuple[int, int], standard: tuple[int, 
         ("quick", *quick),
         ("standard", *standard),
     ]
+
+
+def test_the_costs_are_the_calibrators_own() -> None:
+    """At 50 steps, of pairs one by one and of the usual budgets."""
+    for cost in effort_costs():
+        task = calibration_task("otcache", {"effort": cost.effort}, 50)
+        pairs = task.calibrator.usual_pairs(task.options)
+        assert pairs is not None
+        batches = batches_of("calibration", pairs, 1)
+        stages = task.calibrator.costs(task.options, Workload(50, 6, batches, 1))
+        steps = sum(stage.denoising_steps for stage in stages)
+        assert steps <= cost.steps
+        assert cost.effort != "quick" or steps == cost.steps
 
 
 @pytest.fixture
@@ -152,7 +169,7 @@ def test_the_command_has_the_pipelines_guidance_and_size(
     make: Any, call: dict[str, Any], begin: Callable[[list[str]], ModelSource]
 ) -> None:
     words = command_of(refused(make(), **SAID))
-    assert (option(words, "--policy"), option(words, "--pairs")) == ("gram", "32")
+    assert option(words, "--effort") == "quick"
     assert option(words, "--output") == "./my-policy"
     source = begin(words)
     assert (source.model, source.revision) == ("org/model", SHA)
@@ -190,7 +207,7 @@ def test_the_command_for_changed_weights_of_the_hub() -> None:
     words = command_of(refused(pipe))
     assert words[:5] == ["otcache", "calibrate", "it's/model", "--revision", "local"]
     pipe.register_to_config(_name_or_path="org/model")
-    assert command_of(refused(pipe))[:4] == ["otcache", "calibrate", "org/model", "--policy"]
+    assert command_of(refused(pipe))[:4] == ["otcache", "calibrate", "org/model", "--effort"]
 
 
 def test_the_command_where_nothing_is_known() -> None:
@@ -200,8 +217,9 @@ def test_the_command_where_nothing_is_known() -> None:
 
 def test_what_is_made_from_another_policys_documents() -> None:
     """MeanCache is served by what otcache calibrates."""
-    pipe = make_flux()
-    assert command_of(refused(pipe, "meancache", **SAID)) == command_of(refused(pipe, **SAID))
+    words = command_of(refused(make_flux(), "meancache", **SAID))
+    assert "--policy" not in words
+    assert option(words, "--effort") == "quick"
 
 
 def test_what_nothing_calibrates(monkeypatch: pytest.MonkeyPatch) -> None:
