@@ -2,8 +2,8 @@
 
     python tools/train_testbed.py --output tools/testbed
 
-Seeded; about 40 minutes on one CPU core. Two stages: an AutoencoderKLWan on the pictures, then the
-flow (transformer and text encoder jointly) on its latents. Both leave their state in the work
+Seeded; about half an hour of one CPU core. Two stages: an AutoencoderKLWan on the pictures, then
+the flow (transformer and text encoder jointly) on its latents. Both leave their state in the work
 folder every 500 steps, so that an interrupted run goes on, to the same weights.
 """
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from otcache_policies import GramPolicy, GramSettings
+from otcache_policies import GramPolicy, GramSettings, UniformPolicy
 
 from otcache_plugin.calibration.settings import MAX_LOOK_BACK, GramOptions
 from otcache_plugin.parameters.gram import GramParameters
@@ -12,7 +12,9 @@ from otcache_plugin.parameters.gram_tables import tables_of
 from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from otcache_policies import Policy, Schedule
 
     from otcache_plugin.plugins.calibrating import CalibrationContext, StageCost, Workload
 
@@ -56,3 +58,8 @@ class GramCalibrator(Calibrator):
             default_budget=options.default_budget or context.usual_budget,
             settings={"budgets": list(budgets)},
         )
+
+    def peer(self, name: str, policy: Policy) -> Callable[[int], Schedule]:
+        """Return evenly spaced steps, which look back no further than the policy may."""
+        largest = cast("GramPolicy", policy).settings.max_look_back
+        return UniformPolicy(policy.num_inference_steps, min(2, largest)).schedule

@@ -23,6 +23,7 @@ from otcache_plugin.cli.common.calibration_output import (
     write_result,
 )
 from otcache_plugin.cli.common.command import Command
+from otcache_plugin.cli.common.metric import prepare_metric
 from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, import_libraries
 
 if TYPE_CHECKING:
@@ -185,17 +186,6 @@ def _usual(source: ModelSource, task: CalibrationTask) -> SetupDefaults:
     return usual if pairs is None else replace(usual, pairs=pairs)
 
 
-def _prepare_metric(name: str, progress: StageProgress) -> None:
-    """Have its weights before hours of runs that it would fail after."""
-    from otcache_plugin.evaluation.metrics import Preparing
-    from otcache_plugin.plugins.host import plugin_host
-
-    metric = plugin_host().metric(name)
-    if isinstance(metric, Preparing):
-        progress.announce(f"preparing the metric {name}")
-        metric.prepare()
-
-
 def _run(
     task: CalibrationTask,
     source: ModelSource,
@@ -227,7 +217,7 @@ def _run(
         else RayPool(source.load, settings, where.ray, scratch=scratch, progress=progress)
     )
     with pool, Workspace(folder, manifest_of(pool.facts, settings), siblings) as workspace:
-        _prepare_metric(settings.metric, progress)
+        prepare_metric(settings.metric, progress)
         return run(task, pool.facts, Measurements(workspace, pool, settings, share), progress)
 
 

@@ -28,6 +28,7 @@ from otcache_plugin.cli.push import push
 from otcache_plugin.cli.search import search
 from otcache_plugin.cli.show import show
 from otcache_plugin.cli.store import store
+from otcache_plugin.cli.try_model import try_model
 from otcache_plugin.cli.verify import verify
 
 FAILURE, WRONG_USAGE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
@@ -57,6 +58,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo", cls=Command)(demo)
+app.command("try", cls=Command)(try_model)
 app.command("calibrate", cls=OptionalRayAddress)(calibrate)
 app.command("merge", cls=Command)(merge)
 app.command("search", cls=Command)(search)

@@ -79,7 +79,7 @@ def compare(
         _rows(contenders, generated, times, full, pairs),
         policies_of(stored)[0],
         calibration is not None and calibration.prompts_digest == setup.prompts_digest,
-        machine(),
+        machine(setup.pipe.device),
         perf_counter() - started,
     )
 

@@ -54,12 +54,12 @@ class MethodRow:
     """What one method did at one budget.
 
     Attributes:
-        method: "uniform", "meancache" or "otcache".
+        method: the policy's name.
         schedule: the steps that it computed, and the look-backs between them.
         transformer_calls: of one run; a batch counts once, every guidance branch counts.
         seconds: median time of a timed call.
         speedup: the full run's time over this one's, the median of the rounds' ratios.
-        pictures: `(N, 3, H, W)` in [0, 1], one per pair.
+        pictures: `(N, 3, H, W)` in [0, 1], one per pair; of a video a frame.
         psnr: `(N,)`, in dB, to the full runs' pictures.
         ssim: `(N,)`, likewise.
     """
@@ -82,6 +82,22 @@ class MethodRow:
     def limit(self) -> float:
         """The speed-up if nothing but the transformer took any time, T / B."""
         return self.schedule.num_inference_steps / self.budget
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values; the pictures are left out."""
+        return {
+            "method": self.method,
+            "budget": self.budget,
+            "speedup": self.speedup,
+            "limit": self.limit,
+            "seconds": self.seconds,
+            "psnr": float(self.psnr.mean()),
+            "ssim": float(self.ssim.mean()),
+            "pairs": len(self.psnr),
+            "transformer_calls": self.transformer_calls,
+            "computed_steps": list(self.schedule.computed_steps),
+            "look_backs": list(self.schedule.look_backs),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +184,7 @@ class ComparisonResult:
                 "machine": self.machine,
                 "disturbed": self.disturbed,
             },
-            "rows": [_row_dict(row) for row in self.rows],
+            "rows": [row.to_dict() for row in self.rows],
             "otcache_minus_meancache_psnr": [
                 self._gain_dict(budget) for budget in self.settings.budgets
             ],
@@ -185,19 +201,3 @@ class ComparisonResult:
             "win_rate": gain.win_rate,
             "pairs": gain.pairs,
         }
-
-
-def _row_dict(row: MethodRow) -> dict[str, Any]:
-    return {
-        "method": row.method,
-        "budget": row.budget,
-        "speedup": row.speedup,
-        "limit": row.limit,
-        "seconds": row.seconds,
-        "psnr": float(row.psnr.mean()),
-        "ssim": float(row.ssim.mean()),
-        "pairs": len(row.psnr),
-        "transformer_calls": row.transformer_calls,
-        "computed_steps": list(row.schedule.computed_steps),
-        "look_backs": list(row.schedule.look_backs),
-    }

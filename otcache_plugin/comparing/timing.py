@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Times:
-    """Times of calls without decoding.
+    """Times of calls.
 
     Attributes:
         measured: `(rounds, 1 + contenders)` seconds, the full run first.
@@ -56,7 +56,7 @@ def measure_times(
     rounds: int,
     progress: CalibrationProgress,
 ) -> Times:
-    """Time a call of all pairs, the full run and every contender in turn.
+    """Time a call of all pairs, without decoding, the full run and every contender in turn.
 
     Every round takes all of them, so that what slows the machine down for a while slows down both
     sides of a ratio.
@@ -86,8 +86,10 @@ def _seconds(
     return perf_counter() - started
 
 
-def machine() -> str:
-    """Return what times are measured on, in words."""
+def machine(device: torch.device) -> str:
+    """Return what times on a device are measured on, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads = torch.get_num_threads()
     return (
         f"{threads} CPU thread{'s' if threads > 1 else ''} ({platform.machine()}), "

@@ -14,6 +14,7 @@ from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.environment import namespaces, offline
 from otcache_registry.store.store import PolicyStore
 
+from otcache_plugin.enabling.without_document import ways_on
 from otcache_plugin.origins.finding import describe_origin, find_origin
 from otcache_plugin.origins.origin import ModelOrigin
 
@@ -23,22 +24,9 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
-__all__ = ["FoundDocument", "Wanted", "find_document", "open_document"]
+    from otcache_plugin.enabling.wanted import Wanted
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user says of the document's model.
-
-    Attributes:
-        model: its id, with `revision`, where the pipeline's origin is unknown.
-        revision: of it.
-        allow_other_revision: take a document of another revision, with a warning.
-    """
-
-    model: str | None = None
-    revision: str | None = None
-    allow_other_revision: bool = False
+__all__ = ["FoundDocument", "find_document", "open_document"]
 
 
 @dataclass(frozen=True)
@@ -50,20 +38,31 @@ class FoundDocument:
 
 
 def find_document(
-    pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted
+    pipe: DiffusionPipeline, policies: Sequence[str], to_calibrate: str | None, wanted: Wanted
 ) -> FoundDocument:
     """Find a policy's document for a pipeline's model revision: in the store, bundled, on the Hub.
 
     Args:
         pipe: the pipeline.
         policies: names of the policy, and of those whose documents it can be made from as well.
-        wanted: what is said of the document's model.
+        to_calibrate: the one of them to calibrate where there is no document, if any.
+        wanted: what the user says.
 
     Raises:
         ArgumentError: only one of model and revision is given.
-        DocumentNotFoundError: there is none, or the pipeline's origin is unknown.
+        DocumentNotFoundError: there is none, or the pipeline's origin is unknown; it says what
+            works now, and how one is made.
+        PipelineError: there is none, and the pipeline could not run one either.
         OTCacheError: whatever keeps the one that there is from being read.
     """
+    try:
+        return _found(pipe, policies, wanted)
+    except DocumentNotFoundError as error:
+        remedy = f"{error.remedy.rstrip('.')}. {ways_on(pipe, to_calibrate, wanted)}"
+        raise DocumentNotFoundError(error.field, error.value, error.problem, remedy) from error
+
+
+def _found(pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted) -> FoundDocument:
     origin = find_origin(pipe, wanted.model, wanted.revision)
     resolved = resolve(
         policies,

@@ -10,8 +10,8 @@ from diffusers import DiffusionPipeline
 from otcache_policies import Schedule
 
 from otcache_plugin import cache_dit_originals
-from otcache_plugin.enabling.documents import Wanted
 from otcache_plugin.enabling.planning import make_plan
+from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.errors import ArgumentError, PipelineError
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler
 from otcache_plugin.plugins.host import plugin_host
@@ -109,7 +109,7 @@ def enable_cache(
     find_denoisers(pipe_or_adapter)
     find_scheduler(pipe_or_adapter)
     request = Request(budget, speedup)
-    wanted = Wanted(model, revision, allow_other_revision)
+    wanted = Wanted(model, revision, allow_other_revision, executor)
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
     _disable_any(pipe_or_adapter)
     applied = chosen_executor.apply(pipe_or_adapter, plan, arguments)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from otcache_policies import BudgetError, DecidingPolicy, Schedule, budget_for_speedup
 
-from otcache_plugin.enabling.documents import FoundDocument, Wanted, find_document, open_document
+from otcache_plugin.enabling.documents import FoundDocument, find_document, open_document
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.plugins.registries import UncalibratedDecidingPolicy, UncalibratedPolicy
 from otcache_plugin.runs.plan import (
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from otcache_policies import Policy
 
+    from otcache_plugin.enabling.wanted import Wanted
     from otcache_plugin.plugins.host import PluginHost
 
 __all__ = ["make_plan"]
@@ -46,7 +47,7 @@ def make_plan(
         pipe: the pipeline, whose model a document is looked for.
         policy: a registered name, a document, or a schedule.
         request: how many steps to compute.
-        wanted: what is said of the document's model.
+        wanted: what is said of the document's model and of the runs.
 
     Raises:
         ArgumentError: it is none of these.
@@ -73,7 +74,9 @@ def make_plan(
     if isinstance(entry, UncalibratedDecidingPolicy):
         _check_request(request)
         return DecidingPlan(entry.make(), request)
-    found = find_document(pipe, host.serving(policy), wanted)
+    serving = host.serving(policy)
+    to_calibrate = serving[-1] if host.can_calibrate(serving[-1]) else None
+    found = find_document(pipe, serving, to_calibrate, wanted)
     return _calibrated_plan(host.policy_of(found.stored, policy), found, request)
 
 

@@ -15,6 +15,7 @@ from otcache_plugin.models.precision import convert
 from otcache_plugin.models.setups import LARGE_MODEL, ModelSetup
 from otcache_plugin.origins.finding import find_origin
 from otcache_plugin.origins.origin import ModelOrigin
+from otcache_plugin.pipelines.call_arguments import is_guidance
 from otcache_plugin.prompts.files import (
     Prompts,
     calibration_prompts,
@@ -24,8 +25,6 @@ from otcache_plugin.prompts.files import (
 )
 
 OWN_CALL_ARGUMENTS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
-GUIDANCE_WORDS = ("guidance", "cfg")
-"""What the names of guidance arguments have in common."""
 
 
 def load_pretrained_setup(
@@ -80,7 +79,7 @@ def load_pretrained_setup(
         model,
         pipe.to("cuda" if on_gpu else "cpu"),
         arguments,
-        {name: float(value) for name, value in arguments.items() if _is_guidance(name, value)},
+        {name: float(value) for name, value in arguments.items() if is_guidance(name, value)},
         to_calibrate.texts,
         held_out.texts,
         _origin(pipe, model, revision, is_folder),
@@ -123,10 +122,6 @@ def _parse_call_arguments(text: str) -> dict[str, Any]:
             f"call.{name}", arguments[name], "the calibration sets it itself", "Leave it out"
         )
     return arguments
-
-
-def _is_guidance(name: str, value: object) -> bool:
-    return isinstance(value, int | float) and any(word in name for word in GUIDANCE_WORDS)
 
 
 def _origin(

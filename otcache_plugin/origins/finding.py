@@ -31,10 +31,7 @@ from otcache_plugin.pipelines.parts import DENOISERS
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-REMEDY = (
-    "Pass model='org/name' and revision='<commit sha>', or policy='<folder of a document>'; to "
-    "calibrate one: otcache calibrate MODEL --revision REVISION --output ./my-policy"
-)
+REMEDY = "Pass model='org/name' and revision='<commit sha>', or policy='<folder of a document>'"
 """What to do when the origin of a pipeline is unknown."""
 
 _QUANTISED = ("hf_quantizer", "is_quantized", "_is_quantized")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from otcache_policies import EdgeSettings, GramPolicy, GramSettings, OTCachePolicy, Schedule
+from otcache_policies.prediction import Warp, constant_warp, vanishing_warp
 from otcache_registry import DocumentError, GraphSettings, Part, ScheduleRecord
 from otcache_registry.documents.values import Positive
 from pydantic import Field, model_validator
@@ -28,6 +29,11 @@ GRAM_TABLES = (*OF_GRAMS_ALONE, "sigmas")
 """Tables of the Gram matrices; they share the noise levels with the edge table."""
 
 
+WarpName = Literal["vanishing", "constant"]
+
+WARPS: dict[WarpName, Warp] = {"vanishing": vanishing_warp, "constant": constant_warp}
+
+
 class OTCacheParameters(Part):
     """What a document of the policy "otcache" holds besides its edge table.
 
@@ -36,6 +42,7 @@ class OTCacheParameters(Part):
         waypoints: Searched schedules at budgets between, by increasing budget.
         reference: The graph policy's schedule at a larger budget.
         rho: Exponent of the warp between them, above 0.
+        warp: Whether the warp vanishes at the schedules, or is the paper's, constant between them.
         graph: How to read the edge table; None without one, as with published schedules.
         damping: Of the quadratic form, for runs of other noise levels; None without Gram matrices.
         served: How the schedule of each budget was found, by increasing budget; empty where nobody
@@ -48,6 +55,7 @@ class OTCacheParameters(Part):
     ] = ()
     reference: ScheduleRecord
     rho: Positive
+    warp: WarpName = "vanishing"
     graph: GraphSettings | None = None
     damping: Annotated[float, Field(ge=0, le=1)] | None = None
     served: Annotated[
@@ -67,6 +75,7 @@ class OTCacheParameters(Part):
             waypoints=tuple(map(ScheduleRecord.of, policy.waypoints)),
             reference=ScheduleRecord.of(policy.reference),
             rho=policy.rho,
+            warp=next(name for name, warp in WARPS.items() if warp is policy.warp),
             graph=None if policy.edges is None else GraphSettings.of(policy.settings),
             damping=damping,
             served=tuple(served),
@@ -135,6 +144,7 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
         edges=edges,
         settings=EdgeSettings() if graph is None or edges is None else graph_settings(graph, edges),
         waypoints=tuple(waypoints),
+        warp=WARPS[parameters.warp],
         other_runs=_other_runs(gram, damping, edges, sampling),
     )
 

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     )
     from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
+    from otcache_policies.gram_edges import l2_edges
     from otcache_policies.gram_search import optimise
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.otcache import OTCachePolicy
     from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
+    from otcache_policies.prediction import constant_warp, vanishing_warp
     from otcache_policies.quadratic_form import QuadraticForm
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
@@ -76,9 +78,11 @@ __all__ = [
     "UniformPolicy",
     "budget_for_speedup",
     "budgeted_shortest_path",
+    "constant_warp",
     "euler_response",
     "fit_gains",
     "geodesic_weights",
+    "l2_edges",
     "lift",
     "optimise",
     "predict",
@@ -86,6 +90,7 @@ __all__ = [
     "realise",
     "same_sigmas",
     "transfer",
+    "vanishing_warp",
     "wasserstein_barycentre",
 ]
 
@@ -106,10 +111,12 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
         "otcache_policies.gram_search": ("optimise",),
+        "otcache_policies.gram_edges": ("l2_edges",),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
         "otcache_policies.quadratic_form": ("QuadraticForm",),
+        "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),

@@ -19,8 +19,9 @@ from otcache_policies.edges import EdgeSettings, EdgeTable
 from otcache_policies.errors import EdgeTableError, FieldError, ScheduleError
 from otcache_policies.meancache import MeanCachePolicy
 from otcache_policies.policy import AdaptingPolicy, Budgets
+from otcache_policies.prediction import Warp, vanishing_warp
 from otcache_policies.schedule import Schedule
-from otcache_policies.transport import inherited_look_backs, predict, require_endpoints
+from otcache_policies.transport import require_endpoints
 
 __all__ = ["OTCachePolicy"]
 
@@ -29,10 +30,10 @@ __all__ = ["OTCachePolicy"]
 class OTCachePolicy:
     """Optimal-transport prediction between an anchor and a reference.
 
-    At a calibrated schedule's budget that very schedule is returned. Between two of them the steps
-    are predicted, and each segment looks back as far as the segment of the smaller schedule in
-    which its midpoint lies: look-backs that were searched together with the steps hold for
-    neighbouring schedules too, while those of the edge table were measured on full runs. With a
+    At a calibrated schedule's budget that very schedule is returned. Between two of them the
+    schedule is predicted: its steps by optimal transport, its look-backs as those of a calibrated
+    schedule around the same steps, since look-backs that were searched together with the steps hold
+    for neighbouring schedules too, while those of the edge table were measured on full runs. With a
     table the policy goes on above the reference's budget as MeanCache: there segments are short
     and the additive surrogate that it minimises is reliable, which is why the reference is taken
     from it in the first place.
@@ -46,6 +47,7 @@ class OTCachePolicy:
         settings: How to read the table.
         waypoints: Calibrated schedules of budgets between the anchor's and the reference's, by
             increasing budget.
+        warp: What predicts between two of them: `vanishing_warp`, or the paper's `constant_warp`.
         other_runs: Makes the schedules of runs with other noise levels, if at hand.
 
     Raises:
@@ -60,6 +62,7 @@ class OTCachePolicy:
     edges: EdgeTable | None = None
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     waypoints: tuple[Schedule, ...] = ()
+    warp: Warp = vanishing_warp
     other_runs: AdaptingPolicy | None = None
 
     name: ClassVar[str] = "otcache"
@@ -115,10 +118,7 @@ class OTCachePolicy:
         smaller, larger = next(
             pair for pair in pairwise(self.calibrated) if pair[0].budget < budget < pair[1].budget
         )
-        steps = predict(smaller, larger, budget, self.rho)
-        midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
-        look_backs = inherited_look_backs(steps, smaller, midpoints)
-        return Schedule(steps, self.num_inference_steps, look_backs)
+        return self.warp(smaller, larger, budget, self.rho)
 
     def schedule_at(
         self, budget: int, sigmas: NDArray[np.float64], response: NDArray[np.float64]

@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 Steps = NDArray[np.int_] | int
 """Of one segment, or of several at once."""
 
-NEGLIGIBLE = 1e-7
-"""Share of the largest eigenvalue up to which others are left out: they are float32's rounding."""
+NEGLIGIBLE = 1e-6
+"""Share of the largest eigenvalue up to which others are left out: too little to choose by."""
 
 FIXED = [DISPLACEMENT, -1]
 """Rows of a state that a segment adds something to that does not depend on the state."""

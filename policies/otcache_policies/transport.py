@@ -25,6 +25,7 @@ __all__ = [
     "predict",
     "project_sum",
     "realise",
+    "require_between",
     "require_endpoints",
     "transfer",
     "wasserstein_barycentre",
@@ -167,11 +168,7 @@ def predict(anchor: Schedule, reference: Schedule, budget: int, rho: float) -> t
         BudgetError: The budget is outside the two.
         FieldError: rho is not finite and above 0.
     """
-    require_endpoints(anchor, reference)
-    remedy = f"Use budget={anchor.budget} … {reference.budget}"
-    budget = as_int("budget", budget, BudgetError, remedy)
-    if not anchor.budget <= budget <= reference.budget:
-        raise BudgetError("budget", budget, "outside the calibrated budgets", remedy)
+    budget = require_between(anchor, reference, budget)
     for endpoint in (anchor, reference):
         if budget == endpoint.budget:
             return endpoint.computed_steps
@@ -193,6 +190,21 @@ def require_endpoints(anchor: Schedule, reference: Schedule) -> None:
     if anchor.budget >= reference.budget:
         problem = f"its budget {anchor.budget} is not below the reference's {reference.budget}"
         raise ScheduleError("anchor", anchor, problem, "Use a smaller budget for the anchor")
+
+
+def require_between(anchor: Schedule, reference: Schedule, budget: int) -> int:
+    """Return a budget from the anchor's to the reference's.
+
+    Raises:
+        ScheduleError: Nothing can be predicted between the two (`require_endpoints`).
+        BudgetError: The budget is outside them.
+    """
+    require_endpoints(anchor, reference)
+    remedy = f"Use budget={anchor.budget} … {reference.budget}"
+    budget = as_int("budget", budget, BudgetError, remedy)
+    if not anchor.budget <= budget <= reference.budget:
+        raise BudgetError("budget", budget, "outside the calibrated budgets", remedy)
+    return budget
 
 
 def wasserstein_barycentre(schedules: Sequence[Schedule], budget: int) -> tuple[int, ...]:

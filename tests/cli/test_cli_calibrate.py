@@ -226,8 +226,10 @@ def test_an_error_that_nobody_foresaw_says_how_to_go_on(
         raise RuntimeError("CUDA error")
 
     monkeypatch.setattr("otcache_plugin.calibration.measuring.worker.Worker._evaluate", failing)
+    small = "--policy meancache --set budgets=4 --steps 12 --pairs 4 --held-out-pairs 3"
+    output = ("--output", str(tmp_path / "policy"))
     with pytest.raises(RuntimeError, match="CUDA error") as failed:
-        main("calibrate", "exact-flow", "--output", str(tmp_path / "policy"), *SMALL)
+        main("calibrate", "exact-flow", *output, *small.split(), "--batch-size", "2")
     kept = "What was measured is kept. Start the same command again to go on."
     assert failed.value.__notes__ == [kept]
     *_, begun, recorded, tuning, stopped = capsys.readouterr().err.splitlines()

@@ -42,6 +42,7 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
     """The folder of a policy of 20 steps, anchor 8 and reference 12."""
     settings = MeasuringSettings(num_inference_steps=STEPS, pairs=4, held_out_pairs=2)
     options = {
+        **{"effort": "paper", "search": "joint"},
         **{"budget_reference": 12, "budget_anchor": 8, "waypoints": ()},
         **{"default_budget": 8, "trials": 3},
     }

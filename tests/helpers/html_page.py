@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br", "line", "rect", "polyline", "circle"}
+VOID = {"meta", "link", "img", "input", "br", "line", "rect", "polyline", "circle"}
 
 
 class Page(HTMLParser):

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from diffusers import AutoencoderKLWan
 from otcache_registry import PolicyDocument, read_policy, write_policy
 from stored_policies import otcache_of
-from tiny_pipelines import make_flux_img2img, unipc_scheduler
-from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_text
+from tiny_pipelines import make_flux_img2img
+from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_vae
 
 import otcache_plugin
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
@@ -36,31 +34,19 @@ def make_flux() -> Any:
     return pipe
 
 
-def make_wan() -> Any:
-    """Wan 2.2, a video pipeline of two transformers, with the multistep solver it comes with."""
-    torch.manual_seed(0)
-    pipe = make_wan_with_text()
-    vae = AutoencoderKLWan(
-        base_dim=8,
-        z_dim=4,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * 4,
-        latents_std=[1.0] * 4,
-    )
-    pipe.register_modules(vae=vae.eval(), scheduler=unipc_scheduler())
-    return pipe
+OPTIONS = {
+    **{"effort": "paper", "search": "joint"},
+    **{"budget_reference": 5, "budget_anchor": 3, "waypoints": (), "trials": 5},
+}
 
 
-OPTIONS = {"budget_reference": 5, "budget_anchor": 3, "waypoints": (), "trials": 5}
-
-
-def calibrated(setup: ModelSetup, metric: str, folder: Path) -> CalibrationResult:
+def calibrated(
+    setup: ModelSetup, metric: str, folder: Path, policy: str = "otcache"
+) -> CalibrationResult:
     chosen = MeasuringSettings(
         num_inference_steps=STEPS, metric=metric, pairs=2, held_out_pairs=2, batch_size=1
     )
-    task = calibration_task("otcache", OPTIONS, STEPS)
+    task = calibration_task(policy, OPTIONS if policy == "otcache" else {}, STEPS)
     with (
         LocalPool(lambda: setup, chosen, folder / "scratch") as pool,
         Workspace(folder, manifest_of(pool.facts, chosen)) as workspace,
@@ -75,7 +61,9 @@ def calibrated(setup: ModelSetup, metric: str, folder: Path) -> CalibrationResul
         pytest.param(
             make_ltx_with_text, {"height": 32, "width": 64, "num_frames": 9}, 6, id="ltx-video"
         ),
-        pytest.param(make_wan, {"height": 16, "width": 32, "num_frames": 5}, 1, id="wan-video"),
+        pytest.param(
+            make_wan_with_vae, {"height": 16, "width": 32, "num_frames": 5}, 1, id="wan-video"
+        ),
     ],
 )
 def test_a_pipeline_is_calibrated_and_runs_its_policy(
@@ -101,3 +89,14 @@ def test_a_pipeline_is_calibrated_and_runs_its_policy(
     report = otcache_plugin.summary(pipe)
     assert report.as_planned
     assert report.computed_steps == policy.schedule(4).computed_steps
+
+
+def test_a_multistep_solver_is_calibrated_from_its_recording(tmp_path: Path) -> None:
+    """Neither the policy nor uniform spacing beside it looks back, which such a solver forbids."""
+    origin = ModelOrigin("tiny/random", "0" * 40, "made here")
+    prompts = ("a red fox", "two cups"), ("a paper boat", "snow on a roof")
+    size = {"height": 16, "width": 32, "num_frames": 5}
+    setup = ModelSetup("tiny", make_wan_with_vae(), size, {}, *prompts, origin)
+    result = calibrated(setup, "latent-l1", tmp_path / "work", "gram")
+    assert result.document.parameters["max_look_back"] == 1
+    assert {row.policy for row in result.document.evidence} == {"fewer-steps", "uniform", "gram"}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
@@ -25,6 +26,7 @@ from tiny_pipelines import (
     make_wan,
     make_z_image,
     quiet,
+    unipc_scheduler,
 )
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
@@ -168,6 +170,23 @@ def make_wan_with_text() -> Any:
         tokenizer=make_tokenizer(),
         text_encoder=UMT5EncoderModel(UMT5Config(**T5_LIKE)).eval(),
     )
+    return pipe
+
+
+def make_wan_with_vae() -> Any:
+    """Wan 2.2, a video pipeline of two transformers, with the multistep solver it comes with."""
+    torch.manual_seed(0)
+    pipe = make_wan_with_text()
+    vae = AutoencoderKLWan(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+    pipe.register_modules(vae=vae.eval(), scheduler=unipc_scheduler())
     return pipe
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from otcache_policies import (
     Policy,
     Schedule,
     ScheduleError,
+    constant_warp,
     predict,
+    vanishing_warp,
 )
 from otcache_policies.testing import PolicyConformance
 
@@ -63,23 +66,30 @@ def test_steps_between_are_the_prediction(make_table: MakeTable) -> None:
             policy = OTCachePolicy(ANCHOR, REFERENCE, rho, edges)
             assert policy.calibrated == (ANCHOR, REFERENCE)
             for budget in range(4, 9):
-                expected = predict(ANCHOR, REFERENCE, budget, rho)
-                assert policy.schedule(budget).computed_steps == expected
+                expected = vanishing_warp(ANCHOR, REFERENCE, budget, rho)
+                assert policy.schedule(budget) == expected
+                papers = replace(policy, warp=constant_warp).schedule(budget)
+                assert papers.computed_steps == predict(ANCHOR, REFERENCE, budget, rho)
 
 
 def test_with_a_waypoint_the_prediction_is_between_neighbours(make_table: MakeTable) -> None:
     for edges in (None, make_table(17)):
         policy = OTCachePolicy(ANCHOR, REFERENCE, 1.3, edges, waypoints=(WAYPOINT,))
-        assert policy.schedule(4).computed_steps == predict(ANCHOR, WAYPOINT, 4, 1.3)
+        assert policy.schedule(4) == vanishing_warp(ANCHOR, WAYPOINT, 4, 1.3)
         for budget in (6, 7, 8):
             steps = policy.schedule(budget).computed_steps
+            expected = vanishing_warp(WAYPOINT, REFERENCE, budget, 1.3)
+            assert steps == expected.computed_steps
+            steps = replace(policy, warp=constant_warp).schedule(budget).computed_steps
             assert steps == predict(WAYPOINT, REFERENCE, budget, 1.3)
             assert steps != predict(ANCHOR, REFERENCE, budget, 1.3)
 
 
-def test_look_backs_are_inherited_from_the_smaller_schedule(make_table: MakeTable) -> None:
+def test_by_the_paper_look_backs_are_inherited_from_the_smaller_schedule(
+    make_table: MakeTable,
+) -> None:
     for edges in (None, make_table(17)):
-        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges)
+        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges, warp=constant_warp)
         # Middles 1.5, 4.5, 8 and 13: the last two lie in the anchor's second segment, 8 … 16.
         assert policy.schedule(5) == Schedule([0, 3, 6, 10, 16], 17, [2, 2, 3, 3])
         for budget in range(4, 9):
@@ -89,7 +99,8 @@ def test_look_backs_are_inherited_from_the_smaller_schedule(make_table: MakeTabl
 
 def test_a_waypoint_passes_its_look_backs_on(make_table: MakeTable) -> None:
     for edges in (None, make_table(17)):
-        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges, waypoints=(WAYPOINT,))
+        path = {"waypoints": (WAYPOINT,), "warp": constant_warp}
+        policy = OTCachePolicy(ANCHOR, REFERENCE, 1.0, edges, **path)
         below = policy.schedule(4)
         assert list(below.look_backs) == inherited(below, ANCHOR)
         # Middles 1, 3, 5.5, 9 and 13.5: in the waypoint's 0 … 2, 2 … 6 twice, 6 … 10, 10 … 16.
@@ -117,6 +128,7 @@ def test_every_budget_of_any_path_is_a_schedule(
     calibrated = {budget: random_schedule(rng, budget, total) for budget in budgets}
     anchor, *waypoints, reference = calibrated.values()
     policy = OTCachePolicy(anchor, reference, rho, waypoints=tuple(waypoints))
+    papers = replace(policy, warp=constant_warp)
     assert set(policy.budgets) == {*range(budgets[0], budgets[-1] + 1), total}
     for budget in range(budgets[0], budgets[-1] + 1):
         schedule = policy.schedule(budget)
@@ -126,6 +138,8 @@ def test_every_budget_of_any_path_is_a_schedule(
             continue
         smaller = calibrated[max(each for each in budgets if each < budget)]
         larger = calibrated[min(each for each in budgets if each > budget)]
+        assert schedule == vanishing_warp(smaller, larger, budget, rho)
+        schedule = papers.schedule(budget)
         assert schedule.computed_steps == predict(smaller, larger, budget, rho)
         assert list(schedule.look_backs) == inherited(schedule, smaller)
 
@@ -225,7 +239,7 @@ def test_look_backs_of_published_schedules_survive(
     published: dict[str, dict[int, Schedule]],
 ) -> None:
     model = published["Tongyi-MAI/Z-Image"]
-    policy = OTCachePolicy(model[13], model[25], rho=1.0)
+    policy = OTCachePolicy(model[13], model[25], rho=1.0, warp=constant_warp)
     # Published at budget 13 are K = 2 over 3→5, K = 5 over 43→47 and K = 2 over 47→49. Predicted
     # at 20 are 3→4→5, without a cached step, and 43→46→48 with middles 44.5 and 47.
     segments = policy.schedule(20).segments

@@ -42,7 +42,7 @@ def test_values_are_those_of_the_coefficients(
     candidates = random_candidates(20, budget, max_look_back)
     found = [states.value(candidates.schedule(index)) for index in range(20)]
     expected = form.values(candidates)[:, 0]
-    # What is left out of the matrix is 1e-7 of it and less.
+    # What is left out of the matrix is 1e-6 of it and less.
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 

@@ -1,6 +1,7 @@
 """The paper's own procedure: a searched anchor, the graph policy's reference, and rho between.
 
-With waypoints, schedules that are searched at budgets between the two, the path leads through them.
+With waypoints, schedules that are searched at budgets between the two, the path leads through them
+and the warp vanishes at each.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otcache_policies import OTCachePolicy
+from otcache_policies.prediction import constant_warp, vanishing_warp
 
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.meancache import tuned
@@ -117,7 +119,8 @@ class _Searches:
         reference = best_of([each.schedule(largest) for each in readings], context.best)
         warm_start = best_of([each.schedule(smallest) for each in readings], context.best)
         anchor, history = self._search(stages.ANCHOR, warm_start)
-        policy = OTCachePolicy(anchor, reference, 1.0, graph.edges, graph.settings)
+        warp = vanishing_warp if others else constant_warp
+        policy = OTCachePolicy(anchor, reference, 1.0, graph.edges, graph.settings, warp=warp)
         for budget in others:
             name = stages.waypoint(budget)
             predictions = [replace(policy, rho=rho).schedule(budget) for rho in RHOS]

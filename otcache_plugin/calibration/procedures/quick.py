@@ -13,6 +13,7 @@ from otcache_plugin.calibration.procedures.procedure import (
     recorded,
 )
 from otcache_plugin.calibration.racing.candidates import OPTIMISED
+from otcache_plugin.efforts import QUICK_PAIRS
 from otcache_plugin.parameters.served import ServedBudget
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Quick:
     """A recording and nothing else."""
 
     fewest_pairs: int = 2
-    usual_pairs: int = 32
+    usual_pairs: int = QUICK_PAIRS
 
     def costs(
         self, options: OTCacheOptions, algorithm: SearchAlgorithm, workload: Workload

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otcache_policies.prediction import vanishing_warp
+
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.procedures.procedure import Choice, calibrated, recorded
 from otcache_plugin.calibration.procedures.standard import raced, served
-from otcache_plugin.calibration.racing.candidates import PREDICTED, SEARCHED, Candidate, between
+from otcache_plugin.calibration.racing.candidates import PREDICTED, SEARCHED, Candidate
 from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.racing.race import challenged
 from otcache_plugin.calibration.searching.running import run_searches
@@ -110,6 +112,8 @@ def _predicted(winners: Mapping[int, Winner], searched: Sequence[int]) -> dict[i
         if budget in searched or not below or not above:
             continue
         smaller, larger = winners[below[-1]], winners[above[0]]
-        schedule = between(smaller.candidate.schedule, larger.candidate.schedule, budget)
+        schedule = vanishing_warp(
+            smaller.candidate.schedule, larger.candidate.schedule, budget, 1.0
+        )
         found[budget] = Candidate(PREDICTED, schedule)
     return found

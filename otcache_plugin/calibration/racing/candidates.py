@@ -6,13 +6,12 @@ The simplest comes first: where two are equally good it stays.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from otcache_policies import Schedule, optimise
 from otcache_policies.displacement import Candidates
-from otcache_policies.transport import inherited_look_backs, predict
+from otcache_policies.prediction import vanishing_warp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +113,7 @@ class Recorded:
         """
         found = []
         if budget - 1 in leaders and budget + 1 in leaders:
-            predicted = between(leaders[budget - 1], leaders[budget + 1], budget)
+            predicted = vanishing_warp(leaders[budget - 1], leaders[budget + 1], budget, 1.0)
             found.append(Candidate(PREDICTED, predicted))
         if gains is not None:
             starts = [leaders[budget]]
@@ -123,14 +122,6 @@ class Recorded:
             for form in (half, whole):
                 found.append(Candidate(OPTIMISED, self.optimised(budget, form, starts)))
         return found
-
-
-def between(smaller: Schedule, larger: Schedule, budget: int) -> Schedule:
-    """Return what transport predicts for a budget between those of two schedules."""
-    steps = predict(smaller, larger, budget, rho=1.0)
-    midpoints = [(start + end) / 2 for start, end in pairwise(steps)]
-    look_backs = inherited_look_backs(steps, smaller, midpoints)
-    return Schedule(steps, smaller.num_inference_steps, look_backs)
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -7,14 +7,12 @@ sent, and a Hub that gives no answer makes no document unusable that is at hand.
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import product
-from typing import Final
 
 from otcache_registry.documents.bundled import bundled_policies
 from otcache_registry.documents.document import PolicyDocument
@@ -36,9 +34,6 @@ Accept = Callable[[str | None], bool]
 
 Source = Callable[[Accept], "list[_Candidate]"]
 """Returns the documents in one place that are of a policy and a revision that are looked for."""
-
-USUAL_POLICY: Final = "otcache"
-"""The policy that is calibrated by a command that names none."""
 
 _NOTHING = Listing((), ())
 
@@ -110,7 +105,7 @@ def resolve(
 
     Args:
         policies: Names of the policy, and of those whose documents it can be made from as well; no
-            document of any other policy is looked at. The last is the one to calibrate.
+            document of any other policy is looked at.
         model: Id of the model.
         revision: Revision of its weights, None where it is unknown. Then only a bundled document
             for any revision will do, and nothing else is looked at.
@@ -258,10 +253,7 @@ class _Places:
         problem = f"no {self.policies[0]} policy for revision {revision} in the store"
         problem += ", the package or on the Hub" if self.trouble is None else " or the package"
         problem = ". ".join([problem, *self.notes]).rstrip(".")
-        command = f"otcache calibrate {shlex.quote(self.model)} --revision {shlex.quote(revision)}"
-        if self.policies[-1] != USUAL_POLICY:
-            command += f" --policy {self.policies[-1]}"
-        remedy = f"Calibrate one: {command} --output ./my-policy, then pass policy='./my-policy'"
+        remedy = "Use a policy that needs none, or calibrate one"
         if others:
             listed = "; ".join(map(str, others))
             remedy = (

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from otcache_policies import Schedule
+from otcache_policies import EdgeTable, GramTableError, Schedule
 from otcache_policies.gram import GramTable
+from otcache_policies.gram_edges import l2_edges
 from tiny_pipelines import FLUX, WAN, make_flux, make_wan, unipc_scheduler
 
 import otcache_plugin
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.trajectories import Trajectory, record
+from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.pipelines.method_hook import MethodHook
 
 STEPS = 12
@@ -105,3 +107,50 @@ def test_matrices_are_inner_products(tmp_path: Path) -> None:
         for pair in range(len(grams)):
             product = (trajectory.v(s)[pair].double() * trajectory.v(t)[pair].double()).mean()
             assert grams[pair, s, t] == pytest.approx(float(product), rel=1e-12)
+
+
+def rolled_out(trajectory: Trajectory, start: int, look_back: int) -> list[torch.Tensor]:
+    """Return the latents before each step after `start`, with nothing computed after it."""
+    sigmas = trajectory.sigmas
+    log = [
+        LogEntry(
+            trajectory.x(step),
+            trajectory.x(step + 1),
+            trajectory.v(step),
+            sigmas[step],
+            sigmas[step + 1],
+        )
+        for step in range(start + 1)
+    ]
+    for step in range(start + 1, trajectory.num_inference_steps):
+        v = estimate_velocity(log, look_back, sigmas[step], sigmas[step + 1])
+        x = log[-1].x_after
+        after = x + (sigmas[step + 1] - sigmas[step]) * v
+        log.append(LogEntry(x, after, v, sigmas[step], sigmas[step + 1]))
+    return [entry.x_before for entry in log[start + 1 :]]
+
+
+def test_edges_of_the_matrices_are_those_of_rolled_out_latents(tmp_path: Path) -> None:
+    pipe = make_flux()
+    with record(pipe, tmp_path) as trajectory:
+        FLUX.run(pipe, num_inference_steps=STEPS)
+    sigmas = trajectory.sigmas.double().numpy()
+    edges = l2_edges(GramTable(gram_matrices(trajectory).astype(np.float32), sigmas), 6)
+    assert edges.shape == (STEPS, STEPS, 6)
+    for start in range(STEPS):
+        assert np.isinf(edges[start, : start + 1]).all()
+        for look_back in range(1, 7):
+            for end, x in enumerate(rolled_out(trajectory, start, look_back), start + 1):
+                wrong = (x.double() - trajectory.x(end).double()).square().mean().sqrt()
+                expected = float(wrong) / abs(sigmas[end] - sigmas[start])
+                assert edges[start, end, look_back - 1] == pytest.approx(
+                    expected, rel=2e-3, abs=1e-4
+                )
+    # They are the velocity errors of an edge table.
+    EdgeTable(edges, sigmas)
+
+
+def test_another_solver_has_no_edges_by_its_matrices() -> None:
+    table = GramTable(np.ones((1, 3, 3)), np.linspace(1, 0, 4), np.ones(3))
+    with pytest.raises(GramTableError, match="Measure the edges on its runs"):
+        l2_edges(table, 2)

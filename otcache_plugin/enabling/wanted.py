@@ -1,0 +1,26 @@
+"""What the user says, besides the policy and the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of the document's model, and of the runs that it is for.
+
+    Attributes:
+        model: its id, with `revision`, where the pipeline's origin is unknown.
+        revision: of it.
+        allow_other_revision: take a document of another revision, with a warning.
+        executor: that runs the policy.
+        call_arguments: of the pipeline's calls, as far as they are known.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    allow_other_revision: bool = False
+    executor: str = "velocity"
+    call_arguments: Mapping[str, Any] = field(default_factory=dict)

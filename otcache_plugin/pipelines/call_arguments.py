@@ -1,0 +1,53 @@
+"""The arguments of a pipeline's call that a document speaks of: guidance and size."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+GUIDANCE_WORDS = ("guidance", "cfg")
+"""What the names of guidance arguments have in common."""
+
+SIZES = ("height", "width", "num_frames")
+
+
+def is_guidance(name: str, value: object) -> bool:
+    """Return whether an argument of a call is a number that says how much guidance there is."""
+    return isinstance(value, int | float) and any(word in name for word in GUIDANCE_WORDS)
+
+
+def usual_arguments(pipe: DiffusionPipeline) -> dict[str, Any]:
+    """Return the guidance scales and the size of a call that says neither, as far as known."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(type(pipe).__call__).parameters.items()
+    }
+    usual = {
+        name: value
+        for name, value in defaults.items()
+        if name.endswith("_scale") and is_guidance(name, value)
+    }
+    for name in SIZES:
+        if name in defaults:
+            value = defaults[name] or _usual_size(pipe)
+            if isinstance(value, int):
+                usual[name] = value
+    return usual
+
+
+def usual_steps(pipe: DiffusionPipeline) -> int | None:
+    """Return the steps of a call that says none, None where that is unknown."""
+    parameter = inspect.signature(type(pipe).__call__).parameters.get("num_inference_steps")
+    default = None if parameter is None else parameter.default
+    return default if isinstance(default, int) else None
+
+
+def _usual_size(pipe: DiffusionPipeline) -> int | None:
+    """Return the pixels of a side where the call's default is left to the pipeline."""
+    latents, scale = (
+        getattr(pipe, name, None) for name in ("default_sample_size", "vae_scale_factor")
+    )
+    return latents * scale if isinstance(latents, int) and isinstance(scale, int) else None
