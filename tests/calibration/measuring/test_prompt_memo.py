@@ -125,7 +125,11 @@ def test_outputs_are_the_same_and_every_batch_is_encoded_once(case: Case) -> Non
     assert not torch.equal(expected, other)  # the prompt is seen
     memo = memoise_prompts(pipe)
     with count_encodings(pipe, case) as calls, count_forwards(pipe.transformer) as forwards:
-        memo.encode_ahead([BATCH, OTHER, BATCH], {**case.arguments, "num_inference_steps": 2})
+        told: list[int] = []
+        arguments = {**case.arguments, "num_inference_steps": 2}
+        memo.encode_ahead([BATCH, OTHER, BATCH], arguments, lambda: told.append(len(calls)))
+        assert len(told) == 2  # once for each batch, as soon as it is encoded
+        assert 0 < told[0] <= told[1] == len(calls)
         # The negative prompt of both may be one call, which is then made once.
         assert len(plain) - len(case.encoders) <= len(calls) <= len(plain)
         assert len(forwards) <= 2

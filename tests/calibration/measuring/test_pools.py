@@ -1,0 +1,52 @@
+"""What a pool says before it measures: loading a model and encoding its prompts take their time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import tiny_text
+
+from otcache_plugin.calibration.measuring.pools import LocalPool
+from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.stages import Unwatched
+from otcache_plugin.models.setups import ModelSetup
+
+
+class Told(Unwatched):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None]] = []
+        self.units = 0
+
+    def announce(self, stage: str) -> None:
+        self.stages.append((stage, None))
+
+    def start(self, stage: str, total: int) -> None:
+        self.stages.append((stage, total))
+
+    def advance(self, steps: int = 0, before: bool = False) -> None:
+        self.units += 1
+
+
+def test_loading_and_encoding_are_told_as_they_begin(setup: ModelSetup, tmp_path: Path) -> None:
+    told = Told()
+
+    def load() -> ModelSetup:
+        assert told.stages == [("loading the model", None)]
+        return replace(
+            setup,
+            pipe=tiny_text.make_flux_with_text(),
+            call_arguments={"height": 64, "width": 64},
+            calibration_prompts=("a", "b", "c"),
+            held_out_prompts=("d", "e"),
+            free_text_encoders=True,
+        )
+
+    settings = MeasuringSettings(num_inference_steps=4, pairs=3, held_out_pairs=2, batch_size=2)
+    with LocalPool(load, settings, tmp_path, told):
+        # The batches a b, c and d e, and every calibration pair alone.
+        assert told.stages[1:] == [("encoding prompts", 6)]
+        # Of which c is in two.
+        assert told.units == 5
