@@ -20,11 +20,13 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from otcache_policies import GramPolicy, GramSettings, GramTable, Schedule, transfer
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +44,7 @@ from otcache_plugin.plugins.host import plugin_host
 STEPS = 50
 """Of the recording that a document has."""
 FRESH_SEEDS = 10 * HELD_OUT_SEEDS
+SCHEDULES = ("interpolated", "recorded", "carried over")
 OTHER_PICTURES = 5 * HELD_OUT_SEEDS
 """How far the seeds of image-to-image's pictures lie from those of the pairs."""
 
@@ -75,11 +78,15 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One budget of one run: three schedules on the same held-out pairs, PSNR in dB."""
+    """One budget of one run: three schedules on the same held-out pairs, PSNR in dB.
+
+    The last row of a run has no budget: it is the mean over them, pair by pair, in which the luck
+    of a single schedule counts least.
+    """
 
     model: str
     run: str
-    budget: int
+    budget: int | None
     pairs: int
     interpolated: float
     recorded: float
@@ -169,29 +176,39 @@ def compare(
         calls = Calls(setup, run)
         own = GramPolicy(recorded(setup, calls, calibration), document.settings)
         evaluator = Evaluator(setup.pipe, held_out, calls.arguments(held_out), len(held_out))
-        rows = []
+        row = partial(compared, setup.name, run.name)
+        rows, every = [], []
         for budget in run.budgets:
             schedules = three_schedules(document, own, budget)
-            ours, its_own, carried = (evaluator.values(each, psnr)[0] for each in schedules)
-            names = ("interpolated", "recorded", "carried over")
+            every.append([evaluator.values(each, psnr)[0] for each in schedules])
             steps = (schedule.computed_steps for schedule in schedules)
-            rows.append(
-                Row(
-                    model=setup.name,
-                    run=run.name,
-                    budget=budget,
-                    pairs=len(held_out),
-                    interpolated=float(ours.mean()),
-                    recorded=float(its_own.mean()),
-                    carried_over=float(carried.mean()),
-                    to_recorded=paired_difference(ours, its_own),
-                    to_carried_over=paired_difference(ours, carried),
-                    schedules=dict(zip(names, steps, strict=True)),
-                )
-            )
-        return rows
+            rows.append(row(budget, every[-1], dict(zip(SCHEDULES, steps, strict=True))))
+        return [*rows, row(None, np.mean(every, axis=0), {})]
     finally:
         setup.pipe.scheduler = scheduler
+
+
+def compared(
+    model: str,
+    run: str,
+    budget: int | None,
+    values: Sequence[NDArray[np.float64]],
+    schedules: dict[str, tuple[int, ...]],
+) -> Row:
+    """Return the row of what the three schedules gave."""
+    interpolated, recorded, carried = values
+    return Row(
+        model,
+        run,
+        budget,
+        len(interpolated),
+        float(interpolated.mean()),
+        float(recorded.mean()),
+        float(carried.mean()),
+        paired_difference(interpolated, recorded),
+        paired_difference(interpolated, carried),
+        schedules,
+    )
 
 
 def measure(
@@ -217,7 +234,7 @@ def print_rows(rows: Sequence[Row]) -> None:
         table.add_row(
             row.model,
             row.run,
-            str(row.budget),
+            "all" if row.budget is None else str(row.budget),
             f"{row.interpolated:.2f}",
             str(row.to_recorded),
             str(row.to_carried_over),

@@ -46,10 +46,16 @@ def test_three_schedules_of_every_budget(other_steps: ModuleType, setup: ModelSe
     assert [(row.run, row.budget, row.pairs) for row in rows] == [
         ("6 steps", 3, 3),
         ("6 steps", 4, 3),
+        ("6 steps", None, 3),
         ("shift x 2", 4, 3),
+        ("shift x 2", None, 3),
         ("strength 0.6", 3, 3),
+        ("strength 0.6", None, 3),
     ]
-    for row, steps in zip(rows, (6, 6, 10, 6), strict=True):
+    three, four, mean = rows[:3]
+    assert mean.interpolated == pytest.approx((three.interpolated + four.interpolated) / 2)
+    of_a_budget = [row for row in rows if row.budget is not None]
+    for row, steps in zip(of_a_budget, (6, 6, 10, 6), strict=True):
         assert list(row.schedules) == ["interpolated", "recorded", "carried over"]
         for schedule in row.schedules.values():
             assert (len(schedule), schedule[0], schedule[-1]) == (row.budget, 0, steps - 1)
