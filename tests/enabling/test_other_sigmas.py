@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from otcache_policies import GramPolicy, GramTable, Schedule, euler_response, transfer
+from otcache_policies import GramPolicy, GramSettings, GramTable, Schedule, euler_response, transfer
 from otcache_policies.gram_search import optimise
+from otcache_registry import read_policy
 from PIL import Image
-from tiny_documents import write_gram_document
+from tiny_documents import edge_table, write_document, write_gram_document
 from tiny_pipelines import FLUX, WAN, make_flux, make_flux_img2img, make_wan, unipc_scheduler
 
 import otcache_plugin
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.trajectories import record
+from otcache_plugin.parameters.gram_tables import tables_of
 
 OPTIMISED = "optimised on the run's own sigmas"
 
@@ -62,6 +64,21 @@ def test_a_run_of_28_steps_with_a_document_of_50(enable: Any, tmp_path: Path) ->
     FLUX.run(pipe)
     assert otcache_plugin.summary(pipe).adaptation is None
     assert schedule_of(pipe) == policy.schedule(10)
+
+
+def test_otcache_too_where_its_document_has_gram_matrices(enable: Any, tmp_path: Path) -> None:
+    pipe = make_flux()
+    table = recorded(pipe, FLUX, tmp_path / "run", num_inference_steps=50)
+    folder = tmp_path / "policy"
+    write_document(folder)
+    stored = read_policy(folder)
+    parameters = {**stored.document.parameters, "damping": 0.2}
+    write_document(folder, {**stored.tables, **tables_of(table)}, parameters=parameters)
+    enable(pipe, policy=folder, budget=8)
+    FLUX.run(pipe, num_inference_steps=28)
+    assert otcache_plugin.summary(pipe).adaptation == OPTIMISED
+    policy = GramPolicy(table, GramSettings(0.2, edge_table().max_look_back))
+    assert schedule_of(pipe) == minimum(policy, pipe.scheduler.sigmas.double().numpy(), 8)
 
 
 @pytest.fixture(scope="module")

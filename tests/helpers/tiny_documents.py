@@ -33,8 +33,9 @@ from otcache_registry import (
 )
 from tiny_pipelines import STEPS, euler_scheduler
 
-from otcache_plugin.parameters import gram
+from otcache_plugin.parameters import gram_tables
 from otcache_plugin.parameters.edge_tables import tables_of
+from otcache_plugin.parameters.gram import GramParameters
 from otcache_plugin.parameters.otcache import OTCacheParameters
 
 MODEL, REVISION = "example/tiny-flux", "0123456789abcdef0123456789abcdef01234567"
@@ -83,12 +84,12 @@ def write_gram_document(
     steps = table.num_inference_steps
     write_document(
         folder,
-        gram.tables_of(table),
+        gram_tables.tables_of(table),
         policy=PolicyIdentity(name="gram", distribution="otcache-plugin"),
         sampling=sampling(table.sigmas, scheduler or "FlowMatchEulerDiscreteScheduler"),
         default_budget=budgets[0],
         budgets=ServedBudgets(smallest=2, largest=steps, calibrated=tuple(budgets)),
-        parameters=gram.GramParameters.of(policy.settings, known).model_dump(),
+        parameters=GramParameters.of(policy.settings, known).model_dump(),
         evidence=(),
     )
     return replace(policy, known=tuple(known))
