@@ -1,7 +1,7 @@
 """A run of other steps or sigmas: is a schedule from 50 recorded steps as good as one from its own?
 
-    python -m benchmarks.other_steps --json benchmarks/results/other-steps.json
-    python -m benchmarks.other_steps flow-1 --runs "28 steps"
+    python -m benchmarks.other_steps flow-1 flow-2 flow-3 flow-4 --json other-steps-flows.json
+    python -m benchmarks.other_steps embedded --runs "28 steps" --json other-steps-embedded.json
 
 Gram matrices are recorded on calibration pairs, once at the 50 steps of a document and once for the
 run at hand. On held-out pairs three schedules of the same budget are compared with the full run:

@@ -37,6 +37,20 @@ def interval(row: Row, prefix: str = "") -> str:
     return f"{difference:+.2f} [{row[prefix + 'low']:+.2f}, {row[prefix + 'high']:+.2f}]"
 
 
+def paired(difference: Row) -> str:
+    """Return a paired difference that is a value of its own, and its interval."""
+    return f"{difference['mean']:+.2f} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+
+
+def other_steps(run: str | None = None) -> dict[tuple[str, str], dict[int | None, Row]]:
+    """Return rows of the results of benchmarks/other_steps.py, by model and run, then budget."""
+    found: dict[tuple[str, str], dict[int | None, Row]] = {}
+    for row in (*result("other-steps-embedded"), *result("other-steps-flows")):
+        if run in (None, row["run"]):
+            found.setdefault((row["model"], row["run"]), {})[row["budget"]] = row
+    return found
+
+
 def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
     """Return rows of a result of benchmarks/schedules.py, by budget and policy."""
     found: dict[int, dict[str, Row]] = {}
@@ -133,6 +147,7 @@ def rendered(template: str) -> str:
     helpers = (
         *(result, interval, by_policy, gpu_rows, row_named),
         *(effort_mean, effort_cell, effort_counts),
+        *(paired, other_steps),
     )
     environment.globals.update({helper.__name__: helper for helper in helpers}, gpu=GPU)
     return environment.get_template(template).render()
