@@ -25,6 +25,7 @@ from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.executors.schedulers import Substitute, supported_substitute
 from otcache_plugin.pipelines.parts import find_scheduler
+from otcache_plugin.plugins.calibrating import StageCost
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import Request
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.report import RunReport
 
 UNIFORM = "uniform"
+AHEAD = "a run that is not timed"
+TRYING = "in full and with each policy"
 
 
 @dataclass(frozen=True)
@@ -173,10 +176,12 @@ def try_side_by_side(
     require_installed()
     pipe, methods = setup.pipe, _methods(setup, settings)
     call = {**setup.call_arguments, "num_inference_steps": settings.num_inference_steps}
-    progress.start("a run that is not timed", 1)
-    _accelerated(pipe, settings.pairs[0], call, methods[0])
-    progress.advance()
-    progress.start("in full and with each policy", len(settings.pairs) * (1 + len(methods)))
+    costs = _costs(settings, len(methods))
+    progress.plan(costs)
+    progress.start(AHEAD, costs[0].calls)
+    _, report = _accelerated(pipe, settings.pairs[0], call, methods[0])
+    progress.advance(len(report.computed_steps))
+    progress.start(TRYING, costs[1].calls)
     tried = [_try_pair(pipe, pair, call, methods, progress) for pair in settings.pairs]
     times = Times(
         np.array([[full.seconds, *(run.seconds for run in runs)] for full, runs in tried])
@@ -238,6 +243,16 @@ class _Run:
     ssim: float
 
 
+def _costs(settings: SideBySideSettings, methods: int) -> tuple[StageCost, StageCost]:
+    """Return what both stages take."""
+    pairs, budget = len(settings.pairs), settings.budget
+    steps = pairs * (settings.num_inference_steps + methods * budget)
+    return (
+        StageCost(AHEAD, 1, budget, budget),
+        StageCost(TRYING, pairs * (1 + methods), steps, steps),
+    )
+
+
 def _methods(setup: ModelSetup, settings: SideBySideSettings) -> list[dict[str, Any]]:
     """Return the arguments of `cache_dit.enable_cache` for uniform spacing and for the policy."""
     # What policy="uniform" computes, but without looking back where the scheduler allows it not.
@@ -259,7 +274,7 @@ def _try_pair(
 ) -> tuple[_Timed, list[_Run]]:
     """Run a pair in full, then with every method."""
     full = _timed(pipe, pair, call)
-    progress.advance()
+    progress.advance(call["num_inference_steps"])
     runs = []
     for arguments in methods:
         run, report = _accelerated(pipe, pair, call, arguments)
@@ -270,7 +285,7 @@ def _try_pair(
         assert run.outputs.pictures is not None
         frames = run.outputs.pictures.shape[1]
         runs.append(_Run(run.seconds, report, run.picture, frames, psnr, ssim))
-        progress.advance()
+        progress.advance(len(report.computed_steps))
     return full, runs
 
 

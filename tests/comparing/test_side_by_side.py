@@ -75,6 +75,10 @@ def test_progress_is_complete(small_setup: ModelSetup, settings: SideBySideSetti
     progress = SilentProgress()
     try_side_by_side(small_setup, settings, progress)
     assert list(progress.stages.values()) == [[1, 1], [6, 6]]
+    # Two prompts, each in full and with two policies of the budget.
+    steps = [settings.budget, 2 * (STEPS + 2 * settings.budget)]
+    assert list(progress.steps.values()) == steps
+    assert [each.denoising_steps for each in progress.planned] == steps
 
 
 def test_figures_as_plain_values(tried: SideBySide, small_setup: ModelSetup) -> None:
