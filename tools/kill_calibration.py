@@ -31,6 +31,7 @@ from policy_content import content_of
 SETTINGS = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "20"),
+    *("--effort", "paper", "--search", "joint"),
 )
 LONGEST_DELAY = 0.05
 """Seconds between the wanted number of measurements and the kill."""

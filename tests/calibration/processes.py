@@ -18,6 +18,7 @@ from waiting import CEILING, wait_until
 SETTINGS = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "10"),
+    *("--effort", "paper", "--search", "joint"),
 )
 """Two batches of calibration pairs and two of held-out ones; a second or two of measuring."""
 

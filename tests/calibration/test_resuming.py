@@ -107,10 +107,10 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
         (5_000, "trajectory", work / "scratch"),
         (30_000, "measurement", work),
         (60_000, "document", tmp_path / "policy"),
-        (5_000, "journal", work / "policies" / "otcache"),
+        (5_000, "journal", work / "policies" / "otcache-paper"),
     ):
         if what == "journal":
-            (work / "policies" / "otcache" / "trials.log").unlink()
+            (work / "policies" / "otcache-paper" / "trials.log").unlink()
         full = start(tmp_path, "--quiet", prepare=(partial(small_files, largest),))
         assert full.wait() == 1, full.err
         assert full.out == ""
@@ -144,8 +144,14 @@ def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--seed", "3"], "settings.seed=3: the calibration in {} was begun with 0"),
-        (["--trials", "11"], "options.trials=11: the calibration in {}/policies/otcache was begun"),
-        (["--waypoints", "6"], "options.waypoints=[6]: the calibration in {}/policies/otcache"),
+        (
+            ["--trials", "11"],
+            "options.trials=11: the calibration in {}/policies/otcache-paper was begun",
+        ),
+        (
+            ["--waypoints", "6"],
+            "options.waypoints=[6]: the calibration in {}/policies/otcache-paper",
+        ),
         (["--metric", "mse"], "settings.metric='mse': the calibration in {} was begun with 'psnr'"),
     ],
 )
@@ -203,7 +209,7 @@ def test_damaged_measurements(uninterrupted: Path, measured: Path) -> None:
 
 
 def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
-    journal = measured / "policy.calibration" / "policies" / "otcache" / "trials.log"
+    journal = measured / "policy.calibration" / "policies" / "otcache-paper" / "trials.log"
     whole = journal.read_text().splitlines(keepends=True)
     trial = next(number for number, line in enumerate(whole) if "computed_steps" in line)
     for damage in (
@@ -225,7 +231,7 @@ def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
 
 
 def test_a_journal_that_a_kill_cut_off(uninterrupted: Path, measured: Path) -> None:
-    journal = measured / "policy.calibration" / "policies" / "otcache" / "trials.log"
+    journal = measured / "policy.calibration" / "policies" / "otcache-paper" / "trials.log"
     whole = journal.read_text()
     journal.write_text(whole[:-20])
     again = start(measured)

@@ -15,9 +15,11 @@ from otcache_plugin.calibration.settings import MeanCacheOptions, OTCacheOptions
 from otcache_plugin.evaluation import lpips_networks
 from otcache_plugin.evaluation.metrics import METRICS
 
+PAPER = ("--effort", "paper")
 SMALL = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "4"),
+    *("--effort", "paper", "--search", "joint"),
 )
 
 
@@ -99,10 +101,10 @@ def test_shards_and_workers(calibrate: Any, begun: list[dict[str, Any]]) -> None
     ("arguments", "waypoints"),
     [
         ([], None),
-        (["--waypoints", "10,12,15"], (10, 12, 15)),
-        (["--waypoints", "9"], (9,)),
-        (["--waypoints", "none"], ()),
-        (["--budget-anchor", "4", "--budget-reference", "7", "--waypoints=5,6"], (5, 6)),
+        (["--effort", "paper", "--waypoints", "10,12,15"], (10, 12, 15)),
+        (["--effort", "thorough", "--waypoints", "9"], (9,)),
+        ([*PAPER, "--waypoints", "none"], ()),
+        ([*PAPER, "--budget-anchor", "4", "--budget-reference", "7", "--waypoints=5,6"], (5, 6)),
     ],
 )
 def test_waypoints(
@@ -117,11 +119,14 @@ def test_waypoints(
 
 def test_how_to_search(calibrate: Any, begun: list[dict[str, Any]]) -> None:
     assert calibrate().code == 0
-    assert calibrate("--search", "per-pair", "--trials", "7", "--patience", "3").code == 0
-    assert calibrate("--set", "search=per-pair", "--set", "trials=7", "--set=patience=3").code == 0
+    paper = ("--effort", "paper")
+    options = ("--search", "per-pair", "--trials", "7", "--patience", "3")
+    assert calibrate(*paper, *options).code == 0
+    settings = ("--set", "search=per-pair", "--set", "trials=7", "--set=patience=3")
+    assert calibrate("--set", "effort=paper", *settings).code == 0
     assert [each["options"] for each in begun] == [
-        OTCacheOptions(trials=200, patience=50, search="joint"),
-        *[OTCacheOptions(trials=7, patience=3, search="per-pair")] * 2,
+        OTCacheOptions(effort="standard", trials=200, patience=50, search=None),
+        *[OTCacheOptions(effort="paper", trials=7, patience=3, search="per-pair")] * 2,
     ]
 
 
@@ -143,22 +148,44 @@ def test_another_policy(calibrate: Any, begun: list[dict[str, Any]], tmp_path: P
         (["--shard", "1/2", "--ray"], ["--ray='local'", "Pass either --ray or --shard"]),
         (["--wait", "-1"], ["--wait=-1.0", "not 0 or more"]),
         (["--wait", "nan"], ["--wait=nan", "not 0 or more"]),
-        (["--search", "wide"], ["--search='wide'", "no such search", "Use joint or per-pair"]),
+        (
+            [*PAPER, "--search", "wide"],
+            ["--search='wide'", "no such search", "Use joint or per-pair"],
+        ),
         (["--policy", "meancache", "--trials", "3"], ["--trials=3: meancache has no such option"]),
         (["--policy", "uniform"], ["--policy='uniform': nothing calibrates it", "meancache"]),
         (["--policy", "nothing"], ["policy", "no such policy"]),
         (["--set", "trials"], ["--set='trials'", "not NAME=VALUE", "such as trials=100"]),
-        (["--trials", "3", "--set", "trials=4"], ["--set='trials=4'", "given twice"]),
+        ([*PAPER, "--trials", "3", "--set", "trials=4"], ["--set='trials=4'", "given twice"]),
         (["--set", "beauty=1"], ["beauty='1': otcache has no such option", "budget_anchor"]),
         (["--work", "w", "--shard", "1/2"], ["--work='w'", "Pass either --work or --shard"]),
-        (["--trials", "4001"], ["--trials=4001", "Use 4000 or fewer"]),
+        ([*PAPER, "--trials", "4001"], ["--trials=4001", "Use 4000 or fewer"]),
         *(
             (["--waypoints", text], [f"--waypoints={text!r}", "Pass such as 10,12,15, or none"])
             for text in ("", "10,", "10,,12", "10, 12", "ten", "10;12", "-10", "all", "1e1")
         ),
-        (["--waypoints", "12,10"], ["--waypoints=(12, 10)", "not increasing between 8 and 20"]),
-        (["--waypoints", "8,10"], ["--waypoints=(8, 10)", "not increasing between 8 and 20"]),
-        (["--waypoints", "10,20"], ["--waypoints=(10, 20)", "between the anchor's and the refe"]),
+        (
+            [*PAPER, "--waypoints", "12,10"],
+            ["--waypoints=(12, 10)", "not increasing between 8 and 20"],
+        ),
+        (
+            [*PAPER, "--waypoints", "8,10"],
+            ["--waypoints=(8, 10)", "not increasing between 8 and 20"],
+        ),
+        (
+            [*PAPER, "--waypoints", "10,20"],
+            ["--waypoints=(10, 20)", "between the anchor's and the refe"],
+        ),
+        (
+            ["--trials", "3"],
+            ["--trials=3", "effort standard has no such option", "thorough or paper"],
+        ),
+        (["--effort", "thorough", "--search", "joint"], ["--search='joint'", "the effort paper"]),
+        (["--effort", "fast"], ["--effort='fast'", "Use quick, standard, thorough, paper"]),
+        (["--effort", "quick", "--set", "effort=paper"], ["--set='effort=paper'", "given twice"]),
+        (["--policy", "meancache", "--effort", "quick"], ["--effort='quick'", "no such option"]),
+        (["--pairs", "15"], ["--pairs=15: too few", "Use 16 or more, or the effort quick"]),
+        (["--effort", "quick", "--pairs", "1"], ["--pairs=1: too few", "Use 2 or more"]),
         (["--cpus-per-worker", "0"], ["--cpus-per-worker=0", "Use 1 or more"]),
         (["--held-out-pairs", "1"], ["--held-out-pairs=1", "Use 2 or more"]),
         (["--budget-reference", "2"], ["--budget-reference=2", "Use 2 <="]),
