@@ -345,6 +345,15 @@ def test_a_document_of_it_accelerates_its_pipeline(
     otcache_plugin.disable_cache(pipe)
 
 
+def test_the_graph_policy_is_in_every_document(efforts: Efforts) -> None:
+    """With Gram matrices beside the edge table, the document serves MeanCache too."""
+    for calibrated in (efforts.quick, efforts.standard, efforts.thorough):
+        policy, graph = calibrated.policy, calibrated.graph
+        assert policy.edges is not None
+        np.testing.assert_array_equal(graph.edges.velocity_errors, policy.edges.velocity_errors)
+        assert graph.settings == policy.settings
+
+
 def test_evidence_is_of_the_whole_range(efforts: Efforts) -> None:
     """From the smallest to the largest budget, and in between."""
     for calibrated in (efforts.quick, efforts.standard, efforts.thorough):
