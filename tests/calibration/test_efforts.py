@@ -68,14 +68,14 @@ class Efforts:
 def efforts(
     make_setup: Callable[[], ModelSetup], tmp_path_factory: pytest.TempPathFactory
 ) -> Efforts:
-    folder, setup = tmp_path_factory.mktemp("efforts") / "work", make_setup()
+    folder = tmp_path_factory.mktemp("efforts") / "work"
     found, after = {}, {}
     for effort, settings, others in (
         ("quick", FEW, {}),
         ("standard", ENOUGH, {}),
         ("thorough", ENOUGH, {"trials": 4, "waypoints": (6,)}),
     ):
-        found[effort] = calibrate_flow(setup, folder, settings, options(effort, **others))
+        found[effort] = calibrate_flow(make_setup(), folder, settings, options(effort, **others))
         after[effort] = {path.stem for path in (folder / "units").iterdir()}
     return Efforts(**found, after=after)
 
