@@ -22,6 +22,12 @@ SETTINGS = (
 )
 """Two batches of calibration pairs and two of held-out ones; a second or two of measuring."""
 
+STANDARD = (
+    *("--steps", "12", "--budget-reference", "6", "--budget-anchor", "4", "--seed", "1"),
+    *("--pairs", "16", "--held-out-pairs", "3", "--batch-size", "8", "--effort", "standard"),
+)
+"""As many batches, of the fewest pairs that a race takes."""
+
 Preparation = Callable[[], object]
 """Something that is done in a process before the command; must be picklable."""
 

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from forking import FORKING
 from policy_content import content_of
-from processes import SETTINGS, Command, at_measurements, count_files, random_deaths
+from processes import (
+    SETTINGS,
+    STANDARD,
+    Command,
+    Preparation,
+    at_measurements,
+    count_files,
+    random_deaths,
+)
 from waiting import CEILING
 
 from otcache_plugin.calibration.measuring.units import Record, Reference, unit_key
@@ -23,10 +31,16 @@ pytestmark = pytest.mark.usefixtures("fork_server")
 KILLS = 5
 
 
-def start(folder: Path, *arguments: str, **options: object) -> Command:
+def start(
+    folder: Path,
+    *arguments: str,
+    settings: tuple[str, ...] = SETTINGS,
+    prepare: tuple[Preparation, ...] = (),
+) -> Command:
     """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"))
-    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)  # type: ignore[arg-type]
+    work = ("calibrate", "exact-flow", *settings, *output, *arguments)
+    return Command(folder, *work, prepare=prepare)
 
 
 def units(folder: Path) -> Path:
@@ -34,17 +48,30 @@ def units(folder: Path) -> Path:
 
 
 def test_killed_at_random_moments_it_comes_to_the_same(uninterrupted: Path, tmp_path: Path) -> None:
+    assert_the_same_after_kills(uninterrupted, SETTINGS, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_race_killed_at_random_moments_comes_to_the_same(
+    uninterrupted_standard: Path, tmp_path: Path
+) -> None:
+    assert_the_same_after_kills(uninterrupted_standard, STANDARD, tmp_path)
+
+
+def assert_the_same_after_kills(
+    uninterrupted: Path, settings: tuple[str, ...], tmp_path: Path
+) -> None:
     whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
     killed, survivors = 0, 0
     for death in random_deaths(1, KILLS, whole):
-        ended = start(tmp_path, prepare=(death,)).wait()
+        ended = start(tmp_path, settings=settings, prepare=(death,)).wait()
         assert ended in (0, -signal.SIGALRM)
         killed += ended != 0
         assert count_files(units(tmp_path)) >= survivors
         survivors = count_files(units(tmp_path))
         assert not (tmp_path / "policy").exists() or ended == 0
     assert killed > 0
-    last = start(tmp_path)
+    last = start(tmp_path, settings=settings)
     assert last.wait() == 0, last.err
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
     assert count_files(units(tmp_path)) == whole

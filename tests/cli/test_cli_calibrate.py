@@ -45,6 +45,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "ray": where.ray,
                 "shard": where.shard,
                 "threads": settings.threads,
+                "pairs": settings.pairs,
                 "work": where.work,
                 "policy": task.policy,
                 "options": task.options,
@@ -299,6 +300,57 @@ def test_dry_run(calibrate: Any, tmp_path: Path) -> None:
     assert data["stages"][0]["stage"] == "recording full runs"
     assert data["transformer_calls"] == sum(each["transformer_calls"] for each in data["stages"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_pairs_and_the_way_out(
+    calibrate: Any, main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Refused before the model is loaded; what the error says to do works."""
+    few = (
+        *("--steps", "12", "--budget-reference", "6", "--budget-anchor", "4"),
+        *("--pairs", "8", "--held-out-pairs", "2", "--batch-size", "4", "--quiet"),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "otcache_plugin.models.setups.load_setup", lambda name: pytest.fail("it is loaded")
+        )
+        refused = calibrate(*few)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--pairs=8: too few for the effort standard, which takes 16 or more" in refused.err
+    assert "Use 16 or more, or the effort quick" in refused.err
+    assert list(tmp_path.iterdir()) == []
+    done = calibrate(*few, "--effort", "quick")
+    assert done.code == 0, done.err
+    document = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    assert document["calibration"]["settings"]["effort"] == "quick"
+    assert document["calibration"]["pairs"] == 8
+    assert document["budgets"]["calibrated"] == [4, 5, 6]
+    shown = main("show", str(tmp_path / "policy"))
+    assert shown.code == 0, shown.err
+    for words in ("effort", "quick", "optimised"):
+        assert words in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "effort", "pairs"),
+    [
+        ([], "standard", 48),
+        (["--effort", "quick"], "quick", 32),
+        (["--effort", "standard"], "standard", 48),
+        (["--effort", "thorough"], "thorough", 96),
+        (["--effort", "paper"], "paper", 50),
+        (["--effort", "quick", "--pairs", "20"], "quick", 20),
+    ],
+)
+def test_as_many_pairs_as_an_effort_makes_use_of(
+    calibrate: Any,
+    begun: list[dict[str, Any]],
+    arguments: list[str],
+    effort: str,
+    pairs: int,
+) -> None:
+    assert calibrate(*arguments).code == 0
+    assert [(each["options"].effort, each["pairs"]) for each in begun] == [(effort, pairs)]
 
 
 def test_values_that_are_not_finite_are_told(
