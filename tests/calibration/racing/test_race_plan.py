@@ -26,8 +26,8 @@ def costs_of(effort: str, steps: int, pairs: int, **budgets: int) -> dict[str, S
 @pytest.mark.parametrize(
     ("budget", "candidates", "final"),
     [
-        # 129.2 runs: a quarter of them in a heat of four pairs, 8 candidates. With three fitted ones
-        # 44 runs, and 32 of the four that survive, on eight pairs; 53 are left for two finalists.
+        # 129.2 runs: a quarter of them in a heat of four pairs, 8 candidates. With three fitted
+        # ones 44 runs, and 32 of the four that survive, on eight pairs; 53 are left for two.
         (8, 8, 24),
         # 114.9 runs: 40 and 32, 42 are left.
         (9, 7, 20),
