@@ -93,7 +93,7 @@ def test_calibrated_document(narrow: Any) -> None:
     assert any(line.split()[1:2] == ["predicted"] for line in lines)
 
 
-@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("columns", [80, 200])
 def test_families_and_leads(narrow: Any, tmp_path: Path, columns: int) -> None:
     """Each schedule's family, and how far it is ahead of the graph policy's, where it is."""
     document = write_document(tmp_path / "plain")
