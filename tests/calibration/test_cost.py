@@ -115,7 +115,13 @@ def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
     assert_bounded(calibrated)
     # A full run, and whatever differs of four methods at five budgets.
     schedules = set(evidence_of(calibrated.policy, range(4, 9)).values())
-    assert calibrated.calls["evidence on held-out pairs"] == 12 + sum(e.budget for e in schedules)
+    whole = 12 + sum(each.budget for each in schedules)
+    # What begins like another one is replayed, and counted so: three pairs, in one batch.
+    calls = calibrated.calls["evidence on held-out pairs"]
+    done = calibrated.document.calibration
+    assert done is not None
+    assert done.evidence_steps == 3 * calls
+    assert 12 < calls < whole
 
 
 @pytest.mark.parametrize("kind", ["joint", "per-pair"])

@@ -179,7 +179,7 @@ def test_what_standard_cost_is_the_sum_of_its_measurements(efforts: Efforts) -> 
     # Recorded runs have Gram matrices, those of the race say where they ended. Some of these begin
     # like another one, which is replayed and takes nothing.
     runs = sum(spent(standard.folder, name) for name in efforts.after["standard"])
-    assert 0.8 * runs < done.denoising_steps <= runs
+    assert done.denoising_steps < runs
     bound = sum(
         each.denoising_steps
         for each in stage_costs(standard.task, ENOUGH, MAX_LOOK_BACK)
