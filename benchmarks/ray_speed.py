@@ -32,6 +32,7 @@ from otcache_plugin.models.source import ModelSource
 
 WORKERS = 2
 SETTINGS = MeasuringSettings(pairs=16, held_out_pairs=8, batch_size=4)
+WAYPOINTS = (10, 12, 15)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ def timed(make_pool: Callable[[Path], LocalPool | RayPool]) -> Timed:
                 StageProgress(quiet=False) as progress,
             ):
                 measurements = Measurements(workspace, pool, SETTINGS)
-                task = calibration_task("otcache", {"trials": 30}, SETTINGS.num_inference_steps)
+                options = {
+                    "effort": "paper",
+                    "search": "joint",
+                    "waypoints": WAYPOINTS,
+                    "trials": 30,
+                }
+                task = calibration_task("otcache", options, SETTINGS.num_inference_steps)
                 result = calibrate(task, pool.facts, measurements, progress)
             return Timed(result.document, time.perf_counter() - loaded, loaded - begun)
 

@@ -1,7 +1,7 @@
 """Kills a calibration at random moments, starts it again, and compares the documents.
 
     python tools/kill_calibration.py --kills 20
-    python tools/kill_calibration.py --kills 20 --ray
+    python tools/kill_calibration.py --kills 20 --ray --effort paper
 
 What is killed, with SIGKILL, is the command, and with --ray in every second place one of its
 workers, which it has to survive. It is killed when its working folder holds so many measurements,
@@ -28,10 +28,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from policy_content import content_of
 
-SETTINGS = (
-    *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
-    *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "20"),
-)
+COMMON = ("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4")
+SETTINGS = {
+    "standard": (*COMMON, "--pairs", "16", "--held-out-pairs", "3", "--batch-size", "4"),
+    "paper": (
+        *(*COMMON, "--waypoints", "5", "--search", "joint", "--trials", "20"),
+        *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2"),
+    ),
+}
+"""By effort."""
 LONGEST_DELAY = 0.05
 """Seconds between the wanted number of measurements and the kill."""
 WHILE_WRITING = 0.2
@@ -64,7 +69,7 @@ def begin(
     if slowly:
         command = [sys.executable, "-c", SLOWLY]
     return subprocess.Popen(
-        [*command, "calibrate", model, *SETTINGS, "--output", policy, "--quiet", *arguments],
+        [*command, "calibrate", model, "--output", policy, "--quiet", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -169,13 +174,15 @@ def main() -> None:
     )
     parser.add_argument("--model", default="exact-flow", help="exact-flow or embedded")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--effort", choices=list(SETTINGS), default="standard")
     parser.add_argument("--ray", action="store_true", help="measure on a Ray cluster")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
-    options = ["--ray"] if arguments.ray else []
+    settings = ["--effort", arguments.effort, *SETTINGS[arguments.effort]]
+    options = [*settings, "--ray"] if arguments.ray else settings
     with tempfile.TemporaryDirectory(prefix="otcache-kills-") as folder:
         whole, killed = Path(folder) / "uninterrupted", Path(folder) / "killed"
-        finish(begin(arguments.model, whole, []))
+        finish(begin(arguments.model, whole, settings))
         total = measurements(whole)
         print(f"uninterrupted, in one process: {total} measurements", flush=True)
         moments = moments_of(arguments.kills, total, arguments.ray, arguments.seed)

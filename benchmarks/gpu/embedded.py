@@ -148,6 +148,8 @@ def small_settings(*, toy: bool) -> MeasuringSettings:
 def small_options(*, toy: bool) -> Mapping[str, object]:
     """Return the policy's options of a calibration that takes seconds."""
     return {
+        "effort": "paper",
+        "search": "joint",
         "budget_reference": 4 if toy else 8,
         "budget_anchor": 2 if toy else 4,
         "waypoints": (),

@@ -85,7 +85,9 @@ class OTCacheCalibrator(Calibrator):
             problem, remedy = "no such effort", f"Use {', '.join(PROCEDURES)}"
             raise ArgumentError("effort", options.effort, problem, remedy)
         for name, efforts in OF_SEARCHES.items():
-            if name in options.model_fields_set and options.effort not in efforts:
+            # What a working folder's manifest says holds every option, given or not.
+            asked = getattr(options, name) != OTCacheOptions.model_fields[name].default
+            if asked and options.effort not in efforts:
                 problem = f"a calibration of the effort {options.effort} has no such option"
                 remedy = f"Leave it out, or use the effort {' or '.join(efforts)}"
                 raise ArgumentError(name, getattr(options, name), problem, remedy)

@@ -105,12 +105,12 @@ def _print_schedules(
     from otcache_registry import draw_schedule
 
     rows = list(_schedules(document, policy, details))
-    width = max(console.width - 17, 10)
+    widest = max(len(kind) for kind, _ in rows)
+    width = max(console.width - widest - 8, 10)
     console.print(f"\n[bold]schedules[/]  {_legend(document.num_inference_steps, width)}")
     for kind, schedule in rows:
-        console.print(
-            f"{schedule.budget:>4}  {kind:<9}  {draw_schedule(schedule, width)}", soft_wrap=True
-        )
+        drawing = draw_schedule(schedule, width)
+        console.print(f"{schedule.budget:>4}  {kind:<{widest}}  {drawing}", soft_wrap=True)
 
 
 def _print_schedule(console: Console, schedule: Schedule) -> None:

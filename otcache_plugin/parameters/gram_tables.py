@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 _DTYPES = {"grams": np.dtype(np.float32), "sigmas": np.dtype(np.float64)}
 _SOLVER_DTYPES = {**_DTYPES, "response": np.dtype(np.float64)}
 
+_OF_GRAMS_ALONE = ("grams", "response")
+_GRAM_TABLES = (*_OF_GRAMS_ALONE, "sigmas")
+"""Gram matrices share the noise levels with the edge table of the same document."""
+
+
+def split(tables: Tables) -> tuple[Tables | None, Tables]:
+    """Return the tables of the Gram matrices, if they are there, and those of the edges."""
+    if "grams" not in tables:
+        return None, tables
+    gram = {name: tables[name] for name in _GRAM_TABLES if name in tables}
+    return gram, {name: table for name, table in tables.items() if name not in _OF_GRAMS_ALONE}
+
 
 def tables_of(table: GramTable) -> Tables:
     """Return a Gram table's arrays by name."""

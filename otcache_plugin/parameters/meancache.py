@@ -8,6 +8,7 @@ from otcache_policies import MeanCachePolicy
 from otcache_registry import DocumentError, GraphSettings, Part
 
 from otcache_plugin.parameters.edge_tables import edge_table, graph_settings
+from otcache_plugin.parameters.gram_tables import split
 
 if TYPE_CHECKING:
     from otcache_registry import Sampling, Tables
@@ -39,7 +40,8 @@ def make(parameters: MeanCacheParameters, tables: Tables, sampling: Sampling) ->
     if not tables:
         problem = "a shortest path needs an edge table"
         raise DocumentError("tables_sha256", None, problem, "Calibrate the model")
-    edges = edge_table(tables, sampling)
+    # A document of OTCache may hold Gram matrices besides.
+    edges = edge_table(split(tables)[1], sampling)
     return MeanCachePolicy(edges, graph_settings(parameters.graph, edges))
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from otcache_plugin.parameters.checks import schedules_of
 from otcache_plugin.parameters.edge_tables import edge_table, graph_settings
-from otcache_plugin.parameters.gram_tables import gram_table
+from otcache_plugin.parameters.gram_tables import gram_table, split
 from otcache_plugin.parameters.served import ServedBudget
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from otcache_registry import Sampling, Tables
 
 MAX_WAYPOINTS = 100
-
-OF_GRAMS_ALONE = ("grams", "response")
-GRAM_TABLES = (*OF_GRAMS_ALONE, "sigmas")
-"""Tables of the Gram matrices; they share the noise levels with the edge table."""
 
 
 WarpName = Literal["vanishing", "constant"]
@@ -126,7 +122,7 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
             its sampling set-up, or only one of edge table and graph is there.
     """
     anchor, *waypoints, reference = parameters.schedules(sampling.num_inference_steps)
-    gram, others = _split(tables)
+    gram, others = split(tables)
     edges = edge_table(others, sampling) if others else None
     graph = parameters.graph
     if (graph is None) != (edges is None):
@@ -147,14 +143,6 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
         warp=WARPS[parameters.warp],
         other_runs=_other_runs(gram, damping, edges, sampling),
     )
-
-
-def _split(tables: Tables) -> tuple[Tables | None, Tables]:
-    """Return the tables of the Gram matrices, if they are there, and those of the edges."""
-    if "grams" not in tables:
-        return None, tables
-    gram = {name: tables[name] for name in GRAM_TABLES if name in tables}
-    return gram, {name: table for name, table in tables.items() if name not in OF_GRAMS_ALONE}
 
 
 def _other_runs(

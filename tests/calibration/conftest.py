@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from otcache_policies import EdgeTable, Schedule
-from processes import SETTINGS, Command
+from processes import SETTINGS, STANDARD, Command
 from small_calibration import Calibrated, calibrate_flow
 
 from otcache_plugin.models.exact_flow import (
@@ -83,8 +83,17 @@ def rugged_loss() -> Callable[[Schedule], float]:
 @pytest.fixture(scope="session")
 def uninterrupted(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes when nothing happens to it; other runs must be the same."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    arguments = ("calibrate", "exact-flow", *SETTINGS, "--output", str(folder / "policy"))
+    return calibrated_alone(tmp_path_factory.mktemp("uninterrupted"), SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted_standard(fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a race."""
+    return calibrated_alone(tmp_path_factory.mktemp("standard"), STANDARD)
+
+
+def calibrated_alone(folder: Path, settings: tuple[str, ...]) -> Path:
+    arguments = ("calibrate", "exact-flow", *settings, "--output", str(folder / "policy"))
     command = Command(folder, *arguments)
     assert command.wait() == 0, command.err
     return folder / "policy"

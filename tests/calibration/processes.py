@@ -18,8 +18,15 @@ from waiting import CEILING, wait_until
 SETTINGS = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4", "--waypoints", "5"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "10"),
+    *("--effort", "paper", "--search", "joint"),
 )
 """Two batches of calibration pairs and two of held-out ones; a second or two of measuring."""
+
+STANDARD = (
+    *("--steps", "12", "--budget-reference", "6", "--budget-anchor", "4", "--seed", "1"),
+    *("--pairs", "16", "--held-out-pairs", "3", "--batch-size", "8", "--effort", "standard"),
+)
+"""As many batches, of the fewest pairs that a race takes."""
 
 Preparation = Callable[[], object]
 """Something that is done in a process before the command; must be picklable."""

@@ -39,7 +39,14 @@ from otcache_plugin.plugins.host import plugin_host
 SETTINGS = MeasuringSettings(
     num_inference_steps=12, pairs=4, held_out_pairs=3, batch_size=3, seed=1
 )
-OPTIONS = OTCacheOptions(budget_reference=8, budget_anchor=4, waypoints=(6,), trials=20)
+OPTIONS = OTCacheOptions(
+    effort="paper",
+    search="joint",
+    budget_reference=8,
+    budget_anchor=4,
+    waypoints=(6,),
+    trials=20,
+)
 """Searched are 4 and 6 steps, predicted 5 and 7."""
 
 
@@ -144,7 +151,7 @@ class Calibrated:
     @property
     def studies(self) -> dict[str, optuna.Study]:
         """What the journal holds."""
-        return studies_of(self.folder / "policies" / self.task.policy / "trials.log")
+        return studies_of(self.folder / "policies" / self.task.name / "trials.log")
 
     def losses(self, *schedules: Schedule) -> list[float]:
         """Of whole runs on the calibration pairs, in the calibration's batches."""

@@ -63,7 +63,9 @@ def test_evidence_is_gathered_as_ever(random: Calibrated) -> None:
 
 
 def test_another_algorithm_is_another_calibration(random: Calibrated, setup: ModelSetup) -> None:
-    manifest = json.loads((random.folder / "policies" / "otcache" / "calibration.json").read_text())
+    manifest = json.loads(
+        (random.folder / "policies" / "otcache-paper" / "calibration.json").read_text()
+    )
     assert manifest["algorithm"] == {"name": "random", "trials": 20}
     with pytest.raises(OtherSettingsError, match="algorithm"):
         calibrate_flow(setup, random.folder)

@@ -240,17 +240,21 @@ def test_the_manifests_are_all_that_a_document_depends_on(calibrated: Calibrated
     measured = json.loads((calibrated.folder / "calibration.json").read_text())
     assert set(measured) == {"created", "settings", "model"}
     assert set(measured["settings"]) == {
-        *("num_inference_steps", "metric", "pairs", "held_out_pairs"),
+        *("num_inference_steps", "metric", "held_out_pairs"),
         *("seed", "batch_size", "threads"),
     }
     assert measured["model"]["libraries"] == calibration.libraries
     assert set(measured["model"]["libraries"]) >= {"torch", "diffusers", "optuna", "cmaes"}
-    policy = calibrated.folder / "policies" / "otcache" / "calibration.json"
+    policy = calibrated.folder / "policies" / "otcache-paper" / "calibration.json"
     decided = json.loads(policy.read_text())
-    assert set(decided) == {"created", "policy", "distribution", "options", "algorithm"}
+    assert set(decided) == {
+        *("created", "policy", "distribution", "options", "algorithm", "pairs"),
+    }
     assert decided["created"] == calibration.created
     assert (decided["policy"], decided["distribution"]) == ("otcache", "otcache-plugin")
+    assert decided["pairs"] == 4
     assert decided["options"] == {
+        "effort": "paper",
         "budget_reference": 8,
         "budget_anchor": 4,
         "waypoints": [6],

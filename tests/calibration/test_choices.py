@@ -160,7 +160,14 @@ def test_without_trials_every_schedule_is_the_best_start(setup: ModelSetup, tmp_
 
 def test_neighbouring_budgets_give_evidence_once(setup: ModelSetup, tmp_path: Path) -> None:
     settings = MeasuringSettings(num_inference_steps=5, metric="mse", pairs=1, held_out_pairs=2)
-    options = OTCacheOptions(budget_reference=4, budget_anchor=3, default_budget=5, trials=3)
+    options = OTCacheOptions(
+        effort="paper",
+        search="joint",
+        budget_reference=4,
+        budget_anchor=3,
+        default_budget=5,
+        trials=3,
+    )
     document = calibrate_flow(setup, tmp_path / "work", settings, options).document
     assert document.default_budget == 5
     assert [(row.budget, row.metric) for row in document.evidence if row.policy == "otcache"] == [
@@ -172,7 +179,9 @@ def test_the_smallest_calibration_without_any_trial(setup: ModelSetup, tmp_path:
     settings = MeasuringSettings(
         num_inference_steps=4, metric="latent-mse", pairs=1, held_out_pairs=2, batch_size=1
     )
-    options = OTCacheOptions(budget_reference=3, budget_anchor=2, trials=0)
+    options = OTCacheOptions(
+        effort="paper", search="joint", budget_reference=3, budget_anchor=2, trials=0
+    )
     calibrated = calibrate_flow(setup, tmp_path / "work", settings, options)
     document = calibrated.document
     starts = [policy.schedule(2) for policy in calibrated.readings]

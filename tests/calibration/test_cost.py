@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,14 @@ from otcache_plugin.plugins.calibrating import StageCost
 
 MakeSetup = Callable[[], ModelSetup]
 BY_HAND = MeasuringSettings(num_inference_steps=12, pairs=7, held_out_pairs=3, batch_size=3)
-OPTIONS_BY_HAND = OTCacheOptions(budget_reference=9, budget_anchor=4, waypoints=(6,), trials=10)
+OPTIONS_BY_HAND = OTCacheOptions(
+    effort="paper",
+    search="joint",
+    budget_reference=9,
+    budget_anchor=4,
+    waypoints=(6,),
+    trials=10,
+)
 """Three batches and one held-out one; searched are 4 and 6 steps, predicted 5 and 7."""
 
 TRIALS = 1 + 10 + 3 * 4
@@ -48,22 +56,23 @@ def costs_of(max_look_back: int = 6, **options: Any) -> tuple[StageCost, ...]:
 
 def test_stages_by_hand() -> None:
     assert costs_of() == (
-        StageCost("recording full runs", 3, 3 * 12),
+        # Three batches, of seven pairs altogether.
+        StageCost("recording full runs", 3, 3 * 12, 7 * 12),
         # Two costs, three gammas and four rules at two budgets.
-        StageCost("tuning the graph policy", 3 * 24 * 2, 3 * 24 * 10),
-        StageCost("choosing the reference", 3 * 24, 3 * 24 * 9),
-        StageCost("searching the anchor", 3 * TRIALS, 3 * TRIALS * 4),
+        StageCost("tuning the graph policy", 3 * 24 * 2, 3 * 24 * 10, 7 * 24 * 10),
+        StageCost("choosing the reference", 3 * 24, 3 * 24 * 9, 7 * 24 * 9),
+        StageCost("searching the anchor", 3 * TRIALS, 3 * TRIALS * 4, 7 * TRIALS * 4),
         # What the graph policy gives at 6 steps is known; what each rho does is not.
-        StageCost("predicting 6 steps", 3 * 11, 3 * 11 * 6),
-        StageCost("searching 6 steps", 3 * TRIALS, 3 * TRIALS * 6),
-        StageCost("choosing rho", 3 * 11 * 2, 3 * 11 * 12),
-        # A full run, then four methods at five budgets.
-        StageCost("evidence on held-out pairs", 1 + 4 * 5, 12 + 4 * 31),
+        StageCost("predicting 6 steps", 3 * 11, 3 * 11 * 6, 7 * 11 * 6),
+        StageCost("searching 6 steps", 3 * TRIALS, 3 * TRIALS * 6, 7 * TRIALS * 6),
+        StageCost("choosing rho", 3 * 11 * 2, 3 * 11 * 12, 7 * 11 * 12),
+        # A full run, then four methods at five budgets, on one batch of three pairs.
+        StageCost("evidence on held-out pairs", 1 + 4 * 5, 12 + 4 * 31, 3 * (12 + 4 * 31)),
     )
 
 
 def test_a_table_with_one_look_back_has_fewer_readings() -> None:
-    costs = {each.stage: each.runs for each in costs_of(1)}
+    costs = {each.stage: each.calls for each in costs_of(1)}
     assert costs["tuning the graph policy"] == 3 * (2 * 3 * 2) * 2
     assert costs["choosing the reference"] == 3 * (2 * 3 * 2)
 
@@ -71,13 +80,13 @@ def test_a_table_with_one_look_back_has_fewer_readings() -> None:
 def test_a_pair_searched_on_its_own_is_run_on_its_own() -> None:
     joint, per_pair = costs_of(), costs_of(search="per-pair")
     assert per_pair[3:5] == (
-        StageCost("searching the anchor", 7 * TRIALS, 7 * TRIALS * 4),
+        StageCost("searching the anchor", 7 * TRIALS, 7 * TRIALS * 4, 7 * TRIALS * 4),
         # Two of each pair, the warm start and the barycentre.
-        StageCost("pooling the anchor", 3 * 16, 3 * 16 * 4),
+        StageCost("pooling the anchor", 3 * 16, 3 * 16 * 4, 7 * 16 * 4),
     )
     assert per_pair[6:8] == (
-        StageCost("searching 6 steps", 7 * TRIALS, 7 * TRIALS * 6),
-        StageCost("pooling 6 steps", 3 * 16, 3 * 16 * 6),
+        StageCost("searching 6 steps", 7 * TRIALS, 7 * TRIALS * 6, 7 * TRIALS * 6),
+        StageCost("pooling 6 steps", 3 * 16, 3 * 16 * 6, 7 * 16 * 6),
     )
     assert (*per_pair[:3], per_pair[5], *per_pair[8:]) == (*joint[:3], joint[4], *joint[6:])
 
@@ -86,25 +95,33 @@ def test_without_waypoints_one_schedule_is_searched() -> None:
     costs = {each.stage: each for each in costs_of(waypoints=())}
     assert [stage for stage in costs if "searching" in stage] == ["searching the anchor"]
     # In the middle of 4 and 9.
-    assert costs["choosing rho"] == StageCost("choosing rho", 3 * 11, 3 * 11 * 6)
-    assert costs["evidence on held-out pairs"].steps == 12 + 4 * (4 + 6 + 9)
+    assert costs["choosing rho"] == StageCost("choosing rho", 3 * 11, 3 * 11 * 6, 7 * 11 * 6)
+    assert costs["evidence on held-out pairs"].call_steps == 12 + 4 * (4 + 6 + 9)
 
 
 def assert_bounded(calibrated: Calibrated) -> None:
     costs = stage_costs(calibrated.task, calibrated.settings, MAX_LOOK_BACK)
-    calls = calibrated.calls
+    calls, steps = calibrated.calls, calibrated.steps
     assert [each.stage for each in costs] == list(calibrated.stages.total)
     assert sum(calls.values()) > 100
     for cost in costs:
-        assert calls.get(cost.stage, 0) <= cost.steps, cost.stage
-    assert calls["recording full runs"] == costs[0].steps
+        assert calls.get(cost.stage, 0) <= cost.call_steps, cost.stage
+        assert steps.get(cost.stage, 0) <= cost.denoising_steps, cost.stage
+    assert calls["recording full runs"] == costs[0].call_steps
+    assert steps["recording full runs"] == costs[0].denoising_steps
 
 
 def test_no_stage_takes_more_than_its_bound(calibrated: Calibrated) -> None:
     assert_bounded(calibrated)
     # A full run, and whatever differs of four methods at five budgets.
     schedules = set(evidence_of(calibrated.policy, range(4, 9)).values())
-    assert calibrated.calls["evidence on held-out pairs"] == 12 + sum(e.budget for e in schedules)
+    whole = 12 + sum(each.budget for each in schedules)
+    # What begins like another one is replayed, and counted so: three pairs, in one batch.
+    calls = calibrated.calls["evidence on held-out pairs"]
+    done = calibrated.document.calibration
+    assert done is not None
+    assert done.evidence_steps == 3 * calls
+    assert 12 < calls < whole
 
 
 @pytest.mark.parametrize("kind", ["joint", "per-pair"])
@@ -115,7 +132,9 @@ def test_bounds_hold_where_nothing_is_ever_hopeless(
         return ClimbsAndRounds(SearchSettings(trials=10, patience=100, prune_below=0.0))
 
     settings = MeasuringSettings(num_inference_steps=8, pairs=3, held_out_pairs=2, batch_size=2)
-    options = OTCacheOptions(budget_reference=5, budget_anchor=3, search=kind)
+    options = OTCacheOptions(
+        effort="paper", budget_reference=5, budget_anchor=3, waypoints=(4,), search=kind
+    )
     calibrator = OTCacheCalibrator(never_hopeless)
     folder = tmp_path / "work"
     assert_bounded(calibrate_flow(make_setup(), folder, settings, options, calibrator))
@@ -136,36 +155,70 @@ class Counting(Worker):
         return found
 
 
+def evaluations(worker: Counting) -> list[tuple[Evaluate, Measured]]:
+    """The runs with a schedule, in their order."""
+    return [(unit, found) for unit, found in worker.measured if isinstance(unit, Evaluate)]
+
+
 def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     threads = torch.get_num_threads()
     worker = Counting(setup, SETTINGS)
     costs = measure_costs(worker, SETTINGS, 4, 8)
     worker.close()
     torch.set_num_threads(threads)
-    units = {unit: measured for unit, measured in worker.measured if isinstance(unit, Evaluate)}
-    assert [unit.schedule.budget for unit in units] == [4, 8]
+    runs = evaluations(worker)
+    # The first run of all takes longer, and is not counted.
+    assert [unit.schedule.budget for unit, _ in runs] == [4, 4, 8]
     assert {(unit.batch.start, unit.batch.stop) for unit, _ in worker.measured} == {(0, 3)}
-    short, long = units.values()
+    _, (_, short), (_, long) = runs
     recorded = worker.measured[1][1]
     assert isinstance(worker.measured[0][0], Reference)
     assert (sum(recorded.calls), sum(short.calls)) == (12, 4)
     assert costs.transformer_calls == 1
     assert costs.record_seconds == recorded.seconds > 0
-    assert costs.step_seconds == max(0.0, (long.seconds - short.seconds) / 4)
-    assert costs.run_seconds == max(0.0, short.seconds - 4 * costs.step_seconds)
+    assert costs.call_step_seconds == max(0.0, (long.seconds - short.seconds) / 4)
+    assert costs.call_seconds == max(0.0, short.seconds - 4 * costs.call_step_seconds)
+    # There is no smaller batch to tell a pair's share from.
+    assert costs.pair_step_seconds == 0.0
     assert costs.peak_bytes > 2**20
     # It compares with the full run, as a calibration will.
-    assert all(np.isfinite(measured.arrays["psnr"]).all() for measured in units.values())
+    assert all(np.isfinite(measured.arrays["psnr"]).all() for _, measured in runs)
+
+
+def test_what_a_pair_takes_is_told_by_a_smaller_batch(setup: ModelSetup) -> None:
+    threads = torch.get_num_threads()
+    settings = replace(SETTINGS, pairs=6, batch_size=6)
+    worker = Counting(setup, settings)
+    costs = measure_costs(worker, settings, 4, 8)
+    worker.close()
+    torch.set_num_threads(threads)
+    runs = evaluations(worker)
+    assert [(len(unit.batch), unit.schedule.budget) for unit, _ in runs] == [
+        (4, 4),
+        *[(6, 4), (6, 8), (4, 4), (4, 8)],
+    ]
+    seconds = [measured.seconds for _, measured in runs[1:]]
+    whole, part = (max(0.0, (long - short) / 4) for short, long in (seconds[:2], seconds[2:]))
+    assert costs.pair_step_seconds == max(0.0, (whole - part) / 2)
+    assert costs.call_step_seconds == max(0.0, whole - 6 * costs.pair_step_seconds)
+    assert costs.call_seconds == max(0.0, seconds[0] - 4 * whole)
 
 
 def test_an_estimate_by_hand() -> None:
-    measured = MeasuredCosts(2.0, 0.25, 0.125, transformer_calls=2, peak_bytes=2**30)
+    measured = MeasuredCosts(
+        record_seconds=2.0,
+        call_step_seconds=0.25,
+        pair_step_seconds=0.0625,
+        call_seconds=0.125,
+        transformer_calls=2,
+        peak_bytes=2**30,
+    )
     recording, search = (
-        StageCost("recording full runs", 3, 36),
-        StageCost("searching the anchor", 10, 40),
+        StageCost("recording full runs", 3, 36, 84),
+        StageCost("searching the anchor", 10, 40, 96),
     )
     estimate = Estimate((recording, search), measured, 16)
     assert estimate.transformer_calls(recording) == 72
     assert estimate.transformer_calls(search) == 80
     assert estimate.seconds(recording) == 6.0
-    assert estimate.seconds(search) == 40 * 0.25 + 10 * 0.125
+    assert estimate.seconds(search) == 40 * 0.25 + 96 * 0.0625 + 10 * 0.125

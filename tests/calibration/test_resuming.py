@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from forking import FORKING
 from policy_content import content_of
-from processes import SETTINGS, Command, at_measurements, count_files, random_deaths
+from processes import (
+    SETTINGS,
+    STANDARD,
+    Command,
+    Preparation,
+    at_measurements,
+    count_files,
+    random_deaths,
+)
 from waiting import CEILING
 
 from otcache_plugin.calibration.measuring.units import Record, Reference, unit_key
@@ -23,10 +31,16 @@ pytestmark = pytest.mark.usefixtures("fork_server")
 KILLS = 5
 
 
-def start(folder: Path, *arguments: str, **options: object) -> Command:
+def start(
+    folder: Path,
+    *arguments: str,
+    settings: tuple[str, ...] = SETTINGS,
+    prepare: tuple[Preparation, ...] = (),
+) -> Command:
     """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"))
-    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)  # type: ignore[arg-type]
+    work = ("calibrate", "exact-flow", *settings, *output, *arguments)
+    return Command(folder, *work, prepare=prepare)
 
 
 def units(folder: Path) -> Path:
@@ -34,17 +48,30 @@ def units(folder: Path) -> Path:
 
 
 def test_killed_at_random_moments_it_comes_to_the_same(uninterrupted: Path, tmp_path: Path) -> None:
+    assert_the_same_after_kills(uninterrupted, SETTINGS, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_race_killed_at_random_moments_comes_to_the_same(
+    uninterrupted_standard: Path, tmp_path: Path
+) -> None:
+    assert_the_same_after_kills(uninterrupted_standard, STANDARD, tmp_path)
+
+
+def assert_the_same_after_kills(
+    uninterrupted: Path, settings: tuple[str, ...], tmp_path: Path
+) -> None:
     whole = count_files(uninterrupted.with_name("policy.calibration") / "units")
     killed, survivors = 0, 0
     for death in random_deaths(1, KILLS, whole):
-        ended = start(tmp_path, prepare=(death,)).wait()
+        ended = start(tmp_path, settings=settings, prepare=(death,)).wait()
         assert ended in (0, -signal.SIGALRM)
         killed += ended != 0
         assert count_files(units(tmp_path)) >= survivors
         survivors = count_files(units(tmp_path))
         assert not (tmp_path / "policy").exists() or ended == 0
     assert killed > 0
-    last = start(tmp_path)
+    last = start(tmp_path, settings=settings)
     assert last.wait() == 0, last.err
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
     assert count_files(units(tmp_path)) == whole
@@ -107,10 +134,10 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
         (5_000, "trajectory", work / "scratch"),
         (30_000, "measurement", work),
         (60_000, "document", tmp_path / "policy"),
-        (5_000, "journal", work / "policies" / "otcache"),
+        (5_000, "journal", work / "policies" / "otcache-paper"),
     ):
         if what == "journal":
-            (work / "policies" / "otcache" / "trials.log").unlink()
+            (work / "policies" / "otcache-paper" / "trials.log").unlink()
         full = start(tmp_path, "--quiet", prepare=(partial(small_files, largest),))
         assert full.wait() == 1, full.err
         assert full.out == ""
@@ -144,8 +171,14 @@ def test_two_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--seed", "3"], "settings.seed=3: the calibration in {} was begun with 0"),
-        (["--trials", "11"], "options.trials=11: the calibration in {}/policies/otcache was begun"),
-        (["--waypoints", "6"], "options.waypoints=[6]: the calibration in {}/policies/otcache"),
+        (
+            ["--trials", "11"],
+            "options.trials=11: the calibration in {}/policies/otcache-paper was begun",
+        ),
+        (
+            ["--waypoints", "6"],
+            "options.waypoints=[6]: the calibration in {}/policies/otcache-paper",
+        ),
         (["--metric", "mse"], "settings.metric='mse': the calibration in {} was begun with 'psnr'"),
     ],
 )
@@ -203,7 +236,7 @@ def test_damaged_measurements(uninterrupted: Path, measured: Path) -> None:
 
 
 def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
-    journal = measured / "policy.calibration" / "policies" / "otcache" / "trials.log"
+    journal = measured / "policy.calibration" / "policies" / "otcache-paper" / "trials.log"
     whole = journal.read_text().splitlines(keepends=True)
     trial = next(number for number, line in enumerate(whole) if "computed_steps" in line)
     for damage in (
@@ -225,7 +258,7 @@ def test_a_damaged_journal(uninterrupted: Path, measured: Path) -> None:
 
 
 def test_a_journal_that_a_kill_cut_off(uninterrupted: Path, measured: Path) -> None:
-    journal = measured / "policy.calibration" / "policies" / "otcache" / "trials.log"
+    journal = measured / "policy.calibration" / "policies" / "otcache-paper" / "trials.log"
     whole = journal.read_text()
     journal.write_text(whole[:-20])
     again = start(measured)

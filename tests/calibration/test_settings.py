@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from otcache_policies import BudgetError
 
+from otcache_plugin.calibration.otcache import OTCacheCalibrator
 from otcache_plugin.calibration.settings import (
     MOST_TRIALS,
     MOST_WAYPOINTS,
@@ -69,23 +71,95 @@ def test_more_waypoints_than_a_document_holds() -> None:
         options(MAX_WAYPOINTS + 1).check(300)
 
 
+@pytest.mark.parametrize(
+    ("effort", "searched"),
+    [("standard", (8, 10, 12, 15)), ("thorough", (8, 10, 12, 15)), ("paper", (8,))],
+)
+def test_the_papers_procedure_searches_the_anchor_alone(
+    effort: str, searched: tuple[int, ...]
+) -> None:
+    assert OTCacheOptions(effort=effort).searched_budgets == searched
+    assert OTCacheOptions(effort=effort).search_scope == (
+        "per-pair" if effort == "paper" else "joint"
+    )
+
+
 @pytest.mark.parametrize("waypoints", [None, (), (10, 12)])
 def test_a_task_comes_back_from_its_manifest(waypoints: tuple[int, ...] | None) -> None:
-    task = calibration_task("otcache", {"waypoints": waypoints, "search": "per-pair"}, 50)
+    given = {"effort": "paper", "waypoints": waypoints, "search": "joint"}
+    task = calibration_task("otcache", given, 50)
     options = json.loads(json.dumps(task.manifest))["options"]
     again = calibration_task("otcache", options, 50)
-    assert again.options == task.options == OTCacheOptions(waypoints=waypoints, search="per-pair")
+    assert again.options == task.options == OTCacheOptions(**given)  # type: ignore[arg-type]
     assert again.manifest == task.manifest
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough", "paper"])
+def test_a_manifest_may_hold_what_an_effort_leaves_out(effort: str) -> None:
+    task = calibration_task("otcache", {"effort": effort}, 50)
+    options = json.loads(json.dumps(task.manifest))["options"]
+    assert set(options) == set(OTCacheOptions.model_fields)
+    again = calibration_task("otcache", options, 50)
+    assert (again.name, again.manifest) == (f"otcache-{effort}", task.manifest)
+
+
+@pytest.mark.parametrize(
+    ("effort", "given", "words"),
+    [
+        ("quick", {"trials": 7}, "trials=7: a calibration of the effort quick has no such option"),
+        ("standard", {"trials": 7}, "Leave it out, or use the effort thorough or paper"),
+        ("standard", {"patience": 7}, "patience=7: .*effort standard has no such option"),
+        ("standard", {"waypoints": (10,)}, r"waypoints=\(10,\): .*effort standard has no such"),
+        ("thorough", {"search": "joint"}, "search='joint': .*or use the effort paper"),
+        ("fast", {}, "effort='fast': no such effort. Use quick, standard, thorough, paper"),
+    ],
+)
+def test_options_that_an_effort_does_not_have(
+    effort: str, given: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        calibration_task("otcache", {"effort": effort, **given}, 50)
+
+
+@pytest.mark.parametrize(
+    ("effort", "usual", "fewest", "remedy"),
+    [
+        ("quick", 32, 2, "Use 2 or more$"),
+        ("standard", 48, 16, "Use 16 or more, or the effort quick$"),
+        ("thorough", 96, 16, "Use 16 or more, or the effort quick$"),
+        ("paper", 50, 1, "Use 1 or more"),
+    ],
+)
+def test_how_many_pairs_an_effort_takes(effort: str, usual: int, fewest: int, remedy: str) -> None:
+    calibrator, options = OTCacheCalibrator(), OTCacheOptions(effort=effort)
+    assert calibrator.usual_pairs(options) == usual
+    calibrator.check_pairs(options, fewest)
+    words = f"pairs={fewest - 1}: too few for the effort {effort}, which takes {fewest} or more"
+    with pytest.raises(ArgumentError, match=words) as caught:
+        calibrator.check_pairs(options, fewest - 1)
+    assert re.search(remedy, caught.value.remedy)
 
 
 @pytest.mark.parametrize(
     ("given", "options"),
     [
         ({}, OTCacheOptions()),
-        ({"trials": "7", "search": "per-pair"}, OTCacheOptions(trials=7, search="per-pair")),
-        ({"waypoints": "10,12"}, OTCacheOptions(waypoints=(10, 12))),
-        ({"waypoints": [10, 12]}, OTCacheOptions(waypoints=(10, 12))),
-        ({"waypoints": "none"}, OTCacheOptions(waypoints=())),
+        (
+            {"effort": "paper", "trials": "7", "search": "per-pair"},
+            OTCacheOptions(effort="paper", trials=7, search="per-pair"),
+        ),
+        (
+            {"effort": "thorough", "waypoints": "10,12"},
+            OTCacheOptions(effort="thorough", waypoints=(10, 12)),
+        ),
+        (
+            {"effort": "paper", "waypoints": [10, 12]},
+            OTCacheOptions(effort="paper", waypoints=(10, 12)),
+        ),
+        (
+            {"effort": "paper", "waypoints": "none"},
+            OTCacheOptions(effort="paper", waypoints=()),
+        ),
     ],
 )
 def test_options_may_be_text(given: dict[str, object], options: OTCacheOptions) -> None:
@@ -101,8 +175,12 @@ def test_options_may_be_text(given: dict[str, object], options: OTCacheOptions) 
             r"trails=3: otcache has no such option\. otcache plugins",
         ),
         ("otcache", {"trials": "many"}, "trials='many': Input should be a valid integer"),
-        ("otcache", {"search": "greedy"}, r"search='greedy': no such search\. Use joint or per-p"),
-        ("otcache", {"trials": "4001"}, "trials=4001: above 4000"),
+        (
+            "otcache",
+            {"effort": "paper", "search": "greedy"},
+            r"search='greedy': no such search\. Use joint or per-p",
+        ),
+        ("otcache", {"effort": "paper", "trials": "4001"}, "trials=4001: above 4000"),
         ("otcache", {"waypoints": "10;12"}, r"waypoints='10;12': not budgets.*10,12,15, or none"),
         ("meancache", {"budgets": "8,8"}, r"budgets=\(8, 8\): not increasing from 2 to below"),
         ("meancache", {"budgets": "none"}, r"budgets=\(\): not increasing"),

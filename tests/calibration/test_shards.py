@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from policy_content import content_of
-from processes import SETTINGS, Command, at_measurements, count_files, die
+from processes import SETTINGS, STANDARD, Command, at_measurements, count_files, die
 from waiting import CEILING
 
 pytestmark = pytest.mark.usefixtures("fork_server")
@@ -22,10 +22,12 @@ FEW_TRIALS = ("--trials", "4")
 MOST_TURNS = 40
 
 
-def start(folder: Path, *arguments: str, **options: Any) -> Command:
+def start(
+    folder: Path, *arguments: str, settings: tuple[str, ...] = SETTINGS, **options: Any
+) -> Command:
     """A calibration whose document goes to `policy`."""
     output = ("--output", str(folder / "policy"), "--quiet")
-    return Command(folder, "calibrate", "exact-flow", *SETTINGS, *output, *arguments, **options)
+    return Command(folder, "calibrate", "exact-flow", *settings, *output, *arguments, **options)
 
 
 def shard(folder: Path, part: str, *arguments: str, **options: Any) -> Command:
@@ -98,6 +100,25 @@ def test_side_by_side_with_one_killed(uninterrupted: Path, tmp_path: Path) -> No
     assert second.wait() == 0, second.err
     assert first.wait() == 0, first.err
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_race_shared_out_and_merged(uninterrupted_standard: Path, tmp_path: Path) -> None:
+    for_long = ("--wait", str(CEILING))
+    shards = [shard(tmp_path, part, *for_long, settings=STANDARD) for part in ("1/2", "2/2")]
+    for each in shards:
+        assert each.wait() == 0, each.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted_standard)
+    shutil.rmtree(tmp_path / "policy")
+    merged = merge(tmp_path, "--quiet")
+    assert merged.wait() == 0, merged.err
+    assert content_of(tmp_path / "policy") == content_of(uninterrupted_standard)
+    # Each pair was recorded, and run with every schedule, by one of them.
+    folders = [tmp_path / f"policy.shard-{number}-of-2" / "units" for number in (1, 2)]
+    names = [set(os.listdir(folder)) for folder in folders]
+    assert not names[0] & names[1]
+    whole = uninterrupted_standard.with_name("policy.calibration") / "units"
+    assert names[0] | names[1] == set(os.listdir(whole))
 
 
 def test_a_missing_shard(in_turns: Path, tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from otcache_plugin.calibration.settings import MeanCacheOptions, OTCacheOptions
 from otcache_plugin.evaluation import lpips_networks
 from otcache_plugin.evaluation.metrics import METRICS
 
+PAPER = ("--effort", "paper")
 SMALL = (
     *("--steps", "12", "--budget-reference", "7", "--budget-anchor", "4"),
     *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--trials", "4"),
+    *("--effort", "paper", "--search", "joint"),
 )
 
 
@@ -43,6 +45,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "ray": where.ray,
                 "shard": where.shard,
                 "threads": settings.threads,
+                "pairs": settings.pairs,
                 "work": where.work,
                 "policy": task.policy,
                 "options": task.options,
@@ -99,10 +102,10 @@ def test_shards_and_workers(calibrate: Any, begun: list[dict[str, Any]]) -> None
     ("arguments", "waypoints"),
     [
         ([], None),
-        (["--waypoints", "10,12,15"], (10, 12, 15)),
-        (["--waypoints", "9"], (9,)),
-        (["--waypoints", "none"], ()),
-        (["--budget-anchor", "4", "--budget-reference", "7", "--waypoints=5,6"], (5, 6)),
+        (["--effort", "paper", "--waypoints", "10,12,15"], (10, 12, 15)),
+        (["--effort", "thorough", "--waypoints", "9"], (9,)),
+        ([*PAPER, "--waypoints", "none"], ()),
+        ([*PAPER, "--budget-anchor", "4", "--budget-reference", "7", "--waypoints=5,6"], (5, 6)),
     ],
 )
 def test_waypoints(
@@ -117,11 +120,14 @@ def test_waypoints(
 
 def test_how_to_search(calibrate: Any, begun: list[dict[str, Any]]) -> None:
     assert calibrate().code == 0
-    assert calibrate("--search", "per-pair", "--trials", "7", "--patience", "3").code == 0
-    assert calibrate("--set", "search=per-pair", "--set", "trials=7", "--set=patience=3").code == 0
+    paper = ("--effort", "paper")
+    options = ("--search", "per-pair", "--trials", "7", "--patience", "3")
+    assert calibrate(*paper, *options).code == 0
+    settings = ("--set", "search=per-pair", "--set", "trials=7", "--set=patience=3")
+    assert calibrate("--set", "effort=paper", *settings).code == 0
     assert [each["options"] for each in begun] == [
-        OTCacheOptions(trials=200, patience=50, search="joint"),
-        *[OTCacheOptions(trials=7, patience=3, search="per-pair")] * 2,
+        OTCacheOptions(effort="standard", trials=200, patience=50, search=None),
+        *[OTCacheOptions(effort="paper", trials=7, patience=3, search="per-pair")] * 2,
     ]
 
 
@@ -143,22 +149,44 @@ def test_another_policy(calibrate: Any, begun: list[dict[str, Any]], tmp_path: P
         (["--shard", "1/2", "--ray"], ["--ray='local'", "Pass either --ray or --shard"]),
         (["--wait", "-1"], ["--wait=-1.0", "not 0 or more"]),
         (["--wait", "nan"], ["--wait=nan", "not 0 or more"]),
-        (["--search", "wide"], ["--search='wide'", "no such search", "Use joint or per-pair"]),
+        (
+            [*PAPER, "--search", "wide"],
+            ["--search='wide'", "no such search", "Use joint or per-pair"],
+        ),
         (["--policy", "meancache", "--trials", "3"], ["--trials=3: meancache has no such option"]),
         (["--policy", "uniform"], ["--policy='uniform': nothing calibrates it", "meancache"]),
         (["--policy", "nothing"], ["policy", "no such policy"]),
         (["--set", "trials"], ["--set='trials'", "not NAME=VALUE", "such as trials=100"]),
-        (["--trials", "3", "--set", "trials=4"], ["--set='trials=4'", "given twice"]),
+        ([*PAPER, "--trials", "3", "--set", "trials=4"], ["--set='trials=4'", "given twice"]),
         (["--set", "beauty=1"], ["beauty='1': otcache has no such option", "budget_anchor"]),
         (["--work", "w", "--shard", "1/2"], ["--work='w'", "Pass either --work or --shard"]),
-        (["--trials", "4001"], ["--trials=4001", "Use 4000 or fewer"]),
+        ([*PAPER, "--trials", "4001"], ["--trials=4001", "Use 4000 or fewer"]),
         *(
             (["--waypoints", text], [f"--waypoints={text!r}", "Pass such as 10,12,15, or none"])
             for text in ("", "10,", "10,,12", "10, 12", "ten", "10;12", "-10", "all", "1e1")
         ),
-        (["--waypoints", "12,10"], ["--waypoints=(12, 10)", "not increasing between 8 and 20"]),
-        (["--waypoints", "8,10"], ["--waypoints=(8, 10)", "not increasing between 8 and 20"]),
-        (["--waypoints", "10,20"], ["--waypoints=(10, 20)", "between the anchor's and the refe"]),
+        (
+            [*PAPER, "--waypoints", "12,10"],
+            ["--waypoints=(12, 10)", "not increasing between 8 and 20"],
+        ),
+        (
+            [*PAPER, "--waypoints", "8,10"],
+            ["--waypoints=(8, 10)", "not increasing between 8 and 20"],
+        ),
+        (
+            [*PAPER, "--waypoints", "10,20"],
+            ["--waypoints=(10, 20)", "between the anchor's and the refe"],
+        ),
+        (
+            ["--trials", "3"],
+            ["--trials=3", "effort standard has no such option", "thorough or paper"],
+        ),
+        (["--effort", "thorough", "--search", "joint"], ["--search='joint'", "the effort paper"]),
+        (["--effort", "fast"], ["--effort='fast'", "Use quick, standard, thorough, paper"]),
+        (["--effort", "quick", "--set", "effort=paper"], ["--set='effort=paper'", "given twice"]),
+        (["--policy", "meancache", "--effort", "quick"], ["--effort='quick'", "no such option"]),
+        (["--pairs", "15"], ["--pairs=15: too few", "Use 16 or more, or the effort quick"]),
+        (["--effort", "quick", "--pairs", "1"], ["--pairs=1: too few", "Use 2 or more"]),
         (["--cpus-per-worker", "0"], ["--cpus-per-worker=0", "Use 1 or more"]),
         (["--held-out-pairs", "1"], ["--held-out-pairs=1", "Use 2 or more"]),
         (["--budget-reference", "2"], ["--budget-reference=2", "Use 2 <="]),
@@ -272,6 +300,57 @@ def test_dry_run(calibrate: Any, tmp_path: Path) -> None:
     assert data["stages"][0]["stage"] == "recording full runs"
     assert data["transformer_calls"] == sum(each["transformer_calls"] for each in data["stages"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_pairs_and_the_way_out(
+    calibrate: Any, main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Refused before the model is loaded; what the error says to do works."""
+    few = (
+        *("--steps", "12", "--budget-reference", "6", "--budget-anchor", "4"),
+        *("--pairs", "8", "--held-out-pairs", "2", "--batch-size", "4", "--quiet"),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "otcache_plugin.models.setups.load_setup", lambda name: pytest.fail("it is loaded")
+        )
+        refused = calibrate(*few)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--pairs=8: too few for the effort standard, which takes 16 or more" in refused.err
+    assert "Use 16 or more, or the effort quick" in refused.err
+    assert list(tmp_path.iterdir()) == []
+    done = calibrate(*few, "--effort", "quick")
+    assert done.code == 0, done.err
+    document = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    assert document["calibration"]["settings"]["effort"] == "quick"
+    assert document["calibration"]["pairs"] == 8
+    assert document["budgets"]["calibrated"] == [4, 5, 6]
+    shown = main("show", str(tmp_path / "policy"))
+    assert shown.code == 0, shown.err
+    for words in ("effort", "quick", "optimised"):
+        assert words in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "effort", "pairs"),
+    [
+        ([], "standard", 48),
+        (["--effort", "quick"], "quick", 32),
+        (["--effort", "standard"], "standard", 48),
+        (["--effort", "thorough"], "thorough", 96),
+        (["--effort", "paper"], "paper", 50),
+        (["--effort", "quick", "--pairs", "20"], "quick", 20),
+    ],
+)
+def test_as_many_pairs_as_an_effort_makes_use_of(
+    calibrate: Any,
+    begun: list[dict[str, Any]],
+    arguments: list[str],
+    effort: str,
+    pairs: int,
+) -> None:
+    assert calibrate(*arguments).code == 0
+    assert [(each["options"].effort, each["pairs"]) for each in begun] == [(effort, pairs)]
 
 
 def test_values_that_are_not_finite_are_told(

@@ -110,8 +110,10 @@ def test_plugins_shows_errors_as_they_are(main: Any, monkeypatch: pytest.MonkeyP
     assert error in shown.out
 
 
+PAPER = ["--effort", "paper"]
 SMALL = ["--steps", "8", "--budget-anchor", "3", "--budget-reference", "5"]
 SMALL += ["--pairs", "2", "--held-out-pairs", "2", "--trials", "6", "--seed", "1"]
+SMALL += ["--effort", "paper", "--search", "joint"]
 
 
 @pytest.mark.slow
@@ -149,8 +151,8 @@ def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow
         (["--budget-reference", "50"], ["--budget-reference=50", "below the 50 steps", "Use"]),
         (["--steps", "12"], ["--budget-reference=20", "below the 12 steps", "Use"]),
         (["--pairs", "0"], ["--pairs=0", "Use 1 or more"]),
-        (["--trials", "-1"], ["--trials=-1", "Use 0 or more"]),
-        (["--patience", "0"], ["--patience=0", "Use 1 or more"]),
+        ([*PAPER, "--trials", "-1"], ["--trials=-1", "Use 0 or more"]),
+        ([*PAPER, "--patience", "0"], ["--patience=0", "Use 1 or more"]),
         (["--seed", "-1"], ["--seed=-1", "Use 0 or more"]),
     ],
 )

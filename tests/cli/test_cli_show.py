@@ -21,7 +21,7 @@ from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from plugin_fakes import FakeEntryPoint, plugin
 from published_schedules import published_schedules
 from stored_policies import otcache_of
-from tiny_documents import write_document
+from tiny_documents import ANCHOR_BUDGET, REFERENCE_BUDGET, write_document
 
 from otcache_plugin.plugins import PolicyRegistry
 from otcache_plugin.plugins import host as host_module
@@ -91,6 +91,32 @@ def test_calibrated_document(narrow: Any) -> None:
     assert f"{anchor.budget:>4}  anchor     {drawn(anchor)}" in lines
     assert f"{reference.budget:>4}  reference  {drawn(reference)}" in lines
     assert any(line.split()[1:2] == ["predicted"] for line in lines)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_families_and_leads(narrow: Any, tmp_path: Path, columns: int) -> None:
+    """Each schedule's family, and how far it is ahead of the graph policy's, where it is."""
+    document = write_document(tmp_path / "plain")
+    led = {"gain": 0.75, "standard_error": 0.25, "pairs": 24}
+    served = [
+        {"budget": ANCHOR_BUDGET, "family": "optimised", **led},
+        {"budget": REFERENCE_BUDGET, "family": "graph", **led, "gain": -0.5, "pairs": 8},
+    ]
+    calibration = document.calibration
+    assert calibration is not None
+    settings = {**calibration.settings, "effort": "standard"}
+    write_document(
+        tmp_path / "served",
+        parameters={**document.parameters, "served": served},
+        calibration=calibration.model_copy(update={"settings": settings}),
+    )
+    shown = narrow(str(tmp_path / "served"), columns=columns)
+    assert (shown.code, shown.err) == (0, "")
+    assert max(map(len, shown.out.splitlines())) <= columns
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert any(line.startswith("8 optimised, ahead by 0.75 ± 0.25 ") for line in lines)
+    assert any(line.startswith("20 graph ") for line in lines)
+    assert "effort standard" in lines
 
 
 def test_published_document(narrow: Any) -> None:

@@ -44,7 +44,7 @@ def small_policy(small_setup: ModelSetup, tmp_path_factory: pytest.TempPathFacto
     options = {
         **{"effort": "paper", "search": "joint"},
         **{"budget_reference": 12, "budget_anchor": 8, "waypoints": ()},
-        **{"default_budget": 8, "trials": 3},
+        **{"default_budget": 8, "trials": 3, "effort": "paper", "search": "joint"},
     }
     task = calibration_task("otcache", options, STEPS)
     folder = tmp_path_factory.mktemp("policies") / "small"

@@ -71,6 +71,7 @@ def document_of(edges: EdgeTable, waypoints: Sequence[int] = (), **changes: Any)
             held_out_digest="b" * 64,
             metric="lpips",
             settings={
+                "effort": "paper",
                 "reference_budget": 8,
                 "anchor_budget": 4,
                 "search": "per-pair",

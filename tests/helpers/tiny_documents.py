@@ -127,6 +127,7 @@ def write_document(folder: Path, tables: Tables | None = None, **changes: Any) -
             held_out_digest="b" * 64,
             metric="lpips",
             settings={
+                "effort": "paper",
                 "reference_budget": REFERENCE_BUDGET,
                 "anchor_budget": ANCHOR_BUDGET,
                 "search": "joint",

@@ -268,7 +268,8 @@ REFUSED_SETTINGS = [
         "search",
         "'joint' or 'per-pair'",
     ),
-    ("search", LEFT_OUT, "search", "missing"),
+    ("effort", LEFT_OUT, "effort", "missing"),
+    ("effort", "fast", "effort", "'quick', 'standard', 'thorough' or 'paper'"),
     (
         "history.1",
         0.75,
@@ -352,7 +353,7 @@ def test_details_name_the_schedules_and_the_search(host: PluginHost, edges: Edge
     ]
     assert details.notes == ("Budgets between two neighbours are predicted with rho = 1.3.",)
     text = "per pair, each on its own, up to 200 trials for each schedule"
-    assert details.calibration == (("search", text),)
+    assert details.calibration == (("effort", "paper"), ("search", text))
     assert host.describe(published_of()).calibration == ()
 
 

@@ -19,7 +19,7 @@ PROMPTS = ("red circle left on navy", "teal square right on black", "gold ring m
 HELD_OUT = ("red square left on navy", "teal ring right on black")
 SETTINGS = (
     "--steps 8 --budget-anchor 3 --budget-reference 6 --waypoints 4 --trials 5 --pairs 2 "
-    "--held-out-pairs 2 --metric psnr --batch-size 2"
+    "--held-out-pairs 2 --metric psnr --batch-size 2 --effort paper --search joint"
 )
 PROCESS = """
 import json, os, sys

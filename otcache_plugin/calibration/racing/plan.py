@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from otcache_plugin.calibration import stages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from otcache_plugin.plugins.calibrating import StageCost, Workload
 
@@ -102,14 +102,13 @@ class RacePlan:
 
     def costs(self, workload: Workload) -> Sequence[StageCost]:
         """Return what the stages take at most; candidates that are the same run once."""
-        heats = {
-            stages.FIRST_HEAT: [self.candidates(budget) for budget in self.budgets],
-            stages.FITTED_HEAT: [FITTED for _ in self.budgets],
-            stages.SECOND_HEAT: [SURVIVING_GRAPH + SURVIVING_OTHERS for _ in self.budgets],
+        runs: dict[str, Callable[[int], int]] = {
+            stages.FIRST_HEAT: lambda budget: self.candidates(budget) * HEAT_PAIRS,
+            stages.FITTED_HEAT: lambda budget: FITTED * HEAT_PAIRS,
+            stages.SECOND_HEAT: lambda budget: SURVIVING * len(self.second_heat(budget)),
+            stages.FINAL: lambda budget: FINALISTS * len(self.final(budget)),
         }
-        runs = {stage: [count * HEAT_PAIRS for count in counts] for stage, counts in heats.items()}
-        runs[stages.FINAL] = [FINALISTS * len(self.final(budget)) for budget in self.budgets]
         return tuple(
-            workload.runs(stage, list(zip(self.budgets, counts, strict=True)))
-            for stage, counts in runs.items()
+            workload.runs(stage, [(budget, count(budget)) for budget in self.budgets])
+            for stage, count in runs.items()
         )

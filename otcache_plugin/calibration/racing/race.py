@@ -103,19 +103,24 @@ class Race:
         pairs: Mapping[int, range],
     ) -> None:
         """Run candidates of all budgets side by side; those that have run are not run again."""
-        requests = [
+        wanted = dict.fromkeys(
             (each.schedule, pairs[budget])
             for budget, candidates in entered.items()
             for each in candidates
             if all(run.pairs != pairs[budget] for run in self.runs[each.schedule])
-        ]
+        )
+        requests = list(wanted)
         self.context.start_runs(stage, requests)
         for run in self.context.displaced(requests):
             self.runs[run.schedule].append(run)
 
+    def _in_heats(self, schedule: Schedule) -> NDArray[np.float64]:
+        """Return the losses of a schedule in the heats so far."""
+        return np.concatenate([run.losses for run in self.runs[schedule]])
+
     def _loss(self, candidate: Candidate) -> float:
         """Return the mean loss in the heats, infinite where that of any pair is not finite."""
-        losses = np.concatenate([run.losses for run in self.runs[candidate.schedule]])
+        losses = self._in_heats(candidate.schedule)
         return float(losses.mean()) if np.isfinite(losses).all() else np.inf
 
     def _best(self, candidates: Sequence[Candidate]) -> Candidate:
@@ -127,11 +132,13 @@ class Race:
         best = min(candidates, key=self._loss)
         if np.isfinite(self._loss(best)):
             return best
-        raise not_finite([self._schedule_loss(each.schedule) for each in candidates])
-
-    def _schedule_loss(self, schedule: Schedule) -> ScheduleLoss:
-        losses = np.concatenate([run.losses for run in self.runs[schedule]])
-        return ScheduleLoss(schedule, self.context.metric, losses)
+        metric = self.context.metric
+        raise not_finite(
+            [
+                ScheduleLoss(each.schedule, metric, self._in_heats(each.schedule))
+                for each in candidates
+            ]
+        )
 
     def _gains(self) -> Gains | None:
         """Return the gains that explain the runs so far."""
@@ -170,9 +177,14 @@ class Race:
         found = iter(self.context.displaced(requests))
         winners = {}
         for budget, candidates in finalists.items():
-            losses = [next(found).losses for _ in candidates]
+            losses = [self._judged(next(found)) for _ in candidates]
             winners[budget] = self._winner(candidates, losses)
         return winners
+
+    def _judged(self, final: DisplacedRun) -> NDArray[np.float64]:
+        """Return the losses in a final, or those in the heats where one of them is not finite."""
+        before = self._in_heats(final.schedule)
+        return final.losses if np.isfinite(before).all() else before
 
     def _winner(
         self, candidates: Sequence[Candidate], losses: Sequence[NDArray[np.float64]]

@@ -68,7 +68,9 @@ def test_order_of_keys_makes_no_difference(content: dict[str, Any]) -> None:
     other = PolicyDocument.from_json(json.dumps(reversed_keys(content)))
     assert one.to_json() == other.to_json()
     assert list(one.sampling.guidance) == ["a", "b"]
-    assert list(one.parameters) == ["anchor", "graph", "reference", "rho", "waypoints"]
+    assert list(one.parameters) == [
+        *("anchor", "damping", "graph", "reference", "rho", "served", "waypoints")
+    ]
 
 
 def test_whole_numbers_become_floats_where_the_registry_knows_the_field(

@@ -236,7 +236,8 @@ def test_set_up_and_calibration(valid_document: PolicyDocument) -> None:
         "ExamplePipeline, FlowMatchEulerDiscreteScheduler, 12 steps, sigmas 1 … 0, "
         "768 by 512 pixels, true\\_cfg\\_scale = 4",
         "Pairs: 32, seed 0, in batches of 16",
-        "- Metric: lpips\n- Search: per pair, each on its own, up to 200 trials for each schedule",
+        "- Metric: lpips\n- Effort: paper\n"
+        "- Search: per pair, each on its own, up to 200 trials for each schedule",
         "- Cost: calibrated in 123,456 denoising steps, and 7,890 for the evidence; "
         "150 schedules run, 19,200 transformer calls, 302 seconds on one CPU core\n",
         "cache-dit 1.5.1, torch 2.9.0",
