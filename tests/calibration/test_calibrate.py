@@ -174,15 +174,16 @@ def test_the_document_accelerates_its_pipeline(pipe: ExactFlowPipeline, folder: 
     assert len(otcache_plugin.summary(pipe).computed_steps) == 4
 
 
-def test_predictions_inherit_the_look_backs_of_the_smaller_neighbour(
+def test_predictions_inherit_the_look_backs_of_the_nearer_neighbour(
     calibrated: Calibrated,
 ) -> None:
+    """In the middle between two budgets the larger one weighs more, by its logarithm."""
     policy = calibrated.policy
-    for budget, smaller in ((5, policy.anchor), (7, policy.waypoints[0])):
+    for budget, nearer in ((5, policy.waypoints[0]), (7, policy.reference)):
         for segment in policy.schedule(budget).segments:
             middle = (segment.start + segment.end) / 2
-            index = max(k for k, step in enumerate(smaller.computed_steps[:-1]) if step <= middle)
-            assert segment.look_back == (smaller.look_backs[index] if segment.gap > 1 else 1)
+            index = max(k for k, step in enumerate(nearer.computed_steps[:-1]) if step <= middle)
+            assert segment.look_back == (nearer.look_backs[index] if segment.gap > 1 else 1)
 
 
 def test_it_is_read_as_it_was_written(calibrated: Calibrated, folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_order_of_keys_makes_no_difference(content: dict[str, Any]) -> None:
     assert one.to_json() == other.to_json()
     assert list(one.sampling.guidance) == ["a", "b"]
     assert list(one.parameters) == [
-        *("anchor", "damping", "graph", "reference", "rho", "served", "waypoints")
+        *("anchor", "damping", "graph", "reference", "rho", "served", "warp", "waypoints")
     ]
 
 
