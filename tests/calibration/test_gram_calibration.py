@@ -49,7 +49,8 @@ def test_it_costs_the_full_runs_alone(gram: Calibrated) -> None:
 def test_its_schedules_are_what_its_matrices_give(gram: Calibrated) -> None:
     policy = policy_of(gram.stored)
     assert policy.settings == GramSettings(0.2, 6)
-    assert policy.table.grams.shape == (SETTINGS.pairs, 12, 12)
+    # Two of each pair: what its velocities do to the pictures, and their own.
+    assert policy.table.grams.shape == (2 * SETTINGS.pairs, 12, 12)
     assert policy.table.response is None
     anew = GramPolicy(policy.table, policy.settings)
     assert [each.budget for each in policy.known] == [4, 6]
