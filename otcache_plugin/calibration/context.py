@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from otcache_policies import SAME_SIGMAS, GramTable, euler_response
 
 from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, require_same_sigmas
+from otcache_plugin.calibration.measuring.grams import gram_table
 from otcache_plugin.calibration.measuring.losses import losses_of, lowest
 from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
 from otcache_plugin.calibration.settings import SMALL_BATCH
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from otcache_policies import EdgeTable, Schedule
+    from otcache_policies import EdgeTable, GramTable, Schedule
 
     from otcache_plugin.calibration.measuring.losses import ScheduleLoss
     from otcache_plugin.calibration.measuring.measurements import Measurements
@@ -124,9 +124,8 @@ class MeasuredContext:
         first = self._recordings()[0]
         names = [name for name in ("grams", "latent_grams") if name in first]
         grams = np.concatenate([self._recorded(name, pairs) for name in names])
-        sigmas, response = self._sigmas(), first["response"]
-        euler = np.allclose(response, euler_response(sigmas), atol=SAME_SIGMAS)
-        return GramTable(grams, sigmas, None if euler else response)
+        self._sigmas()  # They have one noise schedule in common.
+        return gram_table(grams, first)
 
     def velocities(self, pairs: range) -> NDArray[np.float32]:
         """Record every full run, and return sketches of each pair's velocities: `(N, T, k)`."""

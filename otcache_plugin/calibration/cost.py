@@ -1,21 +1,27 @@
-"""What a calibration costs, before it is begun: by the formula, and by a measured batch."""
+"""What calibrations cost, before one is begun: by the formula, and by a measured batch."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from otcache_policies import UniformPolicy
+from otcache_policies import GramPolicy, GramSettings, UniformPolicy
 
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence.rows import FEWER_STEPS
-from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record
-from otcache_plugin.calibration.settings import SMALL_BATCH
+from otcache_plugin.calibration.measuring.grams import gram_table
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference
+from otcache_plugin.calibration.settings import MAX_LOOK_BACK, SMALL_BATCH
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.calibrating import RECORDING, StageCost, Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.calibration.task import CalibrationTask
@@ -48,18 +54,22 @@ class MeasuredCosts:
     """What pipeline calls take here, by how many pairs they are for.
 
     Attributes:
+        first_seconds: what the first run of all takes longer: what is loaded late is loaded then.
         record_seconds: a full run of a whole batch, recorded and rolled out.
         call_step_seconds: one step of a call, before its pairs are counted.
         pair_step_seconds: and that for each of its pairs.
         call_seconds: everything else in a call: text encoding, decoding, the metric.
+        minimise_seconds: finding a schedule by the quadratic form of what was recorded.
         transformer_calls: of one step; two where guidance is a second call.
         peak_bytes: most memory in use meanwhile, on the accelerator where there is one.
     """
 
+    first_seconds: float
     record_seconds: float
     call_step_seconds: float
     pair_step_seconds: float
     call_seconds: float
+    minimise_seconds: float
     transformer_calls: int
     peak_bytes: int
 
@@ -70,8 +80,11 @@ def measure_costs(
     """Record the first batch, and run it, and a part of it, at two budgets, the second larger."""
     worker.reset_peak_memory()
     batch = batches_of("calibration", settings.pairs, settings.batch_size)[0]
+    small = replace(batch, stop=min(batch.stop, SMALL_BATCH))
+    ((_, first),) = worker.measure(Reference(small), {})
     (_, reference), (_, recorded) = worker.measure(Record(batch), {})
-    uniform = UniformPolicy(settings.num_inference_steps)
+    total = settings.num_inference_steps
+    uniform = UniformPolicy(total)
 
     def run(pairs: Batch, budget: int) -> Measured:
         unit = Evaluate(pairs, uniform.schedule(budget), (settings.metric,))
@@ -79,22 +92,35 @@ def measure_costs(
         ((_, measured),) = worker.measure(unit, outputs)
         return measured
 
-    small = replace(batch, stop=min(batch.stop, SMALL_BATCH))
-    run(small, few)  # The first run of all takes longer: what is loaded late is loaded then.
+    run(small, few)  # What the executor loads late is loaded then.
     short, long = run(batch, few), run(batch, more)
     step, call = _per_step(short, long, few, more)
     own = 0.0
     if len(small) < len(batch):
         fewer, _ = _per_step(run(small, few), run(small, more), few, more)
         own = max(0.0, step - fewer) / (len(batch) - len(small))
+    usual = (step - own * (len(batch) - len(small))) * total + call
     return MeasuredCosts(
+        first_seconds=max(0.0, first.seconds - usual),
         record_seconds=recorded.seconds,
         call_step_seconds=max(0.0, step - own * len(batch)),
         pair_step_seconds=own,
         call_seconds=call,
+        minimise_seconds=_minimising(recorded.arrays, (few, more)),
         transformer_calls=sum(long.calls) // more,
         peak_bytes=worker.peak_memory(),
     )
+
+
+def _minimising(recorded: Mapping[str, NDArray[Any]], budgets: tuple[int, int]) -> float:
+    """Return the seconds of finding a schedule, in the mean over budgets."""
+    started = time.monotonic()
+    table = gram_table(recorded["grams"], recorded)
+    largest = MAX_LOOK_BACK if table.response is None else 1
+    policy = GramPolicy(table, GramSettings(max_look_back=largest))
+    for budget in budgets:
+        policy.schedule(budget)
+    return (time.monotonic() - started) / len(budgets)
 
 
 def _per_step(short: Measured, long: Measured, few: int, more: int) -> tuple[float, float]:
@@ -105,17 +131,49 @@ def _per_step(short: Measured, long: Measured, few: int, more: int) -> tuple[flo
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a calibration will take at most.
+    """What a calibration will take.
 
     Attributes:
-        stages: of it, recording first.
+        stages: of it, in their order.
+        pairs: calibration pairs.
         measured: here, on one worker.
-        batch_size: pairs per pipeline call.
+        loading_seconds: until there is a pipeline.
     """
 
     stages: tuple[StageCost, ...]
+    pairs: int
     measured: MeasuredCosts
-    batch_size: int
+    loading_seconds: float
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether it is an upper bound that some stage usually stays far below."""
+        return any(stage.ends_early for stage in self.stages)
+
+    @property
+    def denoising_steps(self) -> int:
+        """Of all stages but the evidence."""
+        return sum(each.denoising_steps for each in self.stages if each.stage != stages.EVIDENCE)
+
+    @property
+    def evidence_steps(self) -> int:
+        """Denoising steps for held-out pairs."""
+        return sum(each.denoising_steps for each in self.stages if each.stage == stages.EVIDENCE)
+
+    @property
+    def starting_seconds(self) -> float:
+        """Of loading the model, and whatever its first run loads."""
+        return self.loading_seconds + self.measured.first_seconds
+
+    @property
+    def all_seconds(self) -> float:
+        """Of everything, on one worker."""
+        return self.starting_seconds + sum(map(self.seconds, self.stages))
+
+    @property
+    def all_transformer_calls(self) -> int:
+        """Of everything."""
+        return sum(map(self.transformer_calls, self.stages))
 
     def transformer_calls(self, stage: StageCost) -> int:
         """Calls of the transformer, a batch counting once."""
@@ -130,4 +188,5 @@ class Estimate:
             measured.call_step_seconds * stage.call_steps
             + measured.pair_step_seconds * stage.denoising_steps
             + measured.call_seconds * stage.calls
+            + measured.minimise_seconds * stage.minimised
         )

@@ -9,14 +9,14 @@ from otcache_policies import GramPolicy, GramSettings, UniformPolicy
 from otcache_plugin.calibration.settings import MAX_LOOK_BACK, GramOptions
 from otcache_plugin.parameters.gram import GramParameters
 from otcache_plugin.parameters.gram_tables import tables_of
-from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
+from otcache_plugin.plugins.calibrating import Calibrated, Calibrator, StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otcache_policies import Policy, Schedule
 
-    from otcache_plugin.plugins.calibrating import CalibrationContext, StageCost, Workload
+    from otcache_plugin.plugins.calibrating import CalibrationContext, Workload
 
 MINIMISING = "minimising the quadratic form"
 
@@ -36,8 +36,9 @@ class GramCalibrator(Calibrator):
         return options.usual_budgets(num_inference_steps)
 
     def costs(self, options: GramOptions, workload: Workload) -> Sequence[StageCost]:
-        """Return the cost of recording."""
-        return (workload.recording,)
+        """Return the cost of recording, and of minimising the form at every budget."""
+        budgets = options.usual_budgets(workload.num_inference_steps)
+        return (workload.recording, StageCost.without_model(MINIMISING, len(budgets)))
 
     def calibrate(self, options: GramOptions, context: CalibrationContext) -> Calibrated:
         """Record the full runs, and minimise their quadratic form at every budget."""

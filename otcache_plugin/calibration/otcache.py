@@ -29,7 +29,7 @@ from otcache_plugin.calibration.settings import (
     SearchSettings,
 )
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.plugins.calibrating import Calibrator
+from otcache_plugin.plugins.calibrating import Alternative, Calibrator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,6 +133,25 @@ class OTCacheCalibrator(Calibrator):
                 budget_reference=options.budget_reference,
             )
         return tuple(sorted({*options.calibrated_budgets, *options.predicted_budgets}))
+
+    def alternatives(self, options: OTCacheOptions) -> Sequence[Alternative]:
+        """Return every effort, with the options that it has."""
+        given = options.model_dump(include=options.model_fields_set)
+        return [
+            Alternative(
+                effort,
+                OTCacheOptions(
+                    effort=effort,
+                    **{
+                        name: value
+                        for name, value in given.items()
+                        if name != "effort" and effort in OF_SEARCHES.get(name, PROCEDURES)
+                    },
+                ),
+                procedure.outcome,
+            )
+            for effort, procedure in PROCEDURES.items()
+        ]
 
     def costs(self, options: OTCacheOptions, workload: Workload) -> Sequence[StageCost]:
         """Return the cost of every stage."""

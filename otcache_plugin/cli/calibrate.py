@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,11 +28,13 @@ from otcache_plugin.cli.common.metric import prepare_metric
 from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, import_libraries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.calibration.task import CalibrationTask
-    from otcache_plugin.models.setups import SetupDefaults
     from otcache_plugin.models.source import ModelSource
+    from otcache_plugin.plugins.calibrating import Alternative
 
 THIS_MACHINE = "local"
 _ADDRESS = re.compile(r"auto|local|ray://\S+|[^/\s]+:[0-9]+")
@@ -167,11 +170,16 @@ def calibrate(
         "patience": patience,
     }
     task = calibration_task(policy, policy_options(assignments or (), named), num_inference_steps)
-    settings = settings_of(_usual(source, task), runs, where)
+    settings = _settings(source, task, runs, where)
     task.calibrator.check_pairs(task.options, settings.pairs)
     plugin_host().require_metric(settings.metric)
     if dry_run:
+<<<<<<< HEAD
         _print_estimate(task, source, settings, json, quiet)
+=======
+        others = _alternatives(task, source, runs, where)
+        _print_estimate(task, others, source, settings, json)
+>>>>>>> 910a8ed (A dry run compares the efforts: steps, time with loading and the processor's own part, and what to expect)
         return
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)
@@ -180,10 +188,23 @@ def calibrate(
     print_result(output, result, where.kept, json)
 
 
-def _usual(source: ModelSource, task: CalibrationTask) -> SetupDefaults:
-    """Return what is taken where the user says nothing: pairs by what the calibrator can use."""
+def _settings(
+    source: ModelSource, task: CalibrationTask, runs: RunOptions, where: WhereOptions
+) -> MeasuringSettings:
+    """Return the settings; where the user says nothing, pairs are what the calibrator can use."""
     usual, pairs = source.defaults, task.calibrator.usual_pairs(task.options)
-    return usual if pairs is None else replace(usual, pairs=pairs)
+    return settings_of(usual if pairs is None else replace(usual, pairs=pairs), runs, where)
+
+
+def _alternatives(
+    task: CalibrationTask, source: ModelSource, runs: RunOptions, where: WhereOptions
+) -> list[tuple[Alternative, CalibrationTask, MeasuringSettings]]:
+    """Return the ways in which the policy can be calibrated, each as this command would do it."""
+    found = []
+    for each in task.calibrator.alternatives(task.options):
+        other = replace(task, options=each.options)
+        found.append((each, other, _settings(source, other, runs, where)))
+    return found
 
 
 def _run(
@@ -223,17 +244,28 @@ def _run(
 
 def _print_estimate(
     task: CalibrationTask,
+<<<<<<< HEAD
     source: ModelSource,
     settings: MeasuringSettings,
     json: bool,
     quiet: bool,
 ) -> None:
     from otcache_plugin.calibration import stages
+=======
+    others: Sequence[tuple[Alternative, CalibrationTask, MeasuringSettings]],
+    source: ModelSource,
+    settings: MeasuringSettings,
+    json: bool,
+) -> None:
+    from otcache_policies import FieldError
+
+>>>>>>> 910a8ed (A dry run compares the efforts: steps, time with loading and the processor's own part, and what to expect)
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
     from otcache_plugin.calibration.measuring.edges import max_look_back
     from otcache_plugin.calibration.measuring.worker import Worker
-    from otcache_plugin.cli.common.dry_run import print_estimate
+    from otcache_plugin.cli.common.dry_run import ComparedEffort, print_estimate
 
+<<<<<<< HEAD
     with data_alone_on_stdout(), StageProgress(quiet) as progress:
         import_libraries(progress)
         progress.announce(stages.LOADING)
@@ -244,3 +276,29 @@ def _print_estimate(
         measured = measure_costs(Worker(setup, settings), settings, min(budgets), max(budgets))
     estimate = Estimate(costs_at_most, measured, settings.batch_size)
     print_estimate(estimate, setup.pipe.device.type, json)
+=======
+    with data_alone_on_stdout():
+        started = time.monotonic()
+        setup = source.load()
+        worker = Worker(setup, settings)
+        loading = time.monotonic() - started
+        budgets = task.calibrator.evidence_budgets(task.options, settings.num_inference_steps)
+        costs = measure_costs(worker, settings, min(budgets), max(budgets))
+        look_back = max_look_back(setup.pipe)
+
+    def estimate(task: CalibrationTask, settings: MeasuringSettings) -> Estimate:
+        stages = stage_costs(task, settings, look_back)
+        return Estimate(stages, settings.pairs, costs, loading)
+
+    compared = []
+    for each, other, own in others:
+        chosen = other.options == task.options
+        try:
+            other.calibrator.check_pairs(other.options, own.pairs)
+        except FieldError as error:
+            compared.append(ComparedEffort(each.name, chosen, error.problem, None))
+        else:
+            compared.append(ComparedEffort(each.name, chosen, each.outcome, estimate(other, own)))
+    device, batch_size = setup.pipe.device.type, settings.batch_size
+    print_estimate(estimate(task, settings), compared, device, batch_size, json)
+>>>>>>> 910a8ed (A dry run compares the efforts: steps, time with loading and the processor's own part, and what to expect)

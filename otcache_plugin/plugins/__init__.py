@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.plugins.calibrating import (
+        Alternative,
         Calibrated,
         CalibrationContext,
         Calibrator,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "Alternative",
     "ArgumentError",
     "BudgetError",
     "Budgets",
@@ -119,6 +121,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_plugin.evaluation.outputs": ("Outputs",),
         "otcache_plugin.evaluation.pairs": ("Pair",),
         "otcache_plugin.plugins.calibrating": (
+            "Alternative",
             "Calibrated",
             "CalibrationContext",
             "Calibrator",

@@ -8,7 +8,7 @@ the policies that are calibrated in one folder share their runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -191,12 +191,22 @@ class StageCost:
         calls: of the pipeline, each for a batch of pairs.
         call_steps: steps computed in them, a batch counting once.
         denoising_steps: the same, each pair's own: what it costs whatever the batches.
+        minimised: schedules that are found without the model, by minimising the quadratic form of
+            the recording: what the processor alone takes time for.
+        ends_early: whether it usually takes far less, as a search does that finds nothing more.
     """
 
     stage: str
     calls: int
     call_steps: int
     denoising_steps: int
+    minimised: int = 0
+    ends_early: bool = False
+
+    @classmethod
+    def without_model(cls, stage: str, minimised: int) -> StageCost:
+        """Return the cost of a stage that minimises quadratic forms and runs nothing."""
+        return cls(stage, 0, 0, 0, minimised)
 
 
 @dataclass(frozen=True)
@@ -221,9 +231,18 @@ class Workload:
         return self.batches[-1].stop
 
     def tried(self, stage: str, count: int, budgets: Sequence[int]) -> StageCost:
-        """Return the cost of running so many schedules at each of the budgets, on all pairs."""
+        """Return the cost of running so many schedules at each of the budgets, on all pairs.
+
+        Of several at a budget many are the same, or are given up.
+        """
         calls, steps = count * len(self.batches), count * sum(budgets)
-        return StageCost(stage, calls * len(budgets), steps * len(self.batches), steps * self.pairs)
+        return StageCost(
+            stage,
+            calls * len(budgets),
+            steps * len(self.batches),
+            steps * self.pairs,
+            ends_early=count > 1,
+        )
 
     def runs(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
         """Return the cost of runs on a few pairs each.
@@ -240,6 +259,10 @@ class Workload:
             sum(budget * count for budget, count in counts),
         )
 
+    def at_most(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
+        """Return the cost of runs of which many may turn out not to be needed."""
+        return replace(self.runs(stage, counts), ends_early=True)
+
     @property
     def recording(self) -> StageCost:
         """The cost of recording the full runs, which an edge table takes."""
@@ -253,6 +276,21 @@ class Workload:
 
 RECORDING = "recording full runs"
 FULL_RUNS = "full runs to compare with"
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A way to calibrate a policy, to be compared with others before one is begun.
+
+    Attributes:
+        name: what it is called.
+        options: that it is asked for by.
+        outcome: what to expect of it, in words.
+    """
+
+    name: str
+    options: Any
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -329,6 +367,14 @@ class Calibrator(Protocol):
     def costs(self, options: Options, workload: Workload) -> Sequence[StageCost]:
         """Return what each stage takes at most, named as it is begun; the evidence is added."""
         ...
+
+    def alternatives(self, options: Options) -> Sequence[Alternative]:
+        """Return the ways to calibrate that `--dry-run` compares, cheapest first, if any.
+
+        Args:
+            options: that are asked for; what the ways have in common is taken from them.
+        """
+        return ()
 
     def calibrate(self, options: Options, context: CalibrationContext) -> Calibrated:
         """Calibrate the policy.

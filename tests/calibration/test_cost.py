@@ -19,9 +19,10 @@ from otcache_plugin.calibration.cost import (
     measure_costs,
     stage_costs,
 )
-from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Reference, Unit
+from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.otcache import OTCacheCalibrator
+from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.searching.default_search import ClimbsAndRounds
 from otcache_plugin.calibration.settings import (
     MAX_LOOK_BACK,
@@ -29,8 +30,9 @@ from otcache_plugin.calibration.settings import (
     OTCacheOptions,
     SearchSettings,
 )
+from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.calibrating import StageCost, Workload
 
 MakeSetup = Callable[[], ModelSetup]
 BY_HAND = MeasuringSettings(num_inference_steps=12, pairs=7, held_out_pairs=3, batch_size=3)
@@ -54,18 +56,23 @@ def costs_of(max_look_back: int = 6, **options: Any) -> tuple[StageCost, ...]:
     return stage_costs(task, BY_HAND, max_look_back)
 
 
+def searched(stage: str, calls: int, call_steps: int, denoising_steps: int) -> StageCost:
+    """The cost of a stage that usually ends long before."""
+    return StageCost(stage, calls, call_steps, denoising_steps, ends_early=True)
+
+
 def test_stages_by_hand() -> None:
     assert costs_of() == (
         # Three batches, of seven pairs altogether.
         StageCost("recording full runs", 3, 3 * 12, 7 * 12),
         # Two costs, three gammas and four rules at two budgets.
-        StageCost("tuning the graph policy", 3 * 24 * 2, 3 * 24 * 10, 7 * 24 * 10),
-        StageCost("choosing the reference", 3 * 24, 3 * 24 * 9, 7 * 24 * 9),
-        StageCost("searching the anchor", 3 * TRIALS, 3 * TRIALS * 4, 7 * TRIALS * 4),
+        searched("tuning the graph policy", 3 * 24 * 2, 3 * 24 * 10, 7 * 24 * 10),
+        searched("choosing the reference", 3 * 24, 3 * 24 * 9, 7 * 24 * 9),
+        searched("searching the anchor", 3 * TRIALS, 3 * TRIALS * 4, 7 * TRIALS * 4),
         # What the graph policy gives at 6 steps is known; what each rho does is not.
-        StageCost("predicting 6 steps", 3 * 11, 3 * 11 * 6, 7 * 11 * 6),
-        StageCost("searching 6 steps", 3 * TRIALS, 3 * TRIALS * 6, 7 * TRIALS * 6),
-        StageCost("choosing rho", 3 * 11 * 2, 3 * 11 * 12, 7 * 11 * 12),
+        searched("predicting 6 steps", 3 * 11, 3 * 11 * 6, 7 * 11 * 6),
+        searched("searching 6 steps", 3 * TRIALS, 3 * TRIALS * 6, 7 * TRIALS * 6),
+        searched("choosing rho", 3 * 11 * 2, 3 * 11 * 12, 7 * 11 * 12),
         # A full run, then four methods at five budgets, on one batch of three pairs.
         StageCost("evidence on held-out pairs", 1 + 4 * 5, 12 + 4 * 31, 3 * (12 + 4 * 31)),
     )
@@ -80,13 +87,13 @@ def test_a_table_with_one_look_back_has_fewer_readings() -> None:
 def test_a_pair_searched_on_its_own_is_run_on_its_own() -> None:
     joint, per_pair = costs_of(), costs_of(search="per-pair")
     assert per_pair[3:5] == (
-        StageCost("searching the anchor", 7 * TRIALS, 7 * TRIALS * 4, 7 * TRIALS * 4),
+        searched("searching the anchor", 7 * TRIALS, 7 * TRIALS * 4, 7 * TRIALS * 4),
         # Two of each pair, the warm start and the barycentre.
-        StageCost("pooling the anchor", 3 * 16, 3 * 16 * 4, 7 * 16 * 4),
+        searched("pooling the anchor", 3 * 16, 3 * 16 * 4, 7 * 16 * 4),
     )
     assert per_pair[6:8] == (
-        StageCost("searching 6 steps", 7 * TRIALS, 7 * TRIALS * 6, 7 * TRIALS * 6),
-        StageCost("pooling 6 steps", 3 * 16, 3 * 16 * 6, 7 * 16 * 6),
+        searched("searching 6 steps", 7 * TRIALS, 7 * TRIALS * 6, 7 * TRIALS * 6),
+        searched("pooling 6 steps", 3 * 16, 3 * 16 * 6, 7 * 16 * 6),
     )
     assert (*per_pair[:3], per_pair[5], *per_pair[8:]) == (*joint[:3], joint[4], *joint[6:])
 
@@ -95,8 +102,50 @@ def test_without_waypoints_one_schedule_is_searched() -> None:
     costs = {each.stage: each for each in costs_of(waypoints=())}
     assert [stage for stage in costs if "searching" in stage] == ["searching the anchor"]
     # In the middle of 4 and 9.
-    assert costs["choosing rho"] == StageCost("choosing rho", 3 * 11, 3 * 11 * 6, 7 * 11 * 6)
+    assert costs["choosing rho"] == searched("choosing rho", 3 * 11, 3 * 11 * 6, 7 * 11 * 6)
     assert costs["evidence on held-out pairs"].call_steps == 12 + 4 * (4 + 6 + 9)
+
+
+def test_the_stages_of_each_effort() -> None:
+    def stages(effort: str, **options: Any) -> dict[str, StageCost]:
+        task = task_of(
+            OTCacheOptions(effort=effort, budget_reference=9, budget_anchor=4, **options)
+        )
+        settings = replace(BY_HAND, pairs=16, batch_size=8)
+        return {each.stage: each for each in stage_costs(task, settings, 6)}
+
+    quick, standard = stages("quick"), stages("standard")
+    assert list(quick.values())[:-1] == [
+        StageCost("recording full runs", 2, 2 * 12, 16 * 12),
+        # A schedule of each budget from 4 to 9.
+        StageCost("optimising the quadratic form", 0, 0, 0, minimised=6),
+    ]
+    # With three dampings before the runs, and twice with gains.
+    assert standard["optimising the quadratic form"].minimised == 3 * 6
+    assert standard["optimising with gains"].minimised == 2 * 6
+    # Three candidates of each budget, on four pairs in one call.
+    fitted = StageCost("heat of fitted candidates", 3 * 6, 3 * 39, 4 * 3 * 39)
+    assert standard["heat of fitted candidates"] == fitted
+    assert not any(each.ends_early for each in standard.values())
+    thorough = stages("thorough", trials=10, waypoints=(6,))
+    assert {stage for stage in thorough if thorough[stage].ends_early} == {
+        "searching 4 steps",
+        "searching 6 steps",
+        "finals of what was searched",
+        "finals of what is predicted",
+    }
+    # The searches run on half of the pairs.
+    assert thorough["searching 6 steps"].denoising_steps == 8 * TRIALS * 6
+
+
+def test_the_second_heat_costs_what_it_runs() -> None:
+    plan = RacePlan(50, 400, range(8, 10))
+    heat = {
+        each.stage: each
+        for each in plan.costs(Workload(50, 6, batches_of("calibration", 400, 16), 4))
+    }["second heat"]
+    assert len(plan.second_heat(8)) > 4
+    assert heat.denoising_steps == sum(4 * len(plan.second_heat(each)) * each for each in (8, 9))
 
 
 def assert_bounded(calibrated: Calibrated) -> None:
@@ -171,8 +220,10 @@ def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     assert [unit.schedule.budget for unit, _ in runs] == [4, 4, 8]
     assert {(unit.batch.start, unit.batch.stop) for unit, _ in worker.measured} == {(0, 3)}
     _, (_, short), (_, long) = runs
-    recorded = worker.measured[1][1]
-    assert isinstance(worker.measured[0][0], Reference)
+    recorded = worker.measured[2][1]
+    kinds = [type(unit) for unit, _ in worker.measured]
+    # The first run of all is not one of those that are counted with.
+    assert kinds[:3] == [Reference, Reference, Record]
     assert (sum(recorded.calls), sum(short.calls)) == (12, 4)
     assert costs.transformer_calls == 1
     assert costs.record_seconds == recorded.seconds > 0
@@ -206,19 +257,31 @@ def test_what_a_pair_takes_is_told_by_a_smaller_batch(setup: ModelSetup) -> None
 
 def test_an_estimate_by_hand() -> None:
     measured = MeasuredCosts(
+        first_seconds=3.0,
         record_seconds=2.0,
         call_step_seconds=0.25,
         pair_step_seconds=0.0625,
         call_seconds=0.125,
+        minimise_seconds=0.5,
         transformer_calls=2,
         peak_bytes=2**30,
     )
-    recording, search = (
+    recording, optimising, search, evidence = (
         StageCost("recording full runs", 3, 36, 84),
+        StageCost.without_model("optimising the quadratic form", 6),
         StageCost("searching the anchor", 10, 40, 96),
+        StageCost("evidence on held-out pairs", 2, 8, 16),
     )
-    estimate = Estimate((recording, search), measured, 16)
+    estimate = Estimate((recording, optimising, search, evidence), 7, measured, 5.0)
     assert estimate.transformer_calls(recording) == 72
     assert estimate.transformer_calls(search) == 80
     assert estimate.seconds(recording) == 6.0
     assert estimate.seconds(search) == 40 * 0.25 + 96 * 0.0625 + 10 * 0.125
+    assert estimate.seconds(optimising) == 6 * 0.5
+    assert (estimate.denoising_steps, estimate.evidence_steps) == (84 + 96, 16)
+    assert estimate.starting_seconds == 5.0 + 3.0
+    every = (recording, optimising, search, evidence)
+    assert estimate.all_seconds == 8.0 + sum(map(estimate.seconds, every))
+    assert estimate.all_transformer_calls == 2 * (36 + 40 + 8)
+    assert not estimate.ends_early
+    assert replace(estimate, stages=(replace(search, ends_early=True),)).ends_early

@@ -7,15 +7,16 @@ velocity adds to the last latents is had from the scheduler that made the record
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from otcache_policies import SAME_SIGMAS, GramTable, euler_response
 
 from otcache_plugin.executors.solver_response import solver_response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,6 +53,18 @@ def gram_matrices(trajectory: Trajectory) -> NDArray[np.float64]:
 def scheduler_response(trajectory: Trajectory) -> NDArray[np.float64]:
     """Return what one unit of each step's velocity adds to the last latents, of shape (T,)."""
     return solver_response(trajectory.scheduler, trajectory.timesteps, trajectory.device)
+
+
+def gram_table(grams: NDArray[Any], recorded: Mapping[str, NDArray[Any]]) -> GramTable:
+    """Return the table of some pairs' matrices.
+
+    Args:
+        grams: `(N, T, T)`, a matrix of each pair.
+        recorded: what any recording gave, whose noise schedule and response they have in common.
+    """
+    sigmas, response = recorded["sigmas"], recorded["response"]
+    euler = np.allclose(response, euler_response(sigmas), atol=SAME_SIGMAS)
+    return GramTable(grams, sigmas, None if euler else response)
 
 
 def _velocities(trajectory: Trajectory, steps: Sequence[int]) -> torch.Tensor:

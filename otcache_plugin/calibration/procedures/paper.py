@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 class Paper:
     """Endpoints and what lies between."""
 
+    outcome: str = (
+        "a schedule searched at the smallest budget, the graph policy's at the largest, and what "
+        "is predicted between; for comparison"
+    )
     fewest_pairs: int = 1
     usual_pairs: int = 50
 

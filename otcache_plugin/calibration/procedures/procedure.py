@@ -33,6 +33,11 @@ class Procedure(Protocol):
     """A way to calibrate OTCache."""
 
     @property
+    def outcome(self) -> str:
+        """What to expect of it."""
+        ...
+
+    @property
     def fewest_pairs(self) -> int:
         """Fewest calibration pairs that it can do with."""
         ...

@@ -15,6 +15,7 @@ from otcache_plugin.calibration.procedures.procedure import (
 from otcache_plugin.calibration.racing.candidates import OPTIMISED
 from otcache_plugin.efforts import QUICK_PAIRS
 from otcache_plugin.parameters.served import ServedBudget
+from otcache_plugin.plugins.calibrating import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from otcache_plugin.plugins.calibrating import (
         Calibrated,
         CalibrationContext,
-        StageCost,
         Workload,
     )
 
@@ -33,14 +33,21 @@ if TYPE_CHECKING:
 class Quick:
     """A recording and nothing else."""
 
+    outcome: str = (
+        "schedules from the recording alone, usually ahead of the graph policy's; none was "
+        "confirmed by a real run"
+    )
     fewest_pairs: int = 2
     usual_pairs: int = QUICK_PAIRS
 
     def costs(
         self, options: OTCacheOptions, algorithm: SearchAlgorithm, workload: Workload
     ) -> Sequence[StageCost]:
-        """Return the cost of recording."""
-        return (workload.recording,)
+        """Return the cost of recording, and of minimising the form at every budget."""
+        return (
+            workload.recording,
+            StageCost.without_model(stages.OPTIMISING, len(options.served_budgets)),
+        )
 
     def calibrate(
         self, options: OTCacheOptions, algorithm: SearchAlgorithm, context: CalibrationContext

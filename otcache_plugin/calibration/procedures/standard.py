@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 class Standard:
     """A recording and a race."""
 
+    outcome: str = (
+        "the graph policy's schedule at every budget, unless another is better beyond its standard "
+        "error on fresh pairs"
+    )
     fewest_pairs: int = 16
     usual_pairs: int = 48
 

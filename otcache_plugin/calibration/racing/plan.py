@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otcache_plugin.calibration import stages
+from otcache_plugin.calibration.racing.candidates import DAMPINGS
+from otcache_plugin.plugins.calibrating import StageCost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from otcache_plugin.plugins.calibrating import StageCost, Workload
+    from otcache_plugin.plugins.calibrating import Workload
 
 SHARE = 5.6
 """Steps that are spent, as a multiple of those of all full runs, in equal parts for all budgets."""
@@ -30,6 +32,9 @@ MOST_CANDIDATES, FEWEST_CANDIDATES = 9, 3
 
 FITTED = 3
 """Candidates that follow at each budget from the gains and from the neighbouring budgets."""
+
+MINIMISED_BY_GAINS = 2
+"""Those of them that follow from the gains."""
 
 SURVIVING_GRAPH, SURVIVING_OTHERS = 2, 2
 """Candidates that run in the second heat: schedules of the graph policy, and of other families."""
@@ -102,13 +107,19 @@ class RacePlan:
 
     def costs(self, workload: Workload) -> Sequence[StageCost]:
         """Return what the stages take at most; candidates that are the same run once."""
-        runs: dict[str, Callable[[int], int]] = {
-            stages.FIRST_HEAT: lambda budget: self.candidates(budget) * HEAT_PAIRS,
-            stages.FITTED_HEAT: lambda budget: FITTED * HEAT_PAIRS,
-            stages.SECOND_HEAT: lambda budget: SURVIVING * len(self.second_heat(budget)),
-            stages.FINAL: lambda budget: FINALISTS * len(self.final(budget)),
-        }
-        return tuple(
-            workload.runs(stage, [(budget, count(budget)) for budget in self.budgets])
-            for stage, count in runs.items()
+        budgets = self.budgets
+
+        def runs(stage: str, counts: Sequence[int]) -> StageCost:
+            return workload.runs(stage, list(zip(budgets, counts, strict=True)))
+
+        def minimising(stage: str, count: int) -> StageCost:
+            return StageCost.without_model(stage, count * len(budgets))
+
+        return (
+            minimising(stages.OPTIMISING, len(DAMPINGS)),
+            runs(stages.FIRST_HEAT, [self.candidates(each) * HEAT_PAIRS for each in budgets]),
+            minimising(stages.FITTING, MINIMISED_BY_GAINS),
+            runs(stages.FITTED_HEAT, [FITTED * HEAT_PAIRS for _ in budgets]),
+            runs(stages.SECOND_HEAT, [SURVIVING * len(self.second_heat(each)) for each in budgets]),
+            runs(stages.FINAL, [FINALISTS * len(self.final(each)) for each in budgets]),
         )

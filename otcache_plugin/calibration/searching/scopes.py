@@ -113,8 +113,9 @@ class PerPairSearch:
         """Return the cost of the searches, and of judging what they found."""
         pairs = workload.pairs
         runs = (1 + trials) * pairs
+        steps = runs * budget
         return (
-            StageCost(stages.searching(searched), runs, runs * budget, runs * budget),
+            StageCost(stages.searching(searched), runs, steps, steps, ends_early=True),
             workload.tried(stages.pooling(searched), 2 + BEST_OF_EACH_PAIR * pairs, [budget]),
         )
 
