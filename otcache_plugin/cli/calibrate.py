@@ -174,12 +174,8 @@ def calibrate(
     task.calibrator.check_pairs(task.options, settings.pairs)
     plugin_host().require_metric(settings.metric)
     if dry_run:
-<<<<<<< HEAD
-        _print_estimate(task, source, settings, json, quiet)
-=======
         others = _alternatives(task, source, runs, where)
-        _print_estimate(task, others, source, settings, json)
->>>>>>> 910a8ed (A dry run compares the efforts: steps, time with loading and the processor's own part, and what to expect)
+        _print_estimate(task, others, source, settings, json, quiet)
         return
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)
@@ -244,51 +240,35 @@ def _run(
 
 def _print_estimate(
     task: CalibrationTask,
-<<<<<<< HEAD
+    others: Sequence[tuple[Alternative, CalibrationTask, MeasuringSettings]],
     source: ModelSource,
     settings: MeasuringSettings,
     json: bool,
     quiet: bool,
 ) -> None:
-    from otcache_plugin.calibration import stages
-=======
-    others: Sequence[tuple[Alternative, CalibrationTask, MeasuringSettings]],
-    source: ModelSource,
-    settings: MeasuringSettings,
-    json: bool,
-) -> None:
     from otcache_policies import FieldError
 
->>>>>>> 910a8ed (A dry run compares the efforts: steps, time with loading and the processor's own part, and what to expect)
+    from otcache_plugin.calibration import stages
     from otcache_plugin.calibration.cost import Estimate, measure_costs, stage_costs
     from otcache_plugin.calibration.measuring.edges import max_look_back
     from otcache_plugin.calibration.measuring.worker import Worker
     from otcache_plugin.cli.common.dry_run import ComparedEffort, print_estimate
 
-<<<<<<< HEAD
     with data_alone_on_stdout(), StageProgress(quiet) as progress:
+        started = time.monotonic()
         import_libraries(progress)
         progress.announce(stages.LOADING)
         setup = source.load()
-        progress.announce(stages.MEASURING_COSTS)
-        costs_at_most = stage_costs(task, settings, max_look_back(setup.pipe))
-        budgets = task.calibrator.evidence_budgets(task.options, settings.num_inference_steps)
-        measured = measure_costs(Worker(setup, settings), settings, min(budgets), max(budgets))
-    estimate = Estimate(costs_at_most, measured, settings.batch_size)
-    print_estimate(estimate, setup.pipe.device.type, json)
-=======
-    with data_alone_on_stdout():
-        started = time.monotonic()
-        setup = source.load()
         worker = Worker(setup, settings)
         loading = time.monotonic() - started
+        progress.announce(stages.MEASURING_COSTS)
         budgets = task.calibrator.evidence_budgets(task.options, settings.num_inference_steps)
         costs = measure_costs(worker, settings, min(budgets), max(budgets))
         look_back = max_look_back(setup.pipe)
 
     def estimate(task: CalibrationTask, settings: MeasuringSettings) -> Estimate:
-        stages = stage_costs(task, settings, look_back)
-        return Estimate(stages, settings.pairs, costs, loading)
+        costed = stage_costs(task, settings, look_back)
+        return Estimate(costed, settings.pairs, costs, loading)
 
     compared = []
     for each, other, own in others:
@@ -301,4 +281,3 @@ def _print_estimate(
             compared.append(ComparedEffort(each.name, chosen, each.outcome, estimate(other, own)))
     device, batch_size = setup.pipe.device.type, settings.batch_size
     print_estimate(estimate(task, settings), compared, device, batch_size, json)
->>>>>>> 910a8ed (A dry run compares the efforts: steps, time with loading and the processor's own part, and what to expect)

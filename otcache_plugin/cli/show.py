@@ -105,12 +105,37 @@ def _print_schedules(
     from otcache_registry import draw_schedule
 
     rows = list(_schedules(document, policy, details))
-    widest = max(len(kind) for kind, _ in rows)
-    width = max(console.width - widest - 8, 10)
+    if not details.heading:
+        _print_named(console, document.num_inference_steps, rows)
+        return
+    headings = ["budget", details.heading, *(column.heading for column in details.columns)]
+    # A heading wraps between its words, and no cell does.
+    widths = [
+        max(map(len, [*heading.split(), *(row[index] for row, _ in rows)]))
+        for index, heading in enumerate(headings)
+    ]
+    width = max(console.width - sum(widths) - 2 * len(widths), 10)
     console.print(f"\n[bold]schedules[/]  {_legend(document.num_inference_steps, width)}")
-    for kind, schedule in rows:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, (heading, wide) in enumerate(zip(headings, widths, strict=True)):
+        table.add_column(escape(heading), justify="left" if index == 1 else "right", width=wide)
+    table.add_column("schedule", no_wrap=True)
+    for row, schedule in rows:
+        table.add_row(*map(escape, row), draw_schedule(schedule, width))
+    console.print(table, soft_wrap=True)
+
+
+def _print_named(
+    console: Console, num_inference_steps: int, rows: list[tuple[tuple[str, ...], Schedule]]
+) -> None:
+    """Print schedules of which nothing is said but what they are."""
+    from otcache_registry import draw_schedule
+
+    width = max(console.width - 17, 10)
+    console.print(f"\n[bold]schedules[/]  {_legend(num_inference_steps, width)}")
+    for (budget, kind), schedule in rows:
         drawing = draw_schedule(schedule, width)
-        console.print(f"{schedule.budget:>4}  {kind:<{widest}}  {drawing}", soft_wrap=True)
+        console.print(f"{budget:>4}  {kind:<9}  {drawing}", soft_wrap=True)
 
 
 def _print_schedule(console: Console, schedule: Schedule) -> None:
@@ -128,9 +153,16 @@ def _print_schedule(console: Console, schedule: Schedule) -> None:
 
 def _schedules(
     document: PolicyDocument, policy: Policy, details: PolicyDetails
-) -> Iterator[tuple[str, Schedule]]:
-    """Go through the document's schedules, and between each two of them one that is predicted."""
-    kept = {schedule: label for label, schedule in details.schedules}
+) -> Iterator[tuple[tuple[str, ...], Schedule]]:
+    """Go through the document's schedules, and between each two of them one that is predicted.
+
+    Each comes after its budget, what it is, and what else is said of it.
+    """
+    kept = {
+        schedule: (label, *(column.cells[index] for column in details.columns))
+        for index, (label, schedule) in enumerate(details.schedules)
+    }
+    predicted = ("predicted", *[""] * len(details.columns))
     # A policy that was calibrated as a whole shows its smallest budget and its usual one.
     usual = policy.budgets.smallest, document.require_default_budget()
     calibrated = document.calibrated_budgets or tuple(sorted(set(usual)))
@@ -138,7 +170,7 @@ def _schedules(
     for budget in sorted(between.union(calibrated)):
         if budget in policy.budgets:
             schedule = policy.schedule(budget)
-            yield kept.get(schedule, "predicted"), schedule
+            yield (str(budget), *kept.get(schedule, predicted)), schedule
 
 
 def _legend(num_inference_steps: int, width: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from otcache_registry import DocumentError, Part, PolicyDetails
+from otcache_registry import Column, DocumentError, Part, PolicyDetails
 from otcache_registry.documents.refusals import document_error
 from otcache_registry.documents.values import MAX_INFERENCE_STEPS, Budget, Count, NotNegative
 from pydantic import Field, ValidationError, model_validator
@@ -89,11 +90,11 @@ def describe(parameters: OTCacheParameters, document: PolicyDocument) -> PolicyD
     schedules = parameters.schedules(document.num_inference_steps)
     calibration = document.calibration
     if calibration is None:
-        return PolicyDetails(_named(parameters, schedules), _notes(parameters))
+        return replace(_schedules(parameters, schedules), notes=_notes(parameters))
     record = CalibrationRecord.read(calibration)
     _check_budgets(record, parameters)
-    return PolicyDetails(
-        schedules=_named(parameters, schedules),
+    return replace(
+        _schedules(parameters, schedules),
         notes=_notes(parameters),
         calibration=tuple(_facts(record)),
         searched=f"{record.anchor_budget}-step anchor" if record.history else "",
@@ -101,21 +102,28 @@ def describe(parameters: OTCacheParameters, document: PolicyDocument) -> PolicyD
     )
 
 
-def _named(
-    parameters: OTCacheParameters, schedules: Sequence[Schedule]
-) -> tuple[tuple[str, Schedule], ...]:
-    """Return the schedules, each after its family and lead, or after its place in the policy."""
-    names: Sequence[str] = [_lead(served) for served in parameters.served]
-    if not names:
-        names = ("anchor", *["waypoint"] * len(parameters.waypoints), "reference")
-    return tuple(zip(names, schedules, strict=True))
+def _schedules(parameters: OTCacheParameters, schedules: Sequence[Schedule]) -> PolicyDetails:
+    """Return the schedules, each after its family, or after its place in the policy."""
+    served = parameters.served
+    if not served:
+        places = ("anchor", *["waypoint"] * len(parameters.waypoints), "reference")
+        return PolicyDetails(tuple(zip(places, schedules, strict=True)))
+    families = tuple(
+        (each.family, schedule) for each, schedule in zip(served, schedules, strict=True)
+    )
+    if all(each.gain is None for each in served):
+        return PolicyDetails(families, "family")
+    leads = Column("ahead of the graph policy by", tuple(map(_lead, served)))
+    pairs = Column("pairs", tuple("" if each.pairs is None else str(each.pairs) for each in served))
+    return PolicyDetails(families, "family", (leads, pairs))
 
 
 def _lead(served: ServedBudget) -> str:
-    """Return a budget's family, and by how much it is ahead of the graph policy's schedule."""
-    if served.gain is None or served.family == "graph":
-        return served.family
-    return f"{served.family}, ahead by {served.gain:.3g} ± {served.standard_error:.2g}"
+    """Return by how much a budget's schedule is ahead, or how the best of others did."""
+    if served.gain is None:
+        return ""
+    lead = f"{served.gain:.2f} ± {served.standard_error:.2f}"
+    return f"({lead})" if served.family == "graph" else lead
 
 
 def _notes(parameters: OTCacheParameters) -> tuple[str, ...]:
@@ -131,7 +139,8 @@ def _notes(parameters: OTCacheParameters) -> tuple[str, ...]:
         count = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
         notes.append(
             "How far it is ahead of the graph policy's best was measured on "
-            f"{count} pairs that nothing was chosen by, in units of the metric."
+            f"{count} pairs that nothing was chosen by, in units of the metric; in brackets "
+            "what the best of the other families gains where the graph policy's schedule stays."
         )
     if parameters.damping is not None:
         notes.append(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Schedule,
     )
     from otcache_registry import (
+        Column,
         DocumentError,
         GraphSettings,
         Part,
@@ -76,6 +77,7 @@ __all__ = [
     "Calibrated",
     "CalibrationContext",
     "Calibrator",
+    "Column",
     "Decider",
     "DecidingPlan",
     "DecidingPolicy",
@@ -152,6 +154,7 @@ __getattr__, __dir__ = lazy_names(
             "Schedule",
         ),
         "otcache_registry": (
+            "Column",
             "DocumentError",
             "GraphSettings",
             "Part",

@@ -15,7 +15,7 @@ from otcache_policies.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from otcache_registry.documents.bundled import BundledPolicy, bundled_policies, find_bundled
     from otcache_registry.documents.card import render_card
-    from otcache_registry.documents.details import NO_DETAILS, PolicyDetails
+    from otcache_registry.documents.details import NO_DETAILS, Column, PolicyDetails
     from otcache_registry.documents.document import (
         POLICY_SCHEMA,
         Calibration,
@@ -46,6 +46,7 @@ __all__ = [
     "POLICY_SCHEMA",
     "BundledPolicy",
     "Calibration",
+    "Column",
     "DocumentError",
     "DocumentNotFoundError",
     "EvidenceRow",
@@ -85,6 +86,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_registry.documents.card": ("render_card",),
         "otcache_registry.documents.details": (
             "NO_DETAILS",
+            "Column",
             "PolicyDetails",
         ),
         "otcache_registry.documents.document": (

@@ -114,8 +114,12 @@ def test_families_and_leads(narrow: Any, tmp_path: Path, columns: int) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert max(map(len, shown.out.splitlines())) <= columns
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
-    assert any(line.startswith("8 optimised, ahead by 0.75 ± 0.25 ") for line in lines)
-    assert any(line.startswith("20 graph ") for line in lines)
+    assert any(line.startswith("8 optimised 0.75 ± 0.25 24 ") for line in lines)
+    assert any(line.startswith("20 graph (-0.50 ± 0.25) 8 ") for line in lines)
+    # The drawings begin below each other.
+    drawn = [line for line in shown.out.splitlines() if " ± 0.25" in line]
+    assert len(drawn) == 2
+    assert len({min(map(line.index, {*"█▒·"} & {*line})) for line in drawn}) == 1
     assert "effort standard" in lines
 
 

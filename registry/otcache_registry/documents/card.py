@@ -192,7 +192,8 @@ def _schedules(details: PolicyDetails, figures: Collection[str]) -> list[str]:
     parts = [notes] if notes else []
     if details.schedules:
         legend = "█ is a computed step, · a cached one."
-        parts = [f"{legend} {notes}".rstrip(), _drawings(details)]
+        drawn = _table(details) if details.columns else _drawings(details)
+        parts = [f"{legend} {notes}".rstrip(), drawn]
     parts += _pictures(figures, "schedules.png", "gaps.png")
     return ["## Schedules", *parts] if parts else []
 
@@ -204,6 +205,19 @@ def _drawings(details: PolicyDetails) -> str:
         for label, schedule in details.schedules
     )
     return f"```text\n{lines}\n```"
+
+
+def _table(details: PolicyDetails) -> str:
+    headings = [details.heading, *(column.heading for column in details.columns)]
+    lines = [
+        f"| Budget | {' | '.join(escaped(each.capitalize()) for each in headings)} | Schedule |",
+        f"|---:|---|{'---:|' * len(details.columns)}---|",
+    ]
+    for index, (label, schedule) in enumerate(details.schedules):
+        said = [label, *(column.cells[index] for column in details.columns)]
+        cells = [str(schedule.budget), *map(escaped, said), f"`{draw_schedule(schedule)}`"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _publication(document: PolicyDocument, published: Publication) -> str:

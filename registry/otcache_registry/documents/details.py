@@ -12,7 +12,20 @@ from typing import Final
 from otcache_policies import Schedule
 from otcache_registry.documents.document import PolicyDocument
 
-__all__ = ["NO_DETAILS", "Describe", "PolicyDetails", "undescribed"]
+__all__ = ["NO_DETAILS", "Column", "Describe", "PolicyDetails", "undescribed"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Something that is said of every schedule.
+
+    Attributes:
+        heading: What it is.
+        cells: Of each schedule, in their order; empty where there is nothing to say.
+    """
+
+    heading: str
+    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -21,6 +34,8 @@ class PolicyDetails:
 
     Attributes:
         schedules: Schedules that the document holds, each after what it is, such as "anchor".
+        heading: What these are called together, such as "family".
+        columns: What else is said of each schedule.
         notes: Sentences about the parameters.
         calibration: What the calibration did, each after its subject, such as "search".
         searched: What a search was for, such as "8-step anchor".
@@ -28,6 +43,8 @@ class PolicyDetails:
     """
 
     schedules: tuple[tuple[str, Schedule], ...] = ()
+    heading: str = ""
+    columns: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
     calibration: tuple[tuple[str, str], ...] = ()
     searched: str = ""
