@@ -14,10 +14,11 @@ from otcache_policies import lift
 
 from otcache_plugin.comparing.methods import BUNDLED, LABELS
 from otcache_plugin.comparing.pages import picture_uri, render
-from otcache_plugin.parameters.otcache_details import CalibrationRecord
+from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
     from otcache_policies import Schedule
+    from otcache_registry import PolicyDetails
 
     from otcache_plugin.comparing.results import ComparisonResult, MethodRow
     from otcache_plugin.evaluation.statistics import PairedDifference
@@ -98,12 +99,13 @@ class Curve:
 
 def render_report(result: ComparisonResult, command: str) -> str:
     """Return the report as HTML, with the command that makes it again."""
+    details = plugin_host().describe(result.document)
     return render(
         TEMPLATE,
         result=result,
         document=result.document,
         policy=result.policy,
-        search=_search(result),
+        details=details,
         model=MODELS[result.model],
         labels=LABELS,
         verdict=verdict,
@@ -111,17 +113,11 @@ def render_report(result: ComparisonResult, command: str) -> str:
         lost=LOST,
         listed=" and ".join(", ".join(map(str, result.settings.budgets)).rsplit(", ", 1)),
         axis=_axis(result.num_inference_steps),
-        curves=curves(result),
+        curves=curves(result, details),
         plot=(PLOT_WIDTH, PLOT_HEIGHT),
         command=command,
         use=_use(result),
     )
-
-
-def _search(result: ComparisonResult) -> CalibrationRecord | None:
-    """Return how the document's schedules were searched, None where others published them."""
-    calibration = result.document.calibration
-    return None if calibration is None else CalibrationRecord.read(calibration)
 
 
 def verdict(gain: PairedDifference) -> tuple[str, str]:
@@ -160,29 +156,30 @@ def _picture(row: MethodRow, index: int, prompt: str) -> Picture:
     return Picture(row.method, picture_uri(row.pictures[index]), alt, psnr)
 
 
-def curves(result: ComparisonResult) -> list[Curve]:
+def curves(result: ComparisonResult, details: PolicyDetails) -> list[Curve]:
     """Anchor and reference, and between them the schedules of the comparison's budgets."""
+    names = {schedule: name for name, schedule in details.schedules}
+    # Of a document that says no family the reference is the graph policy's.
+    whose = {} if details.heading else {"reference": " (MeanCache)"}
     anchor, reference = result.policy.anchor, result.policy.reference
     between = [
         row.schedule
         for row in result.rows
         if row.method == "otcache" and anchor.budget < row.budget < reference.budget
     ]
+    kinds = {
+        anchor: "anchor",
+        **{schedule: f"between-{number}" for number, schedule in enumerate(between, start=1)},
+        reference: "reference",
+    }
     return [
-        _curve("anchor", f"anchor, {anchor.budget} steps", anchor),
-        *(
-            _curve(
-                f"between-{number}", f"{_role(result, schedule)}, {schedule.budget} steps", schedule
-            )
-            for number, schedule in enumerate(between, start=1)
-        ),
-        _curve("reference", f"reference, {reference.budget} steps (MeanCache)", reference),
+        _curve(
+            kind,
+            f"{names.get(schedule, 'predicted')}, {schedule.budget} steps{whose.get(kind, '')}",
+            schedule,
+        )
+        for schedule, kind in kinds.items()
     ]
-
-
-def _role(result: ComparisonResult, schedule: Schedule) -> str:
-    searched = schedule.budget in result.document.calibrated_budgets
-    return "waypoint" if searched else "predicted"
 
 
 def _curve(kind: str, label: str, schedule: Schedule) -> Curve:

@@ -16,6 +16,7 @@ from otcache_plugin.comparing.html_report import SHOWN_PAIRS, curves, render_rep
 from otcache_plugin.comparing.results import ComparisonResult
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.evaluation.statistics import paired_difference
+from otcache_plugin.plugins.host import plugin_host
 
 COMMAND = "otcache demo --model exact-flow --pairs 8"
 
@@ -108,7 +109,7 @@ def test_schedules_are_drawn(page: Page, compared: ComparisonResult) -> None:
 
 
 def test_curves(compared: ComparisonResult, page: Page) -> None:
-    drawn = curves(compared)
+    drawn = curves(compared, plugin_host().describe(compared.document))
     assert [curve.label for curve in drawn] == [
         "anchor, 8 steps",
         "predicted, 10 steps",
@@ -129,7 +130,10 @@ def test_provenance_and_reproduction(page: Page, compared: ComparisonResult) -> 
         document.model.revision,
         document.calibration.created,
         "4 prompt-seed pairs",
-        "psnr, 3 trials",
+        "psnr, seed 0",
+        "up to 3 trials for each schedule",
+        "The anchor was searched end to end, the reference is MeanCache’s",
+        f"predicted with rho = {compared.policy.rho:g}",
         compared.look_back_rule,
         compared.machine,
         COMMAND,
@@ -137,6 +141,27 @@ def test_provenance_and_reproduction(page: Page, compared: ComparisonResult) -> 
         *(f"{pair.prompt} (seed {pair.seed})" for pair in compared.pairs),
     ):
         assert " ".join(text.split()) in page.text
+
+
+def test_a_document_with_families_says_them(compared: ComparisonResult) -> None:
+    document = compared.document
+    served = (
+        {"budget": 8, "family": "optimised", "gain": 0.5, "standard_error": 0.25, "pairs": 8},
+        {"budget": 12, "family": "graph", "gain": -0.5, "standard_error": 0.25, "pairs": 8},
+    )
+    settings = {"effort": "standard", "anchor_budget": 8, "reference_budget": 12}
+    changes = {
+        "parameters": {**document.parameters, "served": served},
+        "calibration": document.calibration.model_copy(update={"settings": settings}),
+    }
+    changed = replace(compared, document=document.model_copy(update=changes))
+    labels = [each.label for each in curves(changed, plugin_host().describe(changed.document))]
+    assert labels == ["optimised, 8 steps", "predicted, 10 steps", "graph, 12 steps"]
+    text = Page(render_report(changed, COMMAND)).text
+    assert "Effort standard" in text
+    assert "measured on 8 pairs that nothing was chosen by" in text
+    assert "anchor" not in text
+    assert "trials" not in text
 
 
 def test_prompts_are_escaped(compared: ComparisonResult) -> None:
