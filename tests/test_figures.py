@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from otcache_registry import bundled_policies
 
 from otcache_plugin.calibration.cost import stage_costs
 from otcache_plugin.calibration.settings import MeasuringSettings
@@ -18,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
+CALIBRATING = (ROOT / "docs" / "calibrating.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +68,27 @@ def test_how_often_it_is_ahead_is_counted() -> None:
     assert f"ahead in {ahead} of {len(rows)}, behind in {behind}," in README
 
 
+@pytest.mark.parametrize(
+    ("effort", "pairs"), [("quick", 32), ("standard", 48), ("thorough", 96), ("paper", 50)]
+)
+def test_the_table_of_efforts_follows_from_the_formula(effort: str, pairs: int) -> None:
+    task = calibration_task("otcache", {"effort": effort}, 50)
+    assert task.calibrator.usual_pairs(task.options) == pairs
+    *stages, _ = stage_costs(task, MeasuringSettings(pairs=pairs), max_look_back=6)
+    steps = sum(stage.denoising_steps for stage in stages)
+    assert f"| {pairs} | {steps:,} |" in CALIBRATING
+
+
 def test_the_cost_table_follows_from_the_formula() -> None:
-    settings = MeasuringSettings(pairs=50, held_out_pairs=50, batch_size=1, metric="lpips")
-    task = calibration_task("otcache", {}, settings.num_inference_steps)
-    steps = sum(stage.steps for stage in stage_costs(task, settings, max_look_back=6))
-    page = (ROOT / "docs" / "calibrating.md").read_text(encoding="utf-8")
+    def steps(effort: str, pairs: int) -> tuple[int, int]:
+        settings = MeasuringSettings(pairs=pairs, held_out_pairs=50, batch_size=1, metric="lpips")
+        task = calibration_task("otcache", {"effort": effort}, settings.num_inference_steps)
+        *stages, evidence = stage_costs(task, settings, max_look_back=6)
+        return sum(stage.denoising_steps for stage in stages), evidence.denoising_steps
+
+    (quick, evidence), (standard, _) = steps("quick", 32), steps("standard", 48)
+    assert evidence == 510 * 50
     for latency in (11.57, 32.68, 105.92):  # seconds of 50 steps, as the page says whose
-        hours = steps * latency / 50 / 3600
-        assert f"| {steps:,} | {latency / 50:.3f} | {hours:,.0f} |" in page
-
-
-@pytest.mark.parametrize(("name", "calls_per_step"), [("exact-flow", 1), ("embedded", 2)])
-def test_the_share_of_the_bound_that_was_spent(name: str, calls_per_step: int) -> None:
-    (document,) = (each.document for each in bundled_policies() if each.name == name)
-    assert document.calibration is not None
-    settings = MeasuringSettings()
-    task = calibration_task("otcache", {}, settings.num_inference_steps)
-    bound = sum(stage.steps for stage in stage_costs(task, settings, max_look_back=6))
-    share = document.calibration.transformer_calls / (bound * calls_per_step)
-    page = (ROOT / "docs" / "calibrating.md").read_text(encoding="utf-8")
-    assert f"{share:.0%} ({name.replace('-', ' ')})".replace("%", " %") in page
+        hours = [each * latency / 50 / 3600 for each in (quick, standard, evidence)]
+        cells = " | ".join(f"{each:.1f}" for each in hours)
+        assert f"| {latency / 50:.3f} | {cells} |" in CALIBRATING
