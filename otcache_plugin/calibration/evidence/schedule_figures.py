@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from otcache_registry import PolicyDetails, PolicyDocument
 
 MOST_SHOWN = 7
-"""Schedules that are shown: the document's own, and of the predicted ones as many as there is room
-for, evenly chosen."""
+"""Schedules up to which predicted ones are shown besides the document's own, evenly chosen."""
+
+MOST_OWN = 9
+"""Of the document's own schedules that are shown, evenly chosen where there are more."""
 
 CURVE_RESOLUTION = 201
 
@@ -57,10 +59,8 @@ def shown_schedules(
     within = range(min(roles) + 1, max(roles)) if roles else policy.budgets
     predicted = sorted({row.budget for row in document.evidence if row.budget in within} - {*roles})
     room = max(MOST_SHOWN - max(len(roles), 2), 0) if roles else MOST_SHOWN
-    if len(predicted) > room:
-        chosen = np.linspace(0, len(predicted) - 1, room).round().astype(int)
-        predicted = [predicted[index] for index in chosen]
-    budgets = sorted({*roles, *predicted}) or [document.require_default_budget()]
+    shown = {*_evenly(sorted(roles), MOST_OWN), *_evenly(predicted, room)}
+    budgets = sorted(shown) or [document.require_default_budget()]
     # The map's yellow end is too light for lines on white.
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets)))
     return [
@@ -71,6 +71,14 @@ def shown_schedules(
         )
         for budget, colour in zip(budgets, colours.tolist(), strict=True)
     ]
+
+
+def _evenly(budgets: Sequence[int], most: int) -> list[int]:
+    """Return budgets, evenly chosen where there are more than there is room for."""
+    if len(budgets) <= most:
+        return list(budgets)
+    chosen = np.linspace(0, len(budgets) - 1, most).round().astype(int)
+    return [budgets[index] for index in chosen]
 
 
 def schedules_figure(schedules: Sequence[ShownSchedule]) -> Figure:
