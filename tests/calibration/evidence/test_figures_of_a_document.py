@@ -130,6 +130,7 @@ def make_document(edges: EdgeTable) -> Callable[..., PolicyDocument]:
                 held_out_digest="b" * 64,
                 metric=metric,
                 settings={
+                    "effort": "paper",
                     "reference_budget": REFERENCE,
                     "anchor_budget": ANCHOR,
                     "search": "joint",
