@@ -96,7 +96,7 @@ class Recorded:
             *(Candidate(OPTIMISED, schedule) for schedule in optimised[1:]),
             *(Candidate(GRAPH, schedule) for schedule in graph[2:]),
         ]
-        return distinct(turns)[:count]
+        return distinct(by_the_simplest(turns, graph))[:count]
 
     def fitted(
         self,
@@ -121,7 +121,14 @@ class Recorded:
             whole = self.form(FITTED_DAMPING, gains)
             for form in (half, whole):
                 found.append(Candidate(OPTIMISED, self.optimised(budget, form, starts)))
-        return found
+        return by_the_simplest(found, self.graph(budget))
+
+
+def by_the_simplest(candidates: Sequence[Candidate], graph: Sequence[Schedule]) -> list[Candidate]:
+    """Return the candidates, those that are schedules of the graph policy as such."""
+    return [
+        Candidate(GRAPH, each.schedule) if each.schedule in graph else each for each in candidates
+    ]
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -15,6 +15,7 @@ from otcache_policies import (
     Policy,
     Schedule,
 )
+from otcache_policies.prediction import constant_warp
 
 from otcache_plugin.calibration.errors import NotFiniteError
 from otcache_plugin.calibration.measuring.losses import ScheduleLoss, lowest
@@ -96,11 +97,14 @@ def test_the_best_of_schedules_is_the_first_of_several() -> None:
 
 @pytest.fixture
 def policy(random_table: MakeTable) -> OTCachePolicy:
-    """Of 4 and 9 steps, 6 between; its rho is none of those that are tried."""
+    """Of 4 and 9 steps, 6 between; its rho is none of those that are tried.
+
+    Its warp is the paper's, in which every rho tells.
+    """
     table, settings = random_table(STEPS, 0), EdgeSettings("displacement", 2.0)
     anchor, waypoint = Schedule([0, 1, 5, 13], STEPS, [1, 2, 3]), Schedule([0, 1, 4, 7, 10, 13], 14)
     reference = MeanCachePolicy(table, settings).schedule(9)
-    return OTCachePolicy(anchor, reference, 0.5, table, settings, [waypoint])
+    return OTCachePolicy(anchor, reference, 0.5, table, settings, [waypoint], warp=constant_warp)
 
 
 @pytest.mark.parametrize("seed", range(5))
