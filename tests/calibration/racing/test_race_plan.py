@@ -56,7 +56,9 @@ def test_the_stages_by_hand() -> None:
     costs = costs_of("standard", 50, 48)
     assert list(costs) == [
         "recording full runs",
+        "optimising the quadratic form",
         "first heat",
+        "optimising with gains",
         "heat of fitted candidates",
         "second heat",
         "finals on fresh pairs",
@@ -76,7 +78,8 @@ def test_the_stages_by_hand() -> None:
 
 def test_quick_is_the_recording_alone() -> None:
     costs = costs_of("quick", 50, 32)
-    assert costs == {"recording full runs": StageCost("recording full runs", 2, 100, 1_600)}
+    assert costs["recording full runs"] == StageCost("recording full runs", 2, 100, 1_600)
+    assert sum(each.denoising_steps for each in costs.values()) == 1_600
 
 
 def test_runs_of_few_pairs_are_calls_of_four() -> None:
