@@ -217,9 +217,12 @@ def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     torch.set_num_threads(threads)
     runs = evaluations(worker)
     # The first run of all takes longer, and is not counted.
-    assert [unit.schedule.budget for unit, _ in runs] == [4, 4, 8]
+    assert [unit.schedule.budget for unit, _ in runs] == [4, 4, 8, 4]
+    # The last with all that the evidence is judged by.
+    assert [unit.metrics for unit, _ in runs][2:] == [("psnr",), ("psnr", "ssim")]
     assert {(unit.batch.start, unit.batch.stop) for unit, _ in worker.measured} == {(0, 3)}
-    _, (_, short), (_, long) = runs
+    _, (_, short), (_, long), (_, judged) = runs
+    assert costs.judge_seconds == max(0.0, judged.seconds - short.seconds)
     recorded = worker.measured[2][1]
     kinds = [type(unit) for unit, _ in worker.measured]
     # The first run of all is not one of those that are counted with.
@@ -246,10 +249,10 @@ def test_what_a_pair_takes_is_told_by_a_smaller_batch(setup: ModelSetup) -> None
     runs = evaluations(worker)
     assert [(len(unit.batch), unit.schedule.budget) for unit, _ in runs] == [
         (4, 4),
-        *[(6, 4), (6, 8), (4, 4), (4, 8)],
+        *[(6, 4), (6, 8), (4, 4), (4, 8), (6, 4)],
     ]
     seconds = [measured.seconds for _, measured in runs[1:]]
-    whole, part = (max(0.0, (long - short) / 4) for short, long in (seconds[:2], seconds[2:]))
+    whole, part = (max(0.0, (long - short) / 4) for short, long in (seconds[:2], seconds[2:4]))
     assert costs.pair_step_seconds == max(0.0, (whole - part) / 2)
     assert costs.call_step_seconds == max(0.0, whole - 6 * costs.pair_step_seconds)
     assert costs.call_seconds == max(0.0, seconds[0] - 4 * whole)
@@ -262,6 +265,7 @@ def test_an_estimate_by_hand() -> None:
         call_step_seconds=0.25,
         pair_step_seconds=0.0625,
         call_seconds=0.125,
+        judge_seconds=0.25,
         minimise_seconds=0.5,
         transformer_calls=2,
         peak_bytes=2**30,
@@ -269,7 +273,7 @@ def test_an_estimate_by_hand() -> None:
     recording, optimising, search, evidence = (
         StageCost("recording full runs", 3, 36, 84),
         StageCost.without_model("optimising the quadratic form", 6),
-        StageCost("searching the anchor", 10, 40, 96),
+        StageCost("searching the anchor", 10, 40, 96, ends_early=True),
         StageCost("evidence on held-out pairs", 2, 8, 16),
     )
     estimate = Estimate((recording, optimising, search, evidence), 7, measured, 5.0)
@@ -278,10 +282,15 @@ def test_an_estimate_by_hand() -> None:
     assert estimate.seconds(recording) == 6.0
     assert estimate.seconds(search) == 40 * 0.25 + 96 * 0.0625 + 10 * 0.125
     assert estimate.seconds(optimising) == 6 * 0.5
-    assert (estimate.denoising_steps, estimate.evidence_steps) == (84 + 96, 16)
+    # Nine tenths of the evidence are run: of 16 steps 14.
+    assert (estimate.denoising_steps, estimate.evidence_steps) == (84 + 96, 14)
+    assert estimate.seconds(evidence) == 0.9 * 8 * 0.25 + 14 * 0.0625 + 2 * (0.125 + 0.25)
     assert estimate.starting_seconds == 5.0 + 3.0
     every = (recording, optimising, search, evidence)
     assert estimate.all_seconds == 8.0 + sum(map(estimate.seconds, every))
-    assert estimate.all_transformer_calls == 2 * (36 + 40 + 8)
-    assert not estimate.ends_early
-    assert replace(estimate, stages=(replace(search, ends_early=True),)).ends_early
+    assert estimate.all_transformer_calls == 2 * (36 + 40 + 7)
+    heat = StageCost("first heat", 5, 20, 50)
+    assert estimate.steps(heat) == 40
+    assert estimate.transformer_calls(heat) == 2 * 16
+    assert estimate.ends_early
+    assert not replace(estimate, stages=(recording, optimising, evidence)).ends_early

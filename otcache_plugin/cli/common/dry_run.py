@@ -40,7 +40,8 @@ def estimate_data(estimate: Estimate) -> dict[str, Any]:
         "stages": [
             {
                 "stage": stage.stage,
-                "denoising_steps": stage.denoising_steps,
+                "denoising_steps": estimate.steps(stage),
+                "denoising_steps_at_most": stage.denoising_steps,
                 "transformer_calls": estimate.transformer_calls(stage),
                 "minimised": stage.minimised,
                 "seconds": estimate.seconds(stage),
@@ -142,7 +143,7 @@ def _stages(estimate: Estimate) -> Table:
             continue
         table.add_row(
             stage.stage,
-            _bounded(stage.ends_early, f"{stage.denoising_steps:,}"),
+            _bounded(stage.ends_early, f"{estimate.steps(stage):,}"),
             _bounded(stage.ends_early, f"{estimate.transformer_calls(stage):,}"),
             _bounded(stage.ends_early, seconds),
         )
