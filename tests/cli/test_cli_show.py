@@ -80,17 +80,20 @@ def test_calibrated_document(narrow: Any) -> None:
         "pipeline ExactFlowPipeline, FlowMatchEulerDiscreteScheduler",
         "sampling 50 steps, 32 × 32 pixels",
         f"budgets 8 … 50; {document.default_budget} unless asked for another",
-        "█ computed step, · cached step",
+        "each sign is 2 steps: █ all of them computed, ▒ some, · none",
         f"means over {document.evidence[0].pairs} held-out pairs",
         f"cost {document.calibration.denoising_steps:,} denoising steps, "
         f"and {document.calibration.evidence_steps:,} for the evidence",
         f"{document.calibration.transformer_calls:,} transformer calls",
     ):
         assert each in words
-    anchor, reference = policy.anchor, policy.reference
-    assert f"{anchor.budget:>4}  anchor     {drawn(anchor)}" in lines
-    assert f"{reference.budget:>4}  reference  {drawn(reference)}" in lines
-    assert any(line.split()[1:2] == ["predicted"] for line in lines)
+    wide = narrow("bundled:exact-flow", columns=100).out
+    assert "█ computed step, · cached step" in wide
+    lines = wide.splitlines()
+    for schedule in policy.calibrated:
+        (line,) = (each for each in lines if each.endswith(drawn(schedule)))
+        assert line.split()[0] == str(schedule.budget)
+        assert line.split()[1] in ("graph", "predicted", "optimised", "searched")
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -181,7 +184,7 @@ def test_more_steps_than_columns(width: int, signs: str) -> None:
 
 
 def test_narrow_terminal_says_what_a_sign_is(narrow: Any) -> None:
-    shown = narrow("bundled:exact-flow", columns=40)
+    shown = narrow("bundled:qwen-image", columns=40)
     # 40 columns leave 23 for 50 steps.
     assert "each sign is 3 steps" in " ".join(shown.out.split())
     (anchor,) = (line for line in shown.out.splitlines() if " anchor " in line)
