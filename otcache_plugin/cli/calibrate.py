@@ -149,6 +149,7 @@ def calibrate(
     quiet: Quiet = False,
 ) -> None:
     """Calibrate a policy for a model; start it again to go on with an interrupted one."""
+    begun = time.monotonic()  # Importing is a part of what it takes.
     from otcache_registry import check_writable
 
     from otcache_plugin.calibration.task import calibration_task
@@ -175,7 +176,7 @@ def calibrate(
     plugin_host().require_metric(settings.metric)
     if dry_run:
         others = _alternatives(task, source, runs, where)
-        _print_estimate(task, others, source, settings, json, quiet)
+        _print_estimate(task, others, source, settings, begun, json, quiet)
         return
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)
@@ -243,6 +244,7 @@ def _print_estimate(
     others: Sequence[tuple[Alternative, CalibrationTask, MeasuringSettings]],
     source: ModelSource,
     settings: MeasuringSettings,
+    begun: float,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -255,12 +257,11 @@ def _print_estimate(
     from otcache_plugin.cli.common.dry_run import ComparedEffort, print_estimate
 
     with data_alone_on_stdout(), StageProgress(quiet) as progress:
-        started = time.monotonic()
         import_libraries(progress)
         progress.announce(stages.LOADING)
         setup = source.load()
         worker = Worker(setup, settings)
-        loading = time.monotonic() - started
+        loading = time.monotonic() - begun
         progress.announce(stages.MEASURING_COSTS)
         budgets = task.calibrator.evidence_budgets(task.options, settings.num_inference_steps)
         costs = measure_costs(worker, settings, min(budgets), max(budgets))

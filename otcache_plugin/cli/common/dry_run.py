@@ -135,7 +135,7 @@ def _stages(estimate: Estimate) -> Table:
     table.add_column("denoising steps", justify="right")
     table.add_column("transformer calls", justify="right")
     table.add_column("time on one worker", justify="right")
-    table.add_row("loading the model", "", "", _duration(estimate.starting_seconds))
+    table.add_row("importing and loading", "", "", _duration(estimate.starting_seconds))
     for stage in estimate.stages:
         seconds = _duration(estimate.seconds(stage))
         if not stage.calls:
