@@ -213,7 +213,7 @@ def test_card_of_published_schedules(hub: HubServer, alice: HubClient, tmp_path:
     write(tmp_path / "any", document_of(revision=None))
     push(alice, tmp_path / "any", without_evidence=True)
     text = hub.files(REPOSITORY)["README.md"].decode()
-    budgets = ", ".join(map(str, document_of().calibrated_budgets))
+    budgets = ", ".join(map(str, document_of(revision=None).calibrated_budgets))
     assert f"| {MODEL} | any | otcache | 50 | {budgets} | none |" in text
     assert ModelCard(text).data.eval_results is None
 

@@ -190,9 +190,9 @@ from otcache_registry.store.store import PolicyStore
 
 store = PolicyStore(sys.argv[1])
 contents = {name: open(f"{sys.argv[2]}/{name}", "rb").read() for name in sys.argv[3:]}
-contents["figures/large.png"] = bytes(200_000)
+contents["figures/large.png"] = bytes(2_000_000)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
 try:
     store.add("user/name", "1" * 40, "", contents, datetime.now(UTC))
 except StoreError as error:
