@@ -40,13 +40,20 @@ def main() -> None:
         steps = [each["steps"] for each in found]
         gains = [mean(row["difference"] for row in each["to_graph"]["psnr"]) for each in found]
         axes.scatter(steps, gains, color=colour, alpha=0.45, s=26, linewidths=0)
-        axes.scatter([mean(steps)], [mean(gains)], color=colour, s=90, label=name, zorder=3)
+        axes.scatter(
+            [mean(steps)],
+            [mean(gains)],
+            color=colour,
+            s=90,
+            label=f"{name}, {len(found)}",
+            zorder=3,
+        )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("denoising steps of the calibration, each pair's own")
     axes.set_ylabel("gain over the best MeanCache\nschedule of each budget, dB")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend(frameon=False, title="large: mean over models", loc="best")
+    axes.legend(frameon=False, title="large: mean over so many models", loc="best")
     figure.savefig(FIGURE, metadata={"Date": None})
 
 
