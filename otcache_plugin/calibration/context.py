@@ -13,7 +13,8 @@ from otcache_plugin.calibration.measuring.losses import losses_of, lowest
 from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
 from otcache_plugin.calibration.settings import SMALL_BATCH
 from otcache_plugin.evaluation.batches import Batch
-from otcache_plugin.plugins.calibrating import FULL_RUNS, RECORDING, DisplacedRun
+from otcache_plugin.plugins.calibrating import DisplacedRun
+from otcache_plugin.plugins.costs import FULL_RUNS, RECORDING
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
 

@@ -16,7 +16,12 @@ from otcache_plugin.calibration.measuring.grams import gram_table
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference
 from otcache_plugin.calibration.settings import EVIDENCE_METRICS, MAX_LOOK_BACK, SMALL_BATCH
 from otcache_plugin.evaluation.batches import Batch, batches_of
-from otcache_plugin.plugins.calibrating import FULL_RUNS, RECORDING, StageCost, Workload
+from otcache_plugin.plugins.costs import (
+    FULL_RUNS,
+    RECORDING,
+    StageCost,
+    Workload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,14 +9,16 @@ from otcache_policies import GramPolicy, GramSettings, UniformPolicy
 from otcache_plugin.calibration.settings import MAX_LOOK_BACK, GramOptions
 from otcache_plugin.parameters.gram import GramParameters
 from otcache_plugin.parameters.gram_tables import tables_of
-from otcache_plugin.plugins.calibrating import Calibrated, Calibrator, StageCost
+from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
+from otcache_plugin.plugins.costs import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otcache_policies import Policy, Schedule
 
-    from otcache_plugin.plugins.calibrating import CalibrationContext, Workload
+    from otcache_plugin.plugins.calibrating import CalibrationContext
+    from otcache_plugin.plugins.costs import Workload
 
 MINIMISING = "minimising the quadratic form"
 

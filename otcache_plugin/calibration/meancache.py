@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from otcache_policies import EdgeTable, MeanCachePolicy, Policy, Schedule
 
-    from otcache_plugin.plugins.calibrating import CalibrationContext, StageCost, Workload
+    from otcache_plugin.plugins.calibrating import CalibrationContext
+    from otcache_plugin.plugins.costs import StageCost, Workload
 
 
 class MeanCacheCalibrator(Calibrator):

@@ -29,7 +29,8 @@ from otcache_plugin.calibration.settings import (
     SearchSettings,
 )
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.plugins.calibrating import Alternative, Calibrator
+from otcache_plugin.plugins.calibrating import Calibrator
+from otcache_plugin.plugins.costs import Alternative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,12 +38,8 @@ if TYPE_CHECKING:
     from otcache_policies import OTCachePolicy, Policy
 
     from otcache_plugin.calibration.procedures.procedure import Procedure
-    from otcache_plugin.plugins.calibrating import (
-        Calibrated,
-        CalibrationContext,
-        StageCost,
-        Workload,
-    )
+    from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext
+    from otcache_plugin.plugins.costs import StageCost, Workload
 
 PROCEDURES: Mapping[str, Procedure] = {
     QUICK: Quick(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_plugin.plugins.calibrating import StageCost
+    from otcache_plugin.plugins.costs import StageCost
 
 
 class CalibrationProgress(Protocol):

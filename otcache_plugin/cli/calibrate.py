@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.settings import MeasuringSettings
     from otcache_plugin.calibration.task import CalibrationTask
     from otcache_plugin.models.source import ModelSource
-    from otcache_plugin.plugins.calibrating import Alternative
+    from otcache_plugin.plugins.costs import Alternative
 
 THIS_MACHINE = "local"
 _ADDRESS = re.compile(r"auto|local|ray://\S+|[^/\s]+:[0-9]+")

@@ -17,7 +17,7 @@ from otcache_plugin.comparing.results import ComparisonResult, MethodRow
 from otcache_plugin.comparing.timing import machine, measure_times
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import generate_outputs
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.executors.schedulers import Substitute, supported_substitute
 from otcache_plugin.pipelines.parts import find_scheduler
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import Request
 

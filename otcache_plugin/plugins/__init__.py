@@ -47,15 +47,13 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.plugins.calibrating import (
-        Alternative,
         Calibrated,
         CalibrationContext,
         Calibrator,
         Search,
-        StageCost,
         Study,
-        Workload,
     )
+    from otcache_plugin.plugins.costs import Alternative, StageCost, Workload
     from otcache_plugin.plugins.hookspecs import hookimpl
     from otcache_plugin.plugins.registries import (
         Activation,
@@ -123,15 +121,13 @@ __getattr__, __dir__ = lazy_names(
         "otcache_plugin.evaluation.outputs": ("Outputs",),
         "otcache_plugin.evaluation.pairs": ("Pair",),
         "otcache_plugin.plugins.calibrating": (
-            "Alternative",
             "Calibrated",
             "CalibrationContext",
             "Calibrator",
             "Search",
-            "StageCost",
             "Study",
-            "Workload",
         ),
+        "otcache_plugin.plugins.costs": ("Alternative", "StageCost", "Workload"),
         "otcache_plugin.plugins.hookspecs": ("hookimpl",),
         "otcache_plugin.plugins.registries": (
             "Activation",

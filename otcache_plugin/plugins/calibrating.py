@@ -8,8 +8,7 @@ the policies that are calibrated in one folder share their runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import ceil
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otcache_policies import Schedule
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from otcache_policies import EdgeTable, GramTable, Policy
     from pydantic import BaseModel
+
+    from otcache_plugin.plugins.costs import Alternative, StageCost, Workload
 
 LossRequest = tuple[Schedule, Batch]
 """A schedule to be run on a batch of pairs; answered with an `(n,)` array of losses."""
@@ -180,117 +181,6 @@ class CalibrationContext(Protocol):
     def study(self, name: str) -> Study:
         """Return the journal's trials of that name, for a search to keep its own in."""
         ...
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """One stage at most: identical schedules are run once, hopeless trials not to the end.
-
-    Attributes:
-        stage: what it is.
-        calls: of the pipeline, each for a batch of pairs.
-        call_steps: steps computed in them, a batch counting once.
-        denoising_steps: the same, each pair's own: what it costs whatever the batches.
-        minimised: schedules that are found without the model, by minimising the quadratic form of
-            the recording: what the processor alone takes time for.
-        ends_early: whether it usually takes far less, as a search does that finds nothing more.
-    """
-
-    stage: str
-    calls: int
-    call_steps: int
-    denoising_steps: int
-    minimised: int = 0
-    ends_early: bool = False
-
-    @classmethod
-    def without_model(cls, stage: str, minimised: int) -> StageCost:
-        """Return the cost of a stage that minimises quadratic forms and runs nothing."""
-        return cls(stage, 0, 0, 0, minimised)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What the cost of a calibration depends on, besides the options of its calibrator.
-
-    Attributes:
-        num_inference_steps: T.
-        max_look_back: the largest look-back that is measured.
-        batches: all calibration pairs.
-        small_batch: most pairs of a run that is made of a few pairs alone.
-    """
-
-    num_inference_steps: int
-    max_look_back: int
-    batches: tuple[Batch, ...]
-    small_batch: int
-
-    @property
-    def pairs(self) -> int:
-        """All calibration pairs."""
-        return self.batches[-1].stop
-
-    def tried(self, stage: str, count: int, budgets: Sequence[int]) -> StageCost:
-        """Return the cost of running so many schedules at each of the budgets, on all pairs.
-
-        Of several at a budget many are the same, or are given up.
-        """
-        calls, steps = count * len(self.batches), count * sum(budgets)
-        return StageCost(
-            stage,
-            calls * len(budgets),
-            steps * len(self.batches),
-            steps * self.pairs,
-            ends_early=count > 1,
-        )
-
-    def runs(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
-        """Return the cost of runs on a few pairs each.
-
-        Args:
-            stage: what it is.
-            counts: budgets, each with how many runs of one pair there are of it.
-        """
-        calls = [(budget, ceil(count / self.small_batch)) for budget, count in counts]
-        return StageCost(
-            stage,
-            sum(count for _, count in calls),
-            sum(budget * count for budget, count in calls),
-            sum(budget * count for budget, count in counts),
-        )
-
-    def at_most(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
-        """Return the cost of runs of which many may turn out not to be needed."""
-        return replace(self.runs(stage, counts), ends_early=True)
-
-    @property
-    def recording(self) -> StageCost:
-        """The cost of recording the full runs, which an edge table takes."""
-        return self.tried(RECORDING, 1, [self.num_inference_steps])
-
-    @property
-    def full_runs(self) -> StageCost:
-        """The cost of full runs to compare with, for who does not record them."""
-        return self.tried(FULL_RUNS, 1, [self.num_inference_steps])
-
-
-RECORDING = "recording full runs"
-FULL_RUNS = "full runs to compare with"
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A way to calibrate a policy, to be compared with others before one is begun.
-
-    Attributes:
-        name: what it is called.
-        options: that it is asked for by.
-        outcome: what to expect of it, in words.
-    """
-
-    name: str
-    options: Any
-    outcome: str
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from otcache_plugin.models.exact_flow import ExactFlowTransformer
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.parameters.otcache_details import CalibrationRecord
 from otcache_plugin.plugins import Calibrator
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
 
 SETTINGS = MeasuringSettings(

@@ -32,7 +32,7 @@ from otcache_plugin.calibration.settings import (
 )
 from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.models.setups import ModelSetup
-from otcache_plugin.plugins.calibrating import StageCost, Workload
+from otcache_plugin.plugins.costs import StageCost, Workload
 
 MakeSetup = Callable[[], ModelSetup]
 BY_HAND = MeasuringSettings(num_inference_steps=12, pairs=7, held_out_pairs=3, batch_size=3)

@@ -15,7 +15,7 @@ from otcache_plugin.cli.common.clock import SystemClock
 from otcache_plugin.cli.common.displays import Bars, Lines, display_for
 from otcache_plugin.cli.common.output import BEAT_SECONDS, StageProgress
 from otcache_plugin.cli.common.pace import Pace
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 
 PLAN = (
     StageCost("recording", 2, 100, 100),

@@ -38,7 +38,7 @@ from otcache_plugin.enabling import enable
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.models.source import ModelSource
-from otcache_plugin.plugins.calibrating import Workload
+from otcache_plugin.plugins.costs import Workload
 from otcache_plugin.plugins.host import load_plugins
 from otcache_plugin.plugins.registries import PolicyRegistry
 

@@ -23,7 +23,7 @@ from otcache_plugin.calibration.measuring.units import Evaluate, Reference
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.evaluation.batches import batches_of
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
     from otcache_plugin.calibration.settings import OTCacheOptions
-    from otcache_plugin.plugins.calibrating import CalibrationContext, StageCost, Workload
+    from otcache_plugin.plugins.calibrating import CalibrationContext
+    from otcache_plugin.plugins.costs import StageCost, Workload
 
 BASE_DAMPING = 0.1
 """Of what is minimised where no real run can say how firmly."""

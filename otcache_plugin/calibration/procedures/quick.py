@@ -15,18 +15,15 @@ from otcache_plugin.calibration.procedures.procedure import (
 from otcache_plugin.calibration.racing.candidates import OPTIMISED
 from otcache_plugin.efforts import QUICK_PAIRS
 from otcache_plugin.parameters.served import ServedBudget
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
     from otcache_plugin.calibration.settings import OTCacheOptions
-    from otcache_plugin.plugins.calibrating import (
-        Calibrated,
-        CalibrationContext,
-        Workload,
-    )
+    from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext
+    from otcache_plugin.plugins.costs import Workload
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,8 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.racing.race import Winner
     from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
     from otcache_plugin.calibration.settings import OTCacheOptions
-    from otcache_plugin.plugins.calibrating import (
-        Calibrated,
-        CalibrationContext,
-        StageCost,
-        Workload,
-    )
+    from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext
+    from otcache_plugin.plugins.costs import StageCost, Workload
 
 
 @dataclass(frozen=True)

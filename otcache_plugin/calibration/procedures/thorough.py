@@ -15,7 +15,7 @@ from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.racing.race import challenged
 from otcache_plugin.calibration.searching.running import run_searches
 from otcache_plugin.calibration.searching.scopes import JointSearch
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.racing.race import Winner
     from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
     from otcache_plugin.calibration.settings import OTCacheOptions
-    from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext, Workload
+    from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext
+    from otcache_plugin.plugins.costs import Workload
 
 CHALLENGES = 3
 """Schedules of each budget that run on all selection pairs: two, and what they are compared to."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.racing.candidates import DAMPINGS
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_plugin.plugins.calibrating import Workload
+    from otcache_plugin.plugins.costs import Workload
 
 SHARE = 5.6
 """Steps that are spent, as a multiple of those of all full runs, in equal parts for all budgets."""

@@ -14,7 +14,12 @@ import numpy as np
 
 from otcache_plugin.calibration.measuring.losses import pooled
 from otcache_plugin.evaluation.batches import Batch
-from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search, Study
+from otcache_plugin.plugins.calibrating import (
+    Losses,
+    LossRequest,
+    Search,
+    Study,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,13 +13,13 @@ from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.searching.candidates import Panel
 from otcache_plugin.calibration.settings import BEST_OF_EACH_PAIR, FIRST_SHARE
 from otcache_plugin.evaluation.batches import Batch
-from otcache_plugin.plugins.calibrating import StageCost
+from otcache_plugin.plugins.costs import StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otcache_plugin.calibration.searching.candidates import ScheduleSearch
-    from otcache_plugin.plugins.calibrating import Workload
+    from otcache_plugin.plugins.costs import Workload
 
     LookBacks = Callable[[tuple[int, ...]], tuple[int, ...]]
     """The look-backs that the edge table has for some steps."""

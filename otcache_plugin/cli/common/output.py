@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from otcache_plugin.cli.common.clock import Clock
-    from otcache_plugin.plugins.calibrating import StageCost
+    from otcache_plugin.plugins.costs import StageCost
 
 BEAT_SECONDS = 60.0
 """How often a log is told how far long work is."""

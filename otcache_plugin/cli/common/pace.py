@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otcache_plugin.plugins.calibrating import StageCost
+    from otcache_plugin.plugins.costs import StageCost
 
 
 @dataclass(frozen=True)

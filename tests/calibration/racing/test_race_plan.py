@@ -8,7 +8,7 @@ from otcache_plugin.calibration.otcache import OTCacheCalibrator
 from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.settings import OTCacheOptions
 from otcache_plugin.evaluation.batches import batches_of
-from otcache_plugin.plugins.calibrating import StageCost, Workload
+from otcache_plugin.plugins.costs import StageCost, Workload
 
 USUAL = RacePlan(50, 48, range(8, 21))
 """5.6 times 50 steps of 48 pairs, over 13 budgets: 1,033.8 denoising steps for each."""
