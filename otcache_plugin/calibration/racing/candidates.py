@@ -6,7 +6,7 @@ The simplest comes first: where two are equally good it stays.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from otcache_policies import Schedule, optimise
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from otcache_policies import GramTable, MeanCachePolicy, QuadraticForm
 
-Family = Literal["graph", "predicted", "optimised", "searched"]
-"""How a schedule was found."""
+    from otcache_plugin.parameters.served import Family
 
 GRAPH: Final = "graph"
 PREDICTED: Final = "predicted"
