@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from otcache_policies import Schedule, ScheduleError, same_sigmas
+from otcache_policies import FieldError, Schedule, ScheduleError, same_sigmas
 from otcache_registry import DocumentError
 from otcache_registry.documents.files import TABLES_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
     from otcache_registry import Sampling, ScheduleRecord, Tables
+
+
+@contextmanager
+def said_of_the_document(kind: type[FieldError], part: str) -> Iterator[None]:
+    """Turn an error about a part of a document into one about the document.
+
+    Raises:
+        DocumentError: The block raised an error of that kind; its field is below the part.
+    """
+    try:
+        yield
+    except kind as error:
+        path = f"{part}.{error.field}"
+        raise DocumentError(path, error.value, error.problem, error.remedy) from None
 
 
 def schedules_of(
@@ -26,11 +41,8 @@ def schedules_of(
     """
     schedules = []
     for field, record in records:
-        try:
+        with said_of_the_document(ScheduleError, f"parameters.{field}"):
             schedules.append(record.schedule(num_inference_steps))
-        except ScheduleError as error:
-            path = f"parameters.{field}.{error.field}"
-            raise DocumentError(path, error.value, error.problem, error.remedy) from None
     return tuple(schedules)
 
 

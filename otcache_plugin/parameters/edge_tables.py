@@ -8,7 +8,11 @@ import numpy as np
 from otcache_policies import EdgeTable, EdgeTableError
 from otcache_registry import DocumentError
 
-from otcache_plugin.parameters.checks import require_sampling_sigmas, require_tensors
+from otcache_plugin.parameters.checks import (
+    require_sampling_sigmas,
+    require_tensors,
+    said_of_the_document,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,11 +50,8 @@ def edge_table(tables: Tables, sampling: Sampling) -> EdgeTable:
         "not the tensors of an edge table",
         "It holds velocity_errors and spread as float32, sigmas as float64, nothing else",
     )
-    try:
+    with said_of_the_document(EdgeTableError, "tables"):
         edges = EdgeTable(tables["velocity_errors"], tables["sigmas"], tables.get("spread"))
-    except EdgeTableError as error:
-        path = f"tables.{error.field}"
-        raise DocumentError(path, error.value, error.problem, error.remedy) from None
     total = sampling.num_inference_steps
     if edges.num_inference_steps != total:
         shape, remedy = edges.velocity_errors.shape, f"Use a table of shape ({total}, {total}, K)"

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from otcache_policies import GramTable, GramTableError
-from otcache_registry import DocumentError
 
-from otcache_plugin.parameters.checks import require_sampling_sigmas, require_tensors
+from otcache_plugin.parameters.checks import (
+    require_sampling_sigmas,
+    require_tensors,
+    said_of_the_document,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,10 +51,7 @@ def gram_table(tables: Tables, sampling: Sampling) -> GramTable:
         "not the tensors of Gram matrices",
         "It holds grams as float32, sigmas and perhaps response as float64, nothing else",
     )
-    try:
+    with said_of_the_document(GramTableError, "tables"):
         table = GramTable(tables["grams"], tables["sigmas"], tables.get("response"))
-    except GramTableError as error:
-        path = f"tables.{error.field}"
-        raise DocumentError(path, error.value, error.problem, error.remedy) from None
     require_sampling_sigmas(table.sigmas, sampling)
     return table

@@ -35,11 +35,10 @@ from otcache_plugin.calibration.stages import ENCODING, Unwatched
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
-from otcache_plugin.executors.output_log import OutputLog, Replay
+from otcache_plugin.executors.output_log import Replay
 from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
-from otcache_plugin.runs.plan import SchedulePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -160,12 +159,11 @@ class Worker:
             if self._scratch is not None:
                 self._scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
-                log = EndsLog(Path(folder) / "ends", self._settings.num_inference_steps)
-                with (
-                    record(self._setup.pipe, Path(folder)) as trajectory,
-                    self._following(Schedule.full(self._settings.num_inference_steps), None, log),
-                ):
-                    outputs = self._run(unit.batch)
+                steps = self._settings.num_inference_steps
+                log = EndsLog(Path(folder) / "ends", steps)
+                runs = self._evaluator(unit.batch, VelocityExecutor(log=log))
+                with record(self._setup.pipe, Path(folder)) as trajectory:
+                    outputs = runs.outputs(Schedule.full(steps), self._spaces(unit.batch))
                 arrays = {
                     **_recorded(trajectory),
                     **self._responses(unit, trajectory, outputs, log),
@@ -175,17 +173,18 @@ class Worker:
             (unit, arrays),
         ]
 
-    @contextmanager
-    def _following(
-        self, schedule: Schedule, replay: Replay | None, log: OutputLog | None
-    ) -> Iterator[None]:
-        """Have the runs inside the block follow a schedule."""
-        executor = VelocityExecutor(replay, log)
-        activation = executor.apply(self._setup.pipe, SchedulePlan(schedule), {})
-        try:
-            yield
-        finally:
-            activation.remove()
+    def _evaluator(
+        self, batch: Batch, executor: VelocityExecutor, reference: Outputs | None = None
+    ) -> Evaluator:
+        """Return what runs schedules on a batch."""
+        return Evaluator(
+            self._setup.pipe,
+            self._pairs_of(batch),
+            self._setup.call_arguments,
+            len(batch),
+            reference,
+            executor,
+        )
 
     def _responses(
         self, unit: Record, trajectory: Trajectory, outputs: Outputs, log: EndsLog
@@ -195,12 +194,12 @@ class Worker:
         if outputs.pictures is None:
             return {"grams": grams, "velocities": _sketches(trajectory)}
         ends = Schedule([0, steps - 1], steps)
+        runs = self._evaluator(unit.batch, VelocityExecutor(Replay(log, log.ends)))
 
         def decode(latents: torch.Tensor) -> torch.Tensor:
             last = LastLatents(find_scheduler(self._setup.pipe), steps, latents)
             try:
-                with self._following(ends, Replay(log, log.ends), None):
-                    pictures = self._run(unit.batch).pictures
+                pictures = runs.outputs(ends, self._spaces(unit.batch)).pictures
             finally:
                 last.remove()
             assert pictures is not None
@@ -213,15 +212,8 @@ class Worker:
         self, unit: Evaluate, reference: Mapping[str, NDArray[Any]], counter: CallCounter
     ) -> Mapping[str, NDArray[Any]]:
         run = self._kept_runs.begin(unit)
-        pairs = self._pairs_of(unit.batch)
-        evaluator = Evaluator(
-            self._setup.pipe,
-            pairs,
-            self._setup.call_arguments,
-            len(unit.batch),
-            _outputs(reference),
-            VelocityExecutor(run.replay, run.log),
-        )
+        executor = VelocityExecutor(run.replay, run.log)
+        evaluator = self._evaluator(unit.batch, executor, _outputs(reference))
         metrics = [plugin_host().metric(name) for name in unit.metrics]
         spaces = frozenset(metric.space for metric in metrics)
         full = evaluator.reference(spaces)
@@ -230,7 +222,7 @@ class Worker:
             self._kept_runs.end(unit, run)
         if run.replay is not None:
             counter.calls[:0] = map(run.replay.log.calls, unit.replayed_steps)
-        values = {each.name: each.values(outputs, full, pairs) for each in metrics}
+        values = {each.name: each.values(outputs, full, evaluator.pairs) for each in metrics}
         if not unit.displaced:
             return values
         return {**values, "displacement": _displacement(outputs, full)}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from otcache_policies import MeanCachePolicy, OTCachePolicy, Schedule
+from otcache_policies.displacement import Candidates
 
-from otcache_plugin.calibration.racing.candidates import Recorded
+from otcache_plugin.calibration.racing.candidates import BASE_DAMPING, Recorded
 from otcache_plugin.calibration.searching.graph_and_rho import graph_candidates
 from otcache_plugin.parameters.edge_tables import tables_of
 from otcache_plugin.parameters.gram_tables import tables_of as gram_tables_of
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.settings import OTCacheOptions
     from otcache_plugin.plugins.calibrating import CalibrationContext
     from otcache_plugin.plugins.costs import StageCost, Workload
-
-BASE_DAMPING = 0.1
-"""Of what is minimised where no real run can say how firmly."""
 
 
 class Procedure(Protocol):
@@ -83,8 +81,6 @@ def recorded(context: CalibrationContext, pairs: range | None) -> Recorded:
 
 def likeliest_reading(found: Recorded, budgets: Sequence[int]) -> MeanCachePolicy:
     """Return the graph policy with the reading that the quadratic form likes best."""
-    from otcache_policies.displacement import Candidates
-
     form = found.form(BASE_DAMPING)
     values = np.zeros(len(found.readings))
     for budget in budgets:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.procedures.procedure import (
-    BASE_DAMPING,
     Choice,
     calibrated,
     recorded,
 )
-from otcache_plugin.calibration.racing.candidates import OPTIMISED
+from otcache_plugin.calibration.racing.candidates import BASE_DAMPING, OPTIMISED
 from otcache_plugin.efforts import QUICK_PAIRS
 from otcache_plugin.parameters.served import ServedBudget
 from otcache_plugin.plugins.costs import StageCost

@@ -46,19 +46,25 @@ class Standard:
         self, options: OTCacheOptions, algorithm: SearchAlgorithm, context: CalibrationContext
     ) -> Calibrated:
         """Record, and let the families race."""
-        winners, gains = raced(options, context)
-        schedules = {budget: each.candidate.schedule for budget, each in winners.items()}
-        choice = Choice(schedules, served(winners), gains)
-        return calibrated(options, choice, recorded(context, None), context)
+        winners, gains = raced(race_plan(options, context), context)
+        return calibrated(options, choice_of(winners, gains), recorded(context, None), context)
 
 
-def raced(
-    options: OTCacheOptions, context: CalibrationContext
-) -> tuple[dict[int, Winner], Gains | None]:
-    """Return who wins at every budget, and the gains that the runs were explained by."""
+def race_plan(options: OTCacheOptions, context: CalibrationContext) -> RacePlan:
+    """Return what a race of all calibration pairs spends."""
     pairs = context.batches[-1].stop
-    plan = RacePlan(context.num_inference_steps, pairs, options.served_budgets)
+    return RacePlan(context.num_inference_steps, pairs, options.served_budgets)
+
+
+def raced(plan: RacePlan, context: CalibrationContext) -> tuple[dict[int, Winner], Gains | None]:
+    """Return who wins at every budget, and the gains that the runs were explained by."""
     return Race(plan, recorded(context, plan.searching), context).run()
+
+
+def choice_of(winners: Mapping[int, Winner], gains: Gains | None) -> Choice:
+    """Return the winners as what serves every budget."""
+    schedules = {budget: each.candidate.schedule for budget, each in winners.items()}
+    return Choice(schedules, served(winners), gains)
 
 
 def served(winners: Mapping[int, Winner]) -> list[ServedBudget]:

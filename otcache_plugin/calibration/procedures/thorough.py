@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from otcache_policies.prediction import vanishing_warp
 
 from otcache_plugin.calibration import stages
-from otcache_plugin.calibration.procedures.procedure import Choice, calibrated, recorded
-from otcache_plugin.calibration.procedures.standard import raced, served
+from otcache_plugin.calibration.procedures.procedure import calibrated, recorded
+from otcache_plugin.calibration.procedures.standard import choice_of, race_plan, raced
 from otcache_plugin.calibration.racing.candidates import PREDICTED, SEARCHED, Candidate
 from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.racing.race import challenged
@@ -75,10 +75,9 @@ class Thorough:
         self, options: OTCacheOptions, algorithm: SearchAlgorithm, context: CalibrationContext
     ) -> Calibrated:
         """Record, let the families race, search from the winners, and predict between."""
-        winners, gains = raced(options, context)
+        plan = race_plan(options, context)
+        winners, gains = raced(plan, context)
         found = recorded(context, None)
-        pairs = context.batches[-1].stop
-        plan = RacePlan(context.num_inference_steps, pairs, options.served_budgets)
         searched = {
             budget: _searched(
                 budget, winners[budget], plan, found.largest_look_back, algorithm, context
@@ -88,8 +87,7 @@ class Thorough:
         winners = challenged(stages.SEARCHED_FINAL, winners, searched, plan.selecting, context)
         predicted = _predicted(winners, options.searched_budgets)
         winners = challenged(stages.PREDICTED_FINAL, winners, predicted, plan.selecting, context)
-        schedules = {budget: each.candidate.schedule for budget, each in winners.items()}
-        return calibrated(options, Choice(schedules, served(winners), gains), found, context)
+        return calibrated(options, choice_of(winners, gains), found, context)
 
 
 def _searched(

@@ -26,7 +26,10 @@ PREDICTED: Final = "predicted"
 OPTIMISED: Final = "optimised"
 SEARCHED: Final = "searched"
 
-DAMPINGS = (0.1, 0.3, 0.03)
+BASE_DAMPING = 0.1
+"""Of what is minimised where no real run can say how firmly."""
+
+DAMPINGS = (BASE_DAMPING, 0.3, 0.03)
 """Of the forms that are minimised before anything was run, the most trusted first."""
 
 FITTED_DAMPING = 0.03
@@ -70,7 +73,7 @@ class Recorded:
     def graph(self, budget: int) -> list[Schedule]:
         """Return the distinct schedules of all readings, by what the form says of them."""
         found = list(dict.fromkeys(reading.schedule(budget) for reading in self.readings))
-        values = self.form(DAMPINGS[0]).pooled(Candidates.of(found))
+        values = self.form(BASE_DAMPING).pooled(Candidates.of(found))
         return [found[index] for index in np.argsort(values, kind="stable")]
 
     def optimised(self, budget: int, form: QuadraticForm, starts: Sequence[Schedule]) -> Schedule:
@@ -116,7 +119,7 @@ class Recorded:
             found.append(Candidate(PREDICTED, predicted))
         if gains is not None:
             starts = [leaders[budget]]
-            half = self.form(DAMPINGS[0], (1 + gains) / 2)
+            half = self.form(BASE_DAMPING, (1 + gains) / 2)
             whole = self.form(FITTED_DAMPING, gains)
             for form in (half, whole):
                 found.append(Candidate(OPTIMISED, self.optimised(budget, form, starts)))
