@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.trajectories import Trajectory
 
 DIRECTIONS = 12
-"""Of the velocities of one run; the others are some ten thousand times smaller."""
+"""Of the velocities of one run; each of the others holds some ten-thousandth of the largest one's
+squares on the embedded model, and less on exact flows."""
 
 STEP = 0.03
 """How far the last latents are moved, in their standard deviations: as far as a schedule does."""
