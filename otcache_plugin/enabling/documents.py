@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otcache_registry import DocumentNotFoundError, StoredPolicy
 from otcache_registry.documents.references import parse_reference
 from otcache_registry.finding.loading import load_reference
+from otcache_registry.finding.nearest import RunSetup
 from otcache_registry.finding.resolving import OtherRevisionWarning, resolve
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.environment import namespaces, offline
@@ -72,7 +73,7 @@ def _found(pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted) -> 
         client_factory=HubClient,
         namespaces=namespaces(),
         offline=offline(),
-        pipeline=type(pipe).__name__,
+        near=RunSetup(type(pipe).__name__),
         allow_other_revision=wanted.allow_other_revision,
     )
     return FoundDocument(resolved.policy, resolved.notes)

@@ -10,19 +10,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
-from itertools import product
+from itertools import chain, product
 
 from otcache_registry.documents.bundled import bundled_policies
-from otcache_registry.documents.document import PolicyDocument
 from otcache_registry.documents.folder import StoredPolicy
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
+from otcache_registry.finding.candidates import Candidate, Resolved, newest_first
+from otcache_registry.finding.nearest import RunSetup, distance
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.environment import offline_variable
 from otcache_registry.hub.errors import HubError
 from otcache_registry.hub.fetching import HubDocument, Listing, fetch, pull, search
-from otcache_registry.hub.index_card import calibrated_at
 from otcache_registry.store.errors import DamagedError, StoreError
 from otcache_registry.store.lock_record import LockRecord
 from otcache_registry.store.store import PolicyStore
@@ -32,7 +31,7 @@ __all__ = ["OtherRevisionWarning", "Resolved", "resolve"]
 Accept = Callable[[str | None], bool]
 """Says of a document's revision whether it is looked for."""
 
-Source = Callable[[Accept], "list[_Candidate]"]
+Source = Callable[[Accept], list[Candidate]]
 """Returns the documents in one place that are of a policy and a revision that are looked for."""
 
 _NOTHING = Listing((), ())
@@ -40,48 +39,6 @@ _NOTHING = Listing((), ())
 
 class OtherRevisionWarning(UserWarning):
     """A policy is used that was calibrated on another revision of the model."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The document that was found.
-
-    Attributes:
-        policy: The document with its tables.
-        notes: What users should know about how it was found, a sentence each.
-    """
-
-    policy: StoredPolicy
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A document that may be used.
-
-    Attributes:
-        document: The document.
-        source: Its origin as shown to users.
-        load: Reads it with its tables; one on the Hub is fetched into the store first.
-    """
-
-    document: PolicyDocument
-    source: str
-    load: Callable[[], StoredPolicy]
-
-    @property
-    def policy(self) -> str:
-        """Name of the policy that it is for."""
-        return self.document.policy.name
-
-    @property
-    def pipeline(self) -> str:
-        """Class name of the pipeline that it was calibrated with."""
-        return self.document.sampling.pipeline
-
-    def __str__(self) -> str:
-        revision = self.document.model.revision or "any"
-        return f"{self.source} (revision {revision}, {self.document.num_inference_steps} steps)"
 
 
 def resolve(
@@ -93,15 +50,16 @@ def resolve(
     client_factory: Callable[[], HubClient],
     namespaces: Sequence[str],
     offline: bool,
-    pipeline: str | None = None,
+    near: RunSetup | None = None,
     allow_other_revision: bool = False,
 ) -> Resolved:
     """Return the document of a policy for a model revision.
 
     One of the first policy is looked for everywhere before one of the next, and of each one for the
-    same pipeline class before one for another. Of several in one place, the one that was calibrated
-    last is taken. What is found on the Hub is kept in the
-    store.
+    same pipeline class before one for another; what is at hand, in the store or the package, before
+    what is on the Hub. Of several the one calibrated nearest to the usual run is taken, of equally
+    near ones the store's before a bundled one, and in one place the one that was calibrated last.
+    What is found on the Hub is kept in the store.
 
     Args:
         policies: Names of the policy, and of those whose documents it can be made from as well; no
@@ -113,9 +71,9 @@ def resolve(
         client_factory: Makes the client if the Hub has to be asked.
         namespaces: Users and organisations on the Hub whose documents may be used, in this order.
         offline: Leave the Hub alone.
-        pipeline: Class name of the pipeline.
-        allow_other_revision: Where there is none, take the newest of another revision, with an
-            `OtherRevisionWarning`.
+        near: The usual run of the pipeline; without it no pipeline and no set-up is preferred.
+        allow_other_revision: Where there is none, take the nearest of another revision, and of
+            equally near ones the newest, with an `OtherRevisionWarning`.
 
     Raises:
         DocumentNotFoundError: There is none, or none is known without the Hub's answer. The error
@@ -123,21 +81,25 @@ def resolve(
         DocumentError: A bundled document is damaged.
         StoreError: What was found on the Hub cannot be kept.
     """
-    places = _Places(tuple(policies), model, store, client_factory, offline)
+    places = _Places(tuple(policies), model, store, client_factory, offline, near)
     if revision is None:
-        found = places.first([places.bundled], (_is_any,), pipeline)
+        found = places.first([[places.bundled]], (_is_any,))
         if found is None:
             problem = f"it is unknown which one it is, and no policy of {model} for any is bundled"
             remedy = "Say which revision it is, or calibrate a policy and give its folder"
             raise DocumentNotFoundError("revision", None, problem, remedy)
         return found
-    sources: list[Source] = [places.stored, places.bundled]
-    sources += [partial(places.on_hub, namespace) for namespace in namespaces]
-    found = places.first(sources, (lambda found: found == revision, _is_any), pipeline)
+    groups: list[list[Source]] = [[places.stored, places.bundled]]
+    groups += [[partial(places.on_hub, namespace)] for namespace in namespaces]
+    found = places.first(groups, (lambda found: found == revision, _is_any))
     if found is not None:
         return found
     known = (revision, None)
-    others = [each for source in sources for each in source(lambda found: found not in known)]
+    others = [
+        each
+        for source in chain.from_iterable(groups)
+        for each in source(lambda found: found not in known)
+    ]
     other = places.preferred(others) if allow_other_revision else None
     if other is None:
         raise places.not_found(revision, others)
@@ -165,12 +127,13 @@ class _Places:
     store: PolicyStore
     client_factory: Callable[[], HubClient]
     offline: bool
+    near: RunSetup | None
     notes: list[str] = field(default_factory=list)
     trouble: str | None = None
     _policies: dict[str, StoredPolicy | None] = field(default_factory=dict)
     _listings: dict[str, Listing] = field(default_factory=dict)
 
-    def stored(self, accept: Accept) -> list[_Candidate]:
+    def stored(self, accept: Accept) -> list[Candidate]:
         """Return the store's documents, the one pulled last first; damaged ones are repaired."""
         try:
             records = [
@@ -183,72 +146,79 @@ class _Places:
             self._note(f"The local store was left out: {error}")
             return []
         return [
-            _Candidate(policy.document, policy.source, partial(_same, policy))
+            Candidate(policy.document, policy.source, partial(_same, policy))
             for policy in policies
             if policy is not None
         ]
 
-    def bundled(self, accept: Accept) -> list[_Candidate]:
+    def bundled(self, accept: Accept) -> list[Candidate]:
         """Return the documents that ship with the package."""
         return [
-            _Candidate(entry.document, f"bundled:{entry.name}", entry.load)
+            Candidate(entry.document, f"bundled:{entry.name}", entry.load)
             for entry in bundled_policies()
             if entry.document.policy.name in self.policies
             and entry.document.model.id == self.model
             and accept(entry.document.model.revision)
         ]
 
-    def on_hub(self, namespace: str, accept: Accept) -> list[_Candidate]:
+    def on_hub(self, namespace: str, accept: Accept) -> list[Candidate]:
         """Return the documents of a user or an organisation, none while the Hub does not answer."""
         return [
-            _Candidate(each.document, each.source, partial(self._fetched, each))
+            Candidate(each.document, each.source, partial(self._fetched, each))
             for each in self._listing(namespace).documents
             if each.policy in self.policies and accept(each.revision)
         ]
 
     def first(
-        self, sources: Iterable[Source], accepts: Iterable[Accept], pipeline: str | None
+        self, groups: Sequence[Sequence[Source]], accepts: Iterable[Accept]
     ) -> Resolved | None:
-        """Return the document to use.
+        """Return the document to use, of the first group of places that has one.
 
-        Revisions count most, then the policy, then the pipeline, then the source.
+        Revisions count most, then the policy, then the pipeline, then the group.
         """
         # Without a pipeline's name, none is preferred.
-        pipelines = dict.fromkeys((pipeline, None))
+        pipelines = dict.fromkeys((None if self.near is None else self.near.pipeline, None))
         for accept, policy, wanted in product(accepts, self.policies, pipelines):
-            for source in sources:
-                found = self.newest(
+            for sources in groups:
+                found = self.nearest(
                     each
-                    for each in source(accept)
+                    for source in sources
+                    for each in newest_first(source(accept))
                     if each.policy == policy and wanted in (None, each.pipeline)
                 )
                 if found is not None:
                     return found
         return None
 
-    def preferred(self, candidates: Sequence[_Candidate]) -> Resolved | None:
-        """Return the newest of the first policy that has one, wherever it is."""
+    def preferred(self, candidates: Sequence[Candidate]) -> Resolved | None:
+        """Return the nearest of the first policy that has one, wherever it is."""
         for policy in self.policies:
-            found = self.newest(each for each in candidates if each.policy == policy)
+            of_policy = [each for each in candidates if each.policy == policy]
+            found = self.nearest(newest_first(of_policy))
             if found is not None:
                 return found
         return None
 
-    def newest(self, candidates: Iterable[_Candidate]) -> Resolved | None:
-        """Return the document that was calibrated last, of those that can be had."""
+    def nearest(self, candidates: Iterable[Candidate]) -> Resolved | None:
+        """Return the document calibrated nearest to the usual run, of those that can be had.
 
-        def moment(candidate: _Candidate) -> datetime:
-            return calibrated_at(candidate.document)
-
-        # Sorting is stable, backwards too: equals stay in the order in which they were found.
-        for candidate in sorted(candidates, key=moment, reverse=True):
+        Of equally near ones it is the first, and all are where the usual run is unknown.
+        """
+        order = list(candidates)
+        if self.near is not None:
+            near = self.near
+            order.sort(key=lambda each: distance(each.document.sampling, near))
+        for index, candidate in enumerate(order):
             try:
-                return Resolved(candidate.load(), tuple(self.notes))
+                policy = candidate.load()
             except (DocumentError, HubError) as error:
                 self._note(f"{candidate} was left out: {error}")
+                continue
+            others = (each for each in order[index + 1 :] if each.revision == candidate.revision)
+            return Resolved(policy, tuple(self.notes), tuple(others))
         return None
 
-    def not_found(self, revision: str, others: Sequence[_Candidate]) -> DocumentNotFoundError:
+    def not_found(self, revision: str, others: Sequence[Candidate]) -> DocumentNotFoundError:
         """Return the error that says where was looked, and what there is for other revisions."""
         problem = f"no {self.policies[0]} policy for revision {revision} in the store"
         problem += ", the package or on the Hub" if self.trouble is None else " or the package"
@@ -258,7 +228,7 @@ class _Places:
             listed = "; ".join(map(str, others))
             remedy = (
                 f"For other revisions there are: {listed}. Pass allow_other_revision=True to use "
-                f"the newest of them. {remedy}"
+                f"the nearest of them. {remedy}"
             )
         return DocumentNotFoundError("model", self.model, problem, remedy)
 

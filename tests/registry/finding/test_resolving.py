@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hub_server import Fault, HubServer
 from hub_world import (
@@ -24,9 +26,11 @@ from otcache_registry import (
     DocumentNotFoundError,
     PolicyDocument,
     PolicyIdentity,
+    ServedBudgets,
 )
 from otcache_registry.documents import bundled
 from otcache_registry.documents.names import document_folder
+from otcache_registry.finding.nearest import RunSetup
 from otcache_registry.finding.resolving import OtherRevisionWarning, Resolved, resolve
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.fetching import pull
@@ -200,22 +204,57 @@ def test_the_same_pipeline_then_the_newest(world: World, place: str) -> None:
             world.publish(document)
 
     def day(pipeline: str | None) -> float:
-        return world.resolve(pipeline=pipeline).policy.document.sampling.guidance["day"]
+        near = None if pipeline is None else RunSetup(pipeline)
+        return world.resolve(near=near).policy.document.sampling.guidance["day"]
 
     assert [day("B"), day("A"), day("C"), day(None)] == [4.0, 5.0, 5.0, 5.0]
+
+
+def of_steps(steps: int, day: int) -> PolicyDocument:
+    """A document of runs of so many steps, calibrated on a day of January."""
+    update = {"num_inference_steps": steps, "sigmas": tuple(np.linspace(1.0, 0.0, steps + 1))}
+    sampling = EXACT.document.sampling.model_copy(update=update)
+    budgets = ServedBudgets(smallest=2, largest=steps)
+    made = document_of(sampling=sampling, budgets=budgets, default_budget=8, evidence=())
+    return created(made, day)
+
+
+@pytest.mark.parametrize("place", ["kept", "bundled", "hub", "kept and bundled"])
+def test_the_nearest_to_the_usual_run_and_the_others(world: World, place: str) -> None:
+    """Not the newest, nor the first place; the others come along, to be chosen from at a run."""
+    put = {
+        "kept": (world.keep,) * 3,
+        "bundled": tuple(partial(world.bundle, name=name) for name in "abc"),
+        "hub": (world.publish,) * 3,
+        "kept and bundled": (world.bundle, world.keep, world.keep),
+    }[place]
+    documents = {steps: of_steps(steps, day) for day, steps in enumerate((50, 28, 16), 1)}
+    for put_one, document in zip(put, documents.values(), strict=True):
+        put_one(document)
+    pipeline = EXACT.document.sampling.pipeline
+    for steps, order in ((50, [50, 28, 16]), (28, [28, 16, 50]), (20, [16, 28, 50])):
+        found = world.resolve(near=RunSetup(pipeline, steps))
+        assert found.policy.document == documents[order[0]]
+        others = [each.document.num_inference_steps for each in found.others]
+        # What was fetched from the Hub is at hand then, and the Hub is not asked again.
+        if place == "hub":
+            assert (order, others) == ([50, 28, 16], [28, 16])
+            break
+        assert others == order[1:]
+        assert [each.load().document.num_inference_steps for each in found.others] == others
 
 
 def test_the_same_pipeline_on_the_hub_before_another_at_hand(world: World) -> None:
     sampling = EXACT.document.sampling
     world.bundle(document_of())
     world.publish(document_of(sampling=sampling.model_copy(update={"pipeline": "B"})))
-    assert source_of(world.resolve(pipeline=sampling.pipeline)) == "bundled:one"
+    assert source_of(world.resolve(near=RunSetup(sampling.pipeline))) == "bundled:one"
     assert world.hub.requests == []
-    found = world.resolve(pipeline="C")
+    found = world.resolve(near=RunSetup("C"))
     assert (source_of(found), found.notes) == ("bundled:one", ())
-    assert source_of(world.resolve(pipeline="B")).startswith(OFFICIAL)
+    assert source_of(world.resolve(near=RunSetup("B"))).startswith(OFFICIAL)
     world.hub.clear_requests()
-    assert source_of(world.resolve(pipeline="B")).startswith(OFFICIAL)
+    assert source_of(world.resolve(near=RunSetup("B"))).startswith(OFFICIAL)
     assert world.hub.requests == []
 
 

@@ -1,0 +1,112 @@
+"""Which of several sampling set-ups is nearest to a run, and what differs between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import isclose, log
+
+from otcache_registry.documents.fields import Sampling
+
+__all__ = ["MOST_PIXELS", "Difference", "Kind", "RunSetup", "differences", "distance"]
+
+MOST_PIXELS = 2.0
+"""How many times as many pixels a run may have as the calibration before it matters."""
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """What is known of a run, or of a pipeline's usual ones.
+
+    Attributes:
+        pipeline: Class name of the pipeline.
+        num_inference_steps: Its steps, None where unknown.
+        height: Height in pixels, None where unknown.
+        width: Width in pixels, likewise.
+        guidance: Guidance arguments of the call, with the defaults of those that it leaves out.
+        usual_guidance: The defaults alone: what a set-up was calibrated with that names none.
+    """
+
+    pipeline: str
+    num_inference_steps: int | None = None
+    height: int | None = None
+    width: int | None = None
+    guidance: Mapping[str, float] = field(default_factory=dict)
+    usual_guidance: Mapping[str, float] = field(default_factory=dict)
+
+
+class Kind(StrEnum):
+    """What may differ between a run and the runs of a calibration."""
+
+    PIPELINE = "pipeline"
+    GUIDANCE = "guidance"
+    SIZE = "size"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which a run differs from those of a calibration.
+
+    Attributes:
+        kind: What it is.
+        text: Both values, for people.
+        matters: Whether the figures of the calibration can no longer be relied on.
+    """
+
+    kind: Kind
+    text: str
+    matters: bool
+
+
+def distance(sampling: Sampling, run: RunSetup) -> tuple[float, float, float]:
+    """Return how far a set-up is from a run: by its steps, then its guidance, then its size.
+
+    Steps and pixels go by their ratio. What is unknown of either counts as the same.
+    """
+    steps = run.num_inference_steps
+    guidance = [abs(theirs - ours) for theirs, ours in _guidance(sampling, run).values()]
+    pixels = _pixel_ratio(sampling, run)
+    return (
+        0.0 if steps is None else abs(log(steps / sampling.num_inference_steps)),
+        max(guidance, default=0.0),
+        0.0 if pixels is None else abs(log(pixels)),
+    )
+
+
+def differences(sampling: Sampling, run: RunSetup) -> tuple[Difference, ...]:
+    """Return in what a run differs from a calibration's set-up, but for steps and noise levels."""
+    found = []
+    if sampling.pipeline != run.pipeline:
+        text = f"pipeline {run.pipeline} instead of {sampling.pipeline}"
+        found.append(Difference(Kind.PIPELINE, text, True))
+    for name, (calibrated, value) in _guidance(sampling, run).items():
+        if not isclose(calibrated, value):
+            text = f"{name} {value:g} instead of {calibrated:g}"
+            found.append(Difference(Kind.GUIDANCE, text, True))
+    if (sampling.height, sampling.width) != (run.height, run.width):
+        ratio = _pixel_ratio(sampling, run)
+        if ratio is not None:
+            sizes = f"{run.width} × {run.height} instead of {sampling.width} × {sampling.height}"
+            found.append(Difference(Kind.SIZE, f"size {sizes}", ratio > MOST_PIXELS))
+    return tuple(found)
+
+
+def _guidance(sampling: Sampling, run: RunSetup) -> dict[str, tuple[float, float]]:
+    """Return the calibration's and the run's value of every guidance argument that both have."""
+    usual = run.usual_guidance if sampling.pipeline == run.pipeline else {}
+    calibrated = {**usual, **sampling.guidance}
+    return {
+        name: (value, run.guidance[name])
+        for name, value in calibrated.items()
+        if name in run.guidance
+    }
+
+
+def _pixel_ratio(sampling: Sampling, run: RunSetup) -> float | None:
+    """Return how many times the calibration's pixels a run has, None where that is unknown."""
+    sizes = (sampling.height, sampling.width, run.height, run.width)
+    height, width, own_height, own_width = (0 if side is None else side for side in sizes)
+    if not all((height, width, own_height, own_width)):
+        return None
+    return own_height * own_width / (height * width)

@@ -1,0 +1,87 @@
+"""Which set-up is nearest to a run: by steps, then by guidance, then by size; and what differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otcache_registry import Sampling
+from otcache_registry.finding.nearest import Difference, Kind, RunSetup, differences, distance
+
+
+def sampling(**changes: Any) -> Sampling:
+    """Return a set-up of 50 steps at 512 × 512 with guidance 4."""
+    fields: dict[str, Any] = {
+        "pipeline": "P",
+        "scheduler": "S",
+        "num_inference_steps": 50,
+        "sigmas": None,
+        "height": 512,
+        "width": 512,
+        "guidance": {"guidance_scale": 4.0},
+    }
+    return Sampling(**{**fields, **changes})
+
+
+RUN = RunSetup("P", 50, 512, 512, {"guidance_scale": 4.0}, {"guidance_scale": 3.5})
+
+
+def run(**changes: Any) -> RunSetup:
+    """Return a run of just that set-up, changed."""
+    return RunSetup(**{**vars(RUN), **changes})
+
+
+def nearest(wanted: RunSetup, *choices: Sampling) -> Sampling:
+    """Return the nearest."""
+    return min(choices, key=lambda each: distance(each, wanted))
+
+
+def test_steps_count_most_and_go_by_their_ratio() -> None:
+    other_guidance = sampling(guidance={"guidance_scale": 12.0}, height=1024, width=1024)
+    shorter = sampling(num_inference_steps=28)
+    assert nearest(RUN, shorter, other_guidance) == other_guidance
+    assert nearest(run(num_inference_steps=28), other_guidance, shorter) == shorter
+    # 20 to 10 is a factor of 2, 36 to 20 of 1.8, though it is further away in steps.
+    ten, many = sampling(num_inference_steps=10), sampling(num_inference_steps=36)
+    assert nearest(run(num_inference_steps=20), ten, many) == many
+    assert nearest(run(num_inference_steps=None), ten, other_guidance) == ten
+
+
+def test_then_guidance_then_size() -> None:
+    strong = sampling(guidance={"guidance_scale": 12.0})
+    large = sampling(height=1024, width=1024)
+    small = sampling(height=256, width=256)
+    assert nearest(run(guidance={"guidance_scale": 9.0}), large, strong) == strong
+    assert nearest(run(guidance={"guidance_scale": 7.0}), strong, large) == large
+    assert nearest(run(height=768, width=768), small, large) == large
+    assert distance(sampling(), RUN) == (0.0, 0.0, 0.0)
+
+
+def test_nothing_differs() -> None:
+    assert differences(sampling(), RUN) == ()
+    # Steps and noise levels are what the adaptation of the schedule tells of.
+    assert differences(sampling(), run(num_inference_steps=28)) == ()
+
+
+def test_what_differs_and_whether_it_matters() -> None:
+    guidance = Difference(Kind.GUIDANCE, "guidance_scale 12 instead of 4", True)
+    assert differences(sampling(), run(guidance={"guidance_scale": 12.0})) == (guidance,)
+    pipeline = Difference(Kind.PIPELINE, "pipeline Q instead of P", True)
+    assert differences(sampling(), run(pipeline="Q")) == (pipeline,)
+    for width, matters in ((256, False), (1024, False), (1032, True)):
+        size = Difference(Kind.SIZE, f"size {width} × 512 instead of 512 × 512", matters)
+        assert differences(sampling(), run(width=width)) == (size,)
+
+
+def test_a_set_up_that_names_no_guidance_had_the_pipelines_own() -> None:
+    unnamed = sampling(guidance={})
+    assert differences(unnamed, run(guidance={"guidance_scale": 3.5})) == ()
+    (found,) = differences(unnamed, RUN)
+    assert found.text == "guidance_scale 4 instead of 3.5"
+    # Another pipeline's own says nothing of it.
+    assert [each.kind for each in differences(unnamed, run(pipeline="Q"))] == [Kind.PIPELINE]
+
+
+def test_what_is_unknown_is_not_held_against_it() -> None:
+    assert differences(sampling(height=None, width=None), RUN) == ()
+    assert differences(sampling(), run(height=None, guidance={})) == ()
+    assert distance(sampling(), run(width=None, guidance={})) == (0.0, 0.0, 0.0)
