@@ -13,7 +13,9 @@ from otcache_plugin import cache_dit_originals
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.errors import ArgumentError, PipelineError
-from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler
+from otcache_plugin.executors.blocks import BlocksActivation
+from otcache_plugin.pipelines.attaching import attach, attachment, detach
+from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import Request
 
@@ -24,15 +26,12 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.report import RunReport
 
 __all__ = [
-    "ATTRIBUTE",
     "disable_cache",
     "disable_policy",
     "enable_cache",
     "summarise_policy",
     "summary",
 ]
-
-ATTRIBUTE = "_otcache_activation"
 
 
 def enable_cache(
@@ -108,29 +107,21 @@ def enable_cache(
         )
     find_denoisers(pipe_or_adapter)
     find_scheduler(pipe_or_adapter)
+    refuse_cache_of_others(pipe_or_adapter)
     request = Request(budget, speedup)
     wanted = Wanted(model, revision, allow_other_revision, executor)
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
-    _disable_any(pipe_or_adapter)
-    applied = chosen_executor.apply(pipe_or_adapter, plan, arguments)
-    setattr(pipe_or_adapter, ATTRIBUTE, applied)
+    activation = chosen_executor.prepare(pipe_or_adapter, plan, arguments)
+    if "_context_manager" in vars(pipe_or_adapter):
+        # Enabling replaces, cache-dit's own cache too.
+        cache_dit_originals.original("disable_cache")(pipe_or_adapter)
+    attach(pipe_or_adapter, activation)
     return pipe_or_adapter
-
-
-def _disable_any(pipe: DiffusionPipeline) -> None:
-    """Enabling replaces: an earlier policy, or cache-dit's own cache, comes off first."""
-    if not disable_policy(pipe) and getattr(find_denoisers(pipe)[0], "_is_cached", False):
-        cache_dit_originals.original("disable_cache")(pipe)
 
 
 def disable_policy(pipe: Any) -> bool:
     """Take a policy off a pipeline; False when none was on it."""
-    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
-    if applied is None:
-        return False
-    delattr(pipe, ATTRIBUTE)
-    applied.remove()
-    return True
+    return detach(pipe)
 
 
 def disable_cache(pipe: Any) -> None:
@@ -158,10 +149,10 @@ def summary(pipe: Any) -> RunReport:
         >>> report.computed_steps, report.as_planned
         ((0, 3, 6, 9), True)
     """
-    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
-    if applied is None:
+    activation: Activation | None = attachment(pipe)
+    if activation is None:
         raise _not_enabled(pipe)
-    return applied.report()
+    return activation.report()
 
 
 def _not_enabled(pipe: Any) -> PipelineError:
@@ -175,12 +166,12 @@ def _not_enabled(pipe: Any) -> PipelineError:
 
 def summarise_policy(pipe: Any, stats: list[Any], *, logging: bool) -> list[Any]:
     """Return cache-dit's statistics with the run of a policy put first, printed when asked to."""
-    applied: Activation | None = getattr(pipe, ATTRIBUTE, None)
-    if applied is None:
+    activation: Activation | None = attachment(pipe)
+    if activation is None:
         return stats
     from cache_dit.summary import CacheStats
 
-    report = applied.report()
+    report = activation.report()
     if logging:
         print(report)
     computed = set(report.computed_steps)
@@ -190,6 +181,8 @@ def summarise_policy(pipe: Any, stats: list[Any], *, logging: bool) -> list[Any]
         accumulated_executed_steps=report.finished_steps,
         accumulated_transformer_executed_steps=len(computed),
     )
+    if isinstance(activation, BlocksActivation):
+        stats = [*stats, *activation.statistics()]
     return [own, *(each for each in stats if each != CacheStats())]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.evaluation.outputs import SPACES, Outputs, generate_outputs
 from otcache_plugin.executors.velocity import VelocityExecutor
+from otcache_plugin.pipelines.attaching import attached
 from otcache_plugin.runs.plan import SchedulePlan
 
 if TYPE_CHECKING:
@@ -68,11 +69,9 @@ class Evaluator:
         pipeline gives when it is asked for 10 and nothing is cached.
         """
         steps = {"num_inference_steps": schedule.num_inference_steps}
-        activation = self._executor.apply(self._pipe, SchedulePlan(schedule), {})
-        try:
+        activation = self._executor.prepare(self._pipe, SchedulePlan(schedule), {})
+        with attached(self._pipe, activation):
             return self._generate({**self._call_arguments, **steps}, spaces)
-        finally:
-            activation.remove()
 
     def _generate(self, call_arguments: Mapping[str, Any], spaces: frozenset[Space]) -> Outputs:
         return generate_outputs(self._pipe, self.pairs, call_arguments, self._batch_size, spaces)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
+
     from otcache_plugin.executors.estimator import LogEntry
     from otcache_plugin.runs.resolution import Resolution
 
@@ -46,7 +46,6 @@ class VelocityRun:
         """Whether the last step has been taken."""
         return self.step == self.resolution.num_inference_steps
 
-    @torch.compiler.disable
     def computes(self) -> bool:
         """Return whether the step at hand is computed, asked for once."""
         if self._computing is None:

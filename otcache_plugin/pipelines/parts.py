@@ -1,10 +1,8 @@
-"""The parts of a pipeline that executors hook, found or refused with what to do about it."""
+"""The parts of a pipeline that executors need, found or refused with what to do about it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from diffusers.hooks import HookRegistry
 
 from otcache_plugin.errors import ExecutionError, PipelineError
 
@@ -16,6 +14,9 @@ if TYPE_CHECKING:
 
 DENOISERS = ("transformer", "transformer_2")
 """Attributes of a pipeline that hold a denoiser; Wan 2.2 has two."""
+
+FEEDERS = ("controlnet",)
+"""Attributes of a pipeline that hold what feeds its denoiser alone."""
 
 
 def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
@@ -50,31 +51,31 @@ def find_scheduler(pipe: DiffusionPipeline) -> Any:
     return scheduler
 
 
-def remove_hook(denoiser: torch.nn.Module, name: str) -> None:
-    """Take a hook off; when it was the last one, `forward` is the class's again."""
-    HookRegistry.check_if_exists_or_initialize(denoiser).remove_hook(name, recurse=False)
-    # diffusers leaves the method bound in the instance, where it would hide a later patch.
-    forward = vars(denoiser).get("forward")
-    if getattr(forward, "__func__", None) is type(denoiser).forward:
-        del denoiser.forward
+def refuse_cache_of_others(pipe: DiffusionPipeline) -> None:
+    """Raise PipelineError when cache-dit's own cache is on a transformer, but not on the pipeline.
+
+    It counts the calls of the transformer, of which a policy leaves some out.
+    """
+    own = vars(pipe).get("_context_manager")
+    for denoiser in find_denoisers(pipe):
+        found = getattr(denoiser, "_context_manager", None)
+        if found is not None and found is not own:
+            raise PipelineError(
+                "transformer",
+                type(denoiser).__name__,
+                "cache-dit's own cache is on it, enabled on itself or on another pipeline that "
+                "shares it",
+                "Call cache_dit.disable_cache on that one first",
+            )
 
 
 def transformer_not_called() -> ExecutionError:
-    """Return the error of a step that was taken without calling the hooked transformer."""
+    """Return the error of a step that was taken without a denoiser called for it."""
     return ExecutionError(
-        "scheduler.step was called without the transformer: the module that the pipeline calls is "
-        "not the one that was hooked (was it replaced or compiled after enable_cache?). "
-        "Call cache_dit.enable_cache(pipe, policy=…) again."
+        "scheduler.step was called without the transformer: this pipeline denoises with something "
+        f"else than {' or '.join(f'pipe.{name}' for name in DENOISERS)}, so its steps cannot be "
+        "followed. Call cache_dit.disable_cache(pipe)."
     )
-
-
-def require_same_scheduler(pipe: DiffusionPipeline, hooked: Any) -> None:
-    """Raise ExecutionError when the pipeline no longer uses the scheduler that was hooked."""
-    if pipe.scheduler is not hooked:
-        raise ExecutionError(
-            "the pipeline's scheduler was replaced after enable_cache, so its steps cannot be "
-            "followed. Call cache_dit.enable_cache(pipe, policy=…) again."
-        )
 
 
 def refuse_token_noise_levels(step_arguments: Mapping[str, Any]) -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.metrics import Metric, TensorMetric
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair
+    from otcache_plugin.pipelines.calls import Call
     from otcache_plugin.plugins.calibrating import (
         Calibrated,
         CalibrationContext,
@@ -75,6 +76,7 @@ __all__ = [
     "Calibrated",
     "CalibrationContext",
     "Calibrator",
+    "Call",
     "Column",
     "Decider",
     "DecidingPlan",
@@ -127,6 +129,7 @@ __getattr__, __dir__ = lazy_names(
             "Search",
             "Study",
         ),
+        "otcache_plugin.pipelines.calls": ("Call",),
         "otcache_plugin.plugins.costs": ("Alternative", "StageCost", "Workload"),
         "otcache_plugin.plugins.hookspecs": ("hookimpl",),
         "otcache_plugin.plugins.registries": (

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from otcache_plugin.evaluation.metrics import Metric
+    from otcache_plugin.pipelines.calls import Call
     from otcache_plugin.plugins.calibrating import Calibrator
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
@@ -44,10 +45,10 @@ NO_CONVERSIONS: Conversions = MappingProxyType({})
 
 
 class Activation(Protocol):
-    """An executor at work on one pipeline."""
+    """What an executor does on one pipeline, until another one or none is enabled on it."""
 
-    def remove(self) -> None:
-        """Give the pipeline back as it was."""
+    def begin(self, pipe: Any) -> Call:
+        """Return what is made of the call of the pipeline that begins."""
         ...
 
     def report(self) -> RunReport:
@@ -58,8 +59,11 @@ class Activation(Protocol):
 class Executor(Protocol):
     """Makes a schedule happen inside a pipeline."""
 
-    def apply(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> Activation:
-        """Hook one pipeline; raise PipelineError or ArgumentError when it cannot."""
+    def prepare(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> Activation:
+        """Check that one pipeline can be served, and leave nothing on what it shares with others.
+
+        Raise PipelineError or ArgumentError when it cannot; the pipeline then stays as it was.
+        """
         ...
 
 

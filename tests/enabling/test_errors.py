@@ -30,6 +30,7 @@ import otcache_plugin
 from otcache_plugin.calibration.meancache import MeanCacheCalibrator
 from otcache_plugin.enabling import enable
 from otcache_plugin.errors import ArgumentError, PipelineError, UnknownNameError
+from otcache_plugin.pipelines.attaching import attachment
 from otcache_plugin.plugins.host import load_plugins
 from otcache_plugin.plugins.registries import PolicyRegistry
 
@@ -41,7 +42,7 @@ def refused(error: type[OTCacheError], **arguments: Any) -> str:
     pipe = arguments.pop("pipe", None) or make_flux()
     with pytest.raises(error) as caught:
         cache_dit.enable_cache(pipe, **arguments)
-    assert not hasattr(pipe, enable.ATTRIBUTE)
+    assert attachment(pipe) is None
     assert "step" not in vars(getattr(pipe, "scheduler", None) or euler_scheduler())
     assert str(caught.value).endswith(".")
     return str(caught.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -276,30 +276,27 @@ def test_a_scheduler_without_sigmas() -> None:
     assert type(pipe) is FluxPipeline
 
 
-def replace_scheduler(pipe: Any) -> None:
-    pipe.scheduler = euler_scheduler()
-
-
-def replace_transformer(pipe: Any) -> None:
-    pipe.transformer = make_blocks().transformer
-
-
-@pytest.mark.parametrize(
-    ("replace", "message"),
-    [
-        (replace_scheduler, "scheduler was replaced after enable_cache"),
-        (replace_transformer, r"transformer.*replaced or compiled after enable_cache"),
-    ],
-)
-def test_replaced_parts_are_noticed(
-    replace: Callable[[Any], None], message: str, enable: Any
-) -> None:
-    pipe = make_blocks()
+def test_parts_that_are_replaced_after_enabling(enable: Any) -> None:
+    pipe, fresh = make_blocks(), make_flux(num_layers=4, scheduler=euler_scheduler(shift=2.0))
     enable(pipe, policy="uniform", budget=8, executor="blocks")
     FLUX.run(pipe, num_inference_steps=9)
-    replace(pipe)
-    with pytest.raises(ExecutionError, match=message):
-        FLUX.run(pipe)
+    pipe.scheduler = euler_scheduler(shift=2.0)
+    pipe.transformer = make_flux(num_layers=4).transformer
+    enable(fresh, policy="uniform", budget=8, executor="blocks")
+    assert torch.equal(FLUX.run(pipe), FLUX.run(fresh))
+    assert otcache_plugin.summary(pipe).as_planned
+
+
+@pytest.mark.parametrize("part", ["scheduler", "transformer"])
+def test_parts_that_are_replaced_during_a_call_are_noticed(part: str, enable: Any) -> None:
+    def replace(pipe: Any, index: int, timestep: Any, tensors: Any) -> Any:
+        setattr(pipe, part, getattr(make_blocks(), part))
+        return tensors
+
+    pipe = make_blocks()
+    enable(pipe, policy="uniform", budget=8, executor="blocks")
+    with pytest.raises(ExecutionError, match=f"{part} was replaced during its call"):
+        FLUX.run(pipe, callback_on_step_end=replace)
 
 
 def test_a_schedule_for_another_number_of_steps(enable: Any) -> None:

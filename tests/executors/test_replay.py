@@ -25,6 +25,7 @@ from tiny_pipelines import (
 
 from otcache_plugin.executors.output_log import OutputLog, Replay
 from otcache_plugin.executors.velocity import VelocityExecutor
+from otcache_plugin.pipelines.attaching import attached
 from otcache_plugin.pipelines.parts import find_denoisers
 from otcache_plugin.runs.plan import SchedulePlan
 from otcache_plugin.runs.report import RunReport
@@ -83,16 +84,17 @@ class Runs:
         self.arguments = {"num_inference_steps": TOTAL, **arguments}
 
     def __call__(self, schedule: Schedule, **executor: Any) -> tuple[torch.Tensor, RunReport]:
-        activation = VelocityExecutor(**executor).apply(self.pipe, SchedulePlan(schedule), {})
+        activation = VelocityExecutor(**executor).prepare(self.pipe, SchedulePlan(schedule), {})
         probes = [each.get_submodule(self.case.probe) for each in find_denoisers(self.pipe)]
-        try:
-            with count_forwards(probes[0]) as first, count_forwards(probes[-1]) as last:
-                result = self.case.run(self.pipe, **self.arguments)
-            forwards = len(first) + (len(last) if len(probes) > 1 else 0)
-            assert activation.report().transformer_calls == forwards
-            return result, activation.report()
-        finally:
-            activation.remove()
+        with (
+            attached(self.pipe, activation),
+            count_forwards(probes[0]) as first,
+            count_forwards(probes[-1]) as last,
+        ):
+            result = self.case.run(self.pipe, **self.arguments)
+        forwards = len(first) + (len(last) if len(probes) > 1 else 0)
+        assert activation.report().transformer_calls == forwards
+        return result, activation.report()
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)

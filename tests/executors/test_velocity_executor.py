@@ -14,7 +14,12 @@ import cache_dit
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+)
 from otcache_policies import Schedule, UniformPolicy
 from published_schedules import PublishedSchedule, published_schedules
 from reference_runs import InterruptedRunError, Reference, interrupt_at, reference_run
@@ -35,8 +40,9 @@ from tiny_pipelines import (
 )
 
 import otcache_plugin
-from otcache_plugin.errors import ExecutionError
-from otcache_plugin.executors import velocity
+from otcache_plugin.errors import ExecutionError, PipelineError
+from otcache_plugin.executors import velocity_call
+from otcache_plugin.pipelines.attaching import attachment
 
 
 # The two other kinds of Flux are compared bit by bit in test_a_batch_….
@@ -191,23 +197,31 @@ def test_a_run_that_the_pipeline_stops_itself_is_not_as_planned(enable: Any) -> 
     assert otcache_plugin.summary(pipe).as_planned
 
 
+class OverwritingFluxPipeline(FluxPipeline):
+    """Writes the next latents into those that it handed to scheduler.step, as Kandinsky 5 does."""
+
+    def __call__(self, **arguments: Any) -> Any:
+        step = self.scheduler.step
+
+        def overwrite(model_output: Any, timestep: Any, sample: torch.Tensor, **kw: Any) -> Any:
+            return (sample.copy_(step(model_output, timestep, sample, **kw)[0]),)
+
+        self.scheduler.step = overwrite
+        try:
+            return super().__call__(**arguments)
+        finally:
+            self.scheduler.step = step
+
+
 @pytest.mark.parametrize("look_back", [1, 3])
 def test_latents_that_the_pipeline_overwrites(look_back: int, enable: Any) -> None:
-    # Kandinsky 5 writes the next latents into those that it handed to scheduler.step.
     schedule = UniformPolicy(STEPS, look_back).schedule(10)
     pipe = make_flux()
     enable(pipe, policy=schedule)
     expected = FLUX.run(pipe)
-    step = pipe.scheduler.step
-
-    def overwrite(model_output: Any, timestep: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
-        return (sample.copy_(step(model_output, timestep, sample, **kwargs)[0]),)
-
-    pipe.scheduler.step = overwrite
-    try:
-        assert torch.equal(FLUX.run(pipe), expected)
-    finally:
-        pipe.scheduler.step = step
+    pipe = make_flux(pipeline=OverwritingFluxPipeline)
+    enable(pipe, policy=schedule)
+    assert torch.equal(FLUX.run(pipe), expected)
 
 
 def test_the_default_budget_scales_with_the_steps_of_the_run(enable: Any) -> None:
@@ -274,14 +288,16 @@ def test_image_to_image_resolves_the_steps_that_are_really_run(enable: Any) -> N
     assert torch.equal(result, expected)
 
 
-def test_a_pipeline_that_does_not_say_where_it_begins(enable: Any) -> None:
-    # Some image-to-image pipelines begin in the middle without set_begin_index.
-    def late_run(pipe: Any, begin: int) -> torch.Tensor:
+class LateFluxPipeline(FluxPipeline):
+    """Begins in the middle, as some image-to-image pipelines do, without set_begin_index."""
+
+    @torch.no_grad()
+    def __call__(self, begin: int, **step_arguments: Any) -> torch.Tensor:
         x = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
         arguments = flux_arguments()
-        pipe.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.05, 20))
-        for t in pipe.scheduler.timesteps[begin:]:
-            v = pipe.transformer(
+        self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.05, 20))
+        for t in self.scheduler.timesteps[begin:]:
+            v = self.transformer(
                 hidden_states=x,
                 timestep=t.expand(1) / 1000,
                 pooled_projections=arguments["pooled_prompt_embeds"],
@@ -290,24 +306,33 @@ def test_a_pipeline_that_does_not_say_where_it_begins(enable: Any) -> None:
                 img_ids=torch.zeros(16, 3),
                 return_dict=False,
             )[0]
-            x = pipe.scheduler.step(v, t, x, return_dict=False)[0]
+            x = self.scheduler.step(v, t, x, return_dict=False, **step_arguments)[0]
         return x
 
-    class LateRun(Case):
-        def run(self, pipe: Any, **overrides: Any) -> torch.Tensor:
-            return late_run(pipe, overrides["begin"])
 
+def make_late_flux() -> Any:
+    return make_flux(pipeline=LateFluxPipeline)
+
+
+class LateRun(Case):
+    """A case whose call takes nothing but where it begins."""
+
+    def run(self, pipe: Any, **overrides: Any) -> torch.Tensor:
+        return pipe(overrides["begin"])
+
+
+def test_a_pipeline_that_does_not_say_where_it_begins(enable: Any) -> None:
     schedule = UniformPolicy(14, look_back=2).schedule(6)
-    pipe = make_flux()
+    pipe = make_late_flux()
     enable(pipe, policy="uniform", budget=6)
-    with torch.no_grad(), count_forwards(pipe.transformer.x_embedder) as forwards:
-        result = late_run(pipe, begin=6)
+    with count_forwards(pipe.transformer.x_embedder) as forwards:
+        result = pipe(begin=6)
     assert len(forwards) == 6
     report = otcache_plugin.summary(pipe)
     assert (report.num_inference_steps, report.transformer_calls) == (14, 6)
     assert report.as_planned
 
-    twin = make_flux()
+    twin = make_late_flux()
     original_set_timesteps = twin.scheduler.set_timesteps
 
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
@@ -315,14 +340,13 @@ def test_a_pipeline_that_does_not_say_where_it_begins(enable: Any) -> None:
         twin.scheduler.set_begin_index(6)
 
     twin.scheduler.set_timesteps = set_timesteps
-    with torch.no_grad():
-        expected = reference_run(
-            LateRun("late", make_flux, flux_arguments, 1, "x_embedder"),
-            twin,
-            schedule.computed_steps,
-            schedule.look_backs,
-            begin=6,
-        )
+    expected = reference_run(
+        LateRun("late", make_late_flux, flux_arguments, 1, "x_embedder"),
+        twin,
+        schedule.computed_steps,
+        schedule.look_backs,
+        begin=6,
+    )
     assert torch.equal(result, expected)
 
 
@@ -379,72 +403,106 @@ def test_two_transformers_share_the_steps(enable: Any) -> None:
     assert torch.isfinite(result).all()
 
 
-def test_a_replaced_scheduler_is_noticed(enable: Any) -> None:
+def test_a_scheduler_that_is_replaced_after_enabling(enable: Any) -> None:
     pipe = make_flux()
-    scheduler = pipe.scheduler
+    former = pipe.scheduler
     enable(pipe, policy="uniform", budget=8)
-    pipe.scheduler = euler_scheduler()
+    pipe.scheduler = euler_scheduler(shift=2.0)
+    result = FLUX.run(pipe)
+    assert otcache_plugin.summary(pipe).as_planned
+    fresh = make_flux(scheduler=euler_scheduler(shift=2.0))
+    enable(fresh, policy="uniform", budget=8)
+    assert torch.equal(result, FLUX.run(fresh))
+    assert vars(former).keys() == vars(euler_scheduler()).keys()
+
+
+def test_a_scheduler_that_is_not_served_is_refused_at_the_next_call(enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy="uniform", budget=8)
+    pipe.scheduler = FlowMatchHeunDiscreteScheduler()
     with (
         count_forwards(pipe.transformer.x_embedder) as forwards,
-        pytest.raises(ExecutionError, match="scheduler was replaced after enable_cache"),
+        pytest.raises(PipelineError, match="FlowMatchHeunDiscreteScheduler"),
     ):
         FLUX.run(pipe)
     assert not forwards
-    enable(pipe, policy="uniform", budget=8)  # as the error says
-    assert vars(scheduler).keys() == vars(euler_scheduler()).keys()
-    FLUX.run(pipe)
-    assert otcache_plugin.summary(pipe).as_planned
 
 
-def test_a_replaced_transformer_is_noticed(enable: Any) -> None:
-    pipe = make_flux()
-    FLUX.run(pipe, num_inference_steps=3)
-    enable(pipe, policy="uniform", budget=8)
-    pipe.transformer = make_flux().transformer
-    with pytest.raises(ExecutionError, match=r"transformer.*replaced or compiled"):
-        FLUX.run(pipe)
-    enable(pipe, policy="uniform", budget=8)
-    FLUX.run(pipe)
-    assert otcache_plugin.summary(pipe).as_planned
-
-
-def test_a_transformer_replaced_in_the_middle_of_a_run_is_noticed(enable: Any) -> None:
+def test_a_scheduler_that_is_replaced_in_the_middle_of_a_call_is_noticed(enable: Any) -> None:
     def replace(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if index == 10:
-            pipe.transformer = make_flux().transformer
+            pipe.scheduler = euler_scheduler()
+        return tensors
+
+    pipe = make_flux()
+    enable(pipe, policy="uniform", budget=8)
+    with pytest.raises(ExecutionError, match="scheduler was replaced during its call"):
+        FLUX.run(pipe, callback_on_step_end=replace)
+
+
+def test_a_transformer_that_is_replaced_after_enabling(enable: Any) -> None:
+    other = make_flux(num_layers=2).transformer
+    expected_pipe = make_flux(num_layers=2)
+    enable(expected_pipe, policy="uniform", budget=8)
+    expected = FLUX.run(expected_pipe)
+    pipe = make_flux()
+    enable(pipe, policy="uniform", budget=8)
+    assert not torch.equal(FLUX.run(pipe), expected)
+    pipe.transformer = other
+    with count_forwards(other.x_embedder) as forwards:
+        assert torch.equal(FLUX.run(pipe), expected)
+    assert len(forwards) == 8
+    assert otcache_plugin.summary(pipe).as_planned
+    del pipe.transformer
+    assert "transformer" not in vars(pipe)
+
+
+def test_a_transformer_that_is_replaced_in_the_middle_of_a_call(enable: Any) -> None:
+    other = make_flux(num_layers=2).transformer
+
+    def replace(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if index == 10:
+            pipe.transformer = other
         return tensors
 
     pipe = make_flux()
     enable(pipe, policy=Schedule([0, 20, 49], STEPS))
-    with pytest.raises(ExecutionError, match=r"step 20 is to be computed, but .* not call"):
+    with (
+        count_forwards(pipe.transformer.x_embedder) as before,
+        count_forwards(other.x_embedder) as after,
+    ):
         FLUX.run(pipe, callback_on_step_end=replace)
+    assert (len(before), len(after)) == (1, 2)
+
+
+def test_a_transformer_that_the_pipeline_does_not_call_is_noticed(enable: Any) -> None:
+    class HiddenFluxPipeline(LateFluxPipeline):
+        """Keeps its transformer elsewhere."""
+
+        @torch.no_grad()
+        def __call__(self) -> None:
+            self.scheduler.set_timesteps(4)
+            x = torch.zeros(1, 16, 16)
+            for t in self.scheduler.timesteps:
+                self.scheduler.step(x, t, x)
+
+    pipe = make_flux(pipeline=HiddenFluxPipeline)
+    enable(pipe, policy="uniform", budget=2)
+    with pytest.raises(ExecutionError, match="step was called without the transformer"):
+        pipe()
 
 
 def test_steps_at_different_noise_levels_are_refused(enable: Any) -> None:
-    pipe = make_flux()
+    pipe = make_late_flux()
     enable(pipe, policy="uniform", budget=2)
-    pipe.scheduler.set_timesteps(2)
-    x = torch.zeros(1, 16, 16)
-    arguments = flux_arguments()
-    with torch.no_grad():
-        pipe.transformer(
-            hidden_states=x,
-            timestep=torch.ones(1),
-            pooled_projections=arguments["pooled_prompt_embeds"],
-            encoder_hidden_states=arguments["prompt_embeds"],
-            txt_ids=torch.zeros(5, 3),
-            img_ids=torch.zeros(16, 3),
-        )
     with pytest.raises(ExecutionError, match="per_token_timesteps"):
-        pipe.scheduler.step(
-            x, pipe.scheduler.timesteps[0], x, per_token_timesteps=torch.ones(1, 16)
-        )
+        pipe(begin=0, per_token_timesteps=torch.ones(1, 16))
 
 
 def state_of(pipe: Any) -> dict[str, dict[str, int]]:
-    """What lies on the instances of a pipeline, by identity; diffusers' own registry aside."""
+    """What lies on the instances of a pipeline, by identity."""
     return {
-        name: {key: id(value) for key, value in vars(part).items() if key != "_diffusers_hook"}
+        name: {key: id(value) for key, value in vars(part).items()}
         for name, part in (
             ("pipe", pipe),
             ("transformer", pipe.transformer),
@@ -453,7 +511,7 @@ def state_of(pipe: Any) -> dict[str, dict[str, int]]:
     }
 
 
-def test_hooks_leave_no_trace() -> None:
+def test_nothing_is_left_on_anything() -> None:
     pipe = make_flux()
     FLUX.run(pipe, num_inference_steps=4)
     classes = {
@@ -462,11 +520,18 @@ def test_hooks_leave_no_trace() -> None:
     }
     before = state_of(pipe)
     cache_dit.enable_cache(pipe, policy="uniform", budget=3)
-    assert state_of(pipe) != before
     assert all(dict(vars(cls)) == content for cls, content in classes.items())
+    enabled = state_of(pipe)
+    assert enabled["pipe"] != before["pipe"]
+    assert enabled["transformer"] == before["transformer"]
+    assert enabled["scheduler"] == before["scheduler"]
+    FLUX.run(pipe, num_inference_steps=4)
+    assert all(dict(vars(cls)) == content for cls, content in classes.items())
+    assert state_of(pipe)["transformer"] == before["transformer"]
+    assert state_of(pipe)["scheduler"].keys() == before["scheduler"].keys()
     cache_dit.disable_cache(pipe)
-    assert state_of(pipe) == before
-    assert pipe.transformer._diffusers_hook.hooks == {}
+    assert state_of(pipe)["pipe"].keys() == before["pipe"].keys()
+    assert type(pipe) is FluxPipeline
 
 
 def test_hooks_of_others_stay() -> None:
@@ -488,9 +553,17 @@ def test_the_scheduler_keeps_its_signature(enable: Any) -> None:
 
     pipe = make_flux()
     plain = {name: inspect.signature(getattr(pipe.scheduler, name)) for name in HOOKED_METHODS}
+    seen = []
+
+    def look(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        for name in HOOKED_METHODS:
+            assert name in vars(pipe.scheduler)
+            seen.append(inspect.signature(getattr(pipe.scheduler, name)) == plain[name])
+        return tensors
+
     enable(pipe, policy="uniform")
-    for name in HOOKED_METHODS:
-        assert inspect.signature(getattr(pipe.scheduler, name)) == plain[name]
+    FLUX.run(pipe, num_inference_steps=3, callback_on_step_end=look)
+    assert seen == [True] * 6
 
 
 HOOKED_METHODS = ("set_timesteps", "step")
@@ -508,13 +581,13 @@ def test_the_log_is_as_long_as_the_largest_look_back(
         return estimate(log, look_back, *sigmas)
 
     def look(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        run = pipe._otcache_activation._run
+        run = attachment(pipe)._call._run
         kept.append(len(run.stale_outputs))
         lengths.append(len(run.log))
         return tensors
 
-    estimate = velocity.estimate_velocity
-    monkeypatch.setattr(velocity, "estimate_velocity", watch)
+    estimate = velocity_call.estimate_velocity
+    monkeypatch.setattr(velocity_call, "estimate_velocity", watch)
     pipe = case.make()
     enable(pipe, policy=Schedule([0, 10, 20, 49], STEPS, [2, 4, 3]))
     case.run(pipe, callback_on_step_end=look)

@@ -33,7 +33,8 @@ from otcache_plugin.enabling import enable as enabling
 from otcache_plugin.errors import PluginError, UnknownNameError
 from otcache_plugin.evaluation.metrics import Metric, TensorMetric
 from otcache_plugin.evaluation.outputs import Outputs
-from otcache_plugin.plugins import hookspecs
+from otcache_plugin.pipelines.attaching import attachment
+from otcache_plugin.plugins import Call, hookspecs
 from otcache_plugin.plugins import host as host_module
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, load_plugins
 from otcache_plugin.plugins.registries import (
@@ -100,10 +101,11 @@ class DryActivation:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.removed = False
+        self.begun: list[Any] = []
 
-    def remove(self) -> None:
-        self.removed = True
+    def begin(self, pipe: Any) -> Call:
+        self.begun.append(pipe)
+        return Call()
 
     def report(self) -> RunReport:
         return replace(planned_report(self.plan, "dry"), num_inference_steps=3)
@@ -115,7 +117,9 @@ class DryExecutor:
     def __init__(self) -> None:
         self.seen: list[tuple[Any, Plan, Mapping[str, Any]]] = []
 
-    def apply(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> DryActivation:
+    def prepare(
+        self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]
+    ) -> DryActivation:
         self.seen.append((pipe, plan, cache_dit_arguments))
         return DryActivation(plan)
 
@@ -201,9 +205,13 @@ def test_hook_otcache_register_executors(use: Any, enable: Any) -> None:
     assert plan.policy_name == "uniform"
     assert dict(arguments) == {"attention_backend": "native"}
     assert otcache_plugin.summary(pipe).num_inference_steps == 3
-    applied = pipe._otcache_activation
+    expected = FLUX.run(make_flux(), num_inference_steps=3)
+    activation = attachment(pipe)
+    assert torch.equal(FLUX.run(pipe, num_inference_steps=3), expected)
+    assert activation.begun == [pipe]
     cache_dit.disable_cache(pipe)
-    assert applied.removed
+    assert torch.equal(FLUX.run(pipe, num_inference_steps=3), expected)
+    assert activation.begun == [pipe]
 
 
 def test_hook_otcache_register_metrics(use: Any) -> None:

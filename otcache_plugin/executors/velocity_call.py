@@ -1,0 +1,199 @@
+"""One call of a pipeline under the velocity executor.
+
+On cached steps the transformer's calls are answered with the outputs of the last computed step,
+whatever their number (guidance as two calls, as one doubled batch, or none). What the pipeline
+makes of them does not matter, because the model output that reaches `scheduler.step` is replaced by
+the estimate: the average velocity, or the last one again where the scheduler takes no Euler steps.
+
+A run begins at `scheduler.set_timesteps`: the state of any earlier run is dropped there, and what
+the run follows is resolved from the sigmas that the scheduler has at the first transformer call.
+
+A policy that decides is asked once per step, before its first transformer call. It observes the
+latents that the last `scheduler.step` gave (for the first step, those handed to it), in the
+pipeline's own form: the transformer's input may be doubled for guidance or have a picture beside.
+
+What the transformer gives may be kept, and a run that begins like one that was kept replays it: its
+first transformer calls are answered with what they gave then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from otcache_plugin.errors import ExecutionError
+from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
+from otcache_plugin.executors.schedulers import Substitute, require_look_back
+from otcache_plugin.executors.solver_response import response_of_run
+from otcache_plugin.executors.velocity_run import VelocityRun
+from otcache_plugin.pipelines.calls import Call
+from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
+from otcache_plugin.runs.resolution import ScheduledRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from otcache_plugin.executors.output_log import OutputLog, Replay
+    from otcache_plugin.runs.plan import Plan
+    from otcache_plugin.runs.report import RunReport
+
+
+def require_look_backs(scheduler: Any, run: ScheduledRun) -> None:
+    """Raise PipelineError when a schedule looks further back than the scheduler allows."""
+    require_look_back(scheduler, run.largest_look_back, "the schedule", run.num_inference_steps)
+
+
+class VelocityCall(Call):
+    """Skips the transformer on the cached steps of one call's runs.
+
+    Args:
+        plan: what to compute.
+        scheduler: of the pipeline.
+        substitute: what stands in on a cached step.
+        report: what is to be said until a run begins.
+        replay: what an earlier run has computed already.
+        log: where the outputs of the transformer are kept.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        scheduler: Any,
+        substitute: Substitute,
+        report: RunReport,
+        replay: Replay | None,
+        log: OutputLog | None,
+    ) -> None:
+        self._plan = plan
+        self._scheduler = scheduler
+        self._substitute = substitute
+        self._report = report
+        self._replay = replay
+        self._log = log
+        self._run: VelocityRun | None = None
+        self._run_pending = False
+
+    def report(self) -> RunReport:
+        """Return the current or last run."""
+        run = self._run
+        if run is None:
+            return self._report
+        resolution = run.resolution
+        return replace(
+            self._report,
+            num_inference_steps=resolution.num_inference_steps,
+            planned_steps=resolution.planned_steps,
+            look_backs=resolution.look_backs(run.computed_steps),
+            computed_steps=tuple(run.computed_steps),
+            finished_steps=run.step,
+            transformer_calls=run.transformer_calls,
+            adaptation=resolution.adaptation,
+        )
+
+    def end(self) -> None:
+        """Keep the report alone."""
+        self._end_run()
+        self._scheduler = None
+
+    def set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Let the next transformer call begin a run."""
+        self._end_run()
+        self._run_pending = True
+        if self._log is not None:
+            self._log.clear()
+        return original(*args, **kwargs)
+
+    def denoise(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the transformer, or answer for it."""
+        if self._run_pending:
+            self._begin_run(self._scheduler.begin_index or 0)
+        run = self._run
+        if run is None or run.finished:
+            return module(*args, **kwargs)
+        call, run.calls_in_step = run.calls_in_step, run.calls_in_step + 1
+        if not run.computes():
+            return run.stale_outputs[min(call, len(run.stale_outputs) - 1)]
+        if self._replay is not None and self._replay.has(run.step, call):
+            output = self._replay.log.read(run.step, call)
+        else:
+            output = module(*args, **kwargs)
+            run.transformer_calls += 1
+        if self._log is not None:
+            self._log.write(run.step, output)
+        if call == 0:
+            run.stale_outputs.clear()
+        run.stale_outputs.append(output)
+        return output
+
+    def step(
+        self,
+        original: Callable[..., Any],
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Take a step with the velocity of the transformer, or with its estimate."""
+        run = self._run
+        if run is None or run.finished:
+            raise transformer_not_called()
+        refuse_token_noise_levels(kwargs)
+        run = self._align(run, timestep)
+        # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
+        kept = bool(run.log) and sample is run.log[-1].x_after
+        x_before = sample if kept else sample.clone()
+        if run.step == 0:
+            run.resolution.begin(x_before)
+        velocity = self._velocity(run, model_output)
+        result = original(velocity, timestep, sample, *args, **kwargs)
+        sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
+        run.advance(LogEntry(x_before, result[0], velocity, sigma, sigma_next))
+        return result
+
+    def _begin_run(self, begin: int) -> VelocityRun:
+        sigmas = self._scheduler.sigmas[begin:].float()
+        response = response_of_run(self._scheduler, begin)
+        resolution = self._plan.resolve(sigmas.double().cpu().numpy(), response)
+        if isinstance(resolution, ScheduledRun):
+            require_look_backs(self._scheduler, resolution)
+        self._run = VelocityRun(resolution, sigmas, begin)
+        self._run_pending = False
+        return self._run
+
+    def _end_run(self) -> None:
+        self._report = self.report()
+        self._run, self._run_pending = None, False
+
+    def _align(self, run: VelocityRun, timestep: float | torch.Tensor) -> VelocityRun:
+        """Begin the run anew when its first step is not the scheduler's first.
+
+        Image-to-image pipelines skip the first timesteps; some say so by `set_begin_index`,
+        others only by the timestep of the first step, when step 0 has been computed already.
+        """
+        if run.step > 0 or self._scheduler.begin_index is not None:
+            return run
+        begin = self._scheduler.index_for_timestep(timestep)
+        if begin == run.begin:
+            return run
+        fresh = self._begin_run(begin)
+        fresh.stale_outputs, fresh.transformer_calls = run.stale_outputs, run.transformer_calls
+        fresh.calls_in_step = run.calls_in_step
+        return fresh
+
+    def _velocity(self, run: VelocityRun, model_output: torch.Tensor) -> torch.Tensor:
+        if not run.computes():
+            if self._substitute is Substitute.PLAIN_REUSE:
+                return run.log[-1].velocity
+            look_back = run.resolution.look_back_at(run.step)
+            sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
+            return estimate_velocity(run.log, look_back, sigma, sigma_next)
+        if run.calls_in_step == 0:
+            raise ExecutionError(
+                f"step {run.step} is to be computed, but the pipeline did not call its transformer "
+                "for it, so its steps cannot be followed. Call cache_dit.disable_cache(pipe)."
+            )
+        run.computed_steps.append(run.step)
+        return model_output
