@@ -12,6 +12,7 @@ import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from otcache_plugin.errors import PipelineError
 from otcache_plugin.pipelines.calls import (
     ACTIVATION,
     OwnCall,
@@ -67,7 +68,18 @@ def former_class(pipe: Any) -> type[DiffusionPipeline]:
 
 @contextmanager
 def attached(pipe: DiffusionPipeline, activation: BeginsCalls) -> Iterator[None]:
-    """Have an activation begin every call of a pipeline inside the block."""
+    """Have an activation begin every call of a pipeline inside the block.
+
+    Raises:
+        PipelineError: there is one on it already.
+    """
+    if attachment(pipe) is not None:
+        raise PipelineError(
+            "pipe",
+            type(pipe).__name__,
+            "a policy is enabled on it",
+            "Call cache_dit.disable_cache(pipe) first",
+        )
     attach(pipe, activation)
     try:
         yield

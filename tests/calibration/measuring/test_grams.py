@@ -13,11 +13,12 @@ from otcache_policies.gram import GramTable
 from otcache_policies.gram_edges import l2_edges
 from tiny_pipelines import FLUX, WAN, make_flux, make_wan, unipc_scheduler
 
-import otcache_plugin
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.trajectories import Trajectory, record
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
-from otcache_plugin.pipelines.method_hook import MethodHook
+from otcache_plugin.executors.velocity import VelocityExecutor
+from otcache_plugin.pipelines.attaching import attached
+from otcache_plugin.runs.plan import SchedulePlan
 
 STEPS = 12
 
@@ -26,20 +27,26 @@ def latents_of(
     pipe: Any, case: Any, trajectory: Trajectory, schedule: Schedule, **call: Any
 ) -> Any:
     """Return the last latents of a cached run whose computed steps answer what was recorded."""
-    otcache_plugin.enable_cache(pipe, policy=schedule)
     taken: list[torch.Tensor] = []
 
-    def step(model_output: Any, *args: Any, **kwargs: Any) -> Any:
-        result = hook.original(trajectory.v(len(taken)), *args, **kwargs)
-        taken.append(result[0])
-        return result
+    class Answering:
+        """Begins calls of the executor in which every step is handed what was recorded of it."""
 
-    hook = MethodHook(pipe.scheduler, "step", step)
-    try:
+        def begin(self, pipe: Any) -> Any:
+            begun = activation.begin(pipe)
+            own_step = begun.step
+
+            def step(original: Any, model_output: Any, *args: Any, **kwargs: Any) -> Any:
+                result = own_step(original, trajectory.v(len(taken)), *args, **kwargs)
+                taken.append(result[0])
+                return result
+
+            begun.step = step
+            return begun
+
+    activation = VelocityExecutor().prepare(pipe, SchedulePlan(schedule), {})
+    with attached(pipe, Answering()):
         case.run(pipe, **call)
-    finally:
-        hook.remove()
-        otcache_plugin.disable_cache(pipe)
     return taken[-1]
 
 
