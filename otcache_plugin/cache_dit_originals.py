@@ -15,6 +15,7 @@ POLICY_PARAMETERS: dict[str, Any] = {
     "model": None,
     "revision": None,
     "allow_other_revision": False,
+    "allow_other_model": False,
 }
 """Keyword-only parameters that `enable_cache` gains, with their defaults."""
 

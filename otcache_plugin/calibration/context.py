@@ -16,7 +16,7 @@ from otcache_plugin.evaluation.batches import Batch
 from otcache_plugin.plugins.calibrating import DisplacedRun
 from otcache_plugin.plugins.costs import FULL_RUNS, RECORDING
 from otcache_plugin.plugins.host import plugin_host
-from otcache_plugin.runs.plan import DEFAULT_RATIO, Request
+from otcache_plugin.runs.request import DEFAULT_RATIO, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

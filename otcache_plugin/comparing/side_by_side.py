@@ -149,7 +149,8 @@ def require_served(setup: ModelSetup, settings: SideBySideSettings) -> None:
     wanted = Wanted(origin.model, origin.revision, call_arguments=setup.call_arguments)
     request = Request(speedup=settings.speedup)
     try:
-        make_plan(plugin_host(), setup.pipe, settings.policy, request, wanted)
+        plan = make_plan(plugin_host(), setup.pipe, settings.policy, request, wanted)
+        plan.budget_for(settings.num_inference_steps)
     except BudgetError as error:
         problem = f"a speed-up of {settings.speedup:g}, and {error.problem}"
         raise BudgetError("budget", settings.budget, problem, error.remedy) from error

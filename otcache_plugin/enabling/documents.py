@@ -9,33 +9,45 @@ from typing import TYPE_CHECKING
 from otcache_registry import DocumentNotFoundError, StoredPolicy
 from otcache_registry.documents.references import parse_reference
 from otcache_registry.finding.loading import load_reference
-from otcache_registry.finding.nearest import RunSetup
 from otcache_registry.finding.resolving import OtherRevisionWarning, resolve
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.environment import namespaces, offline
 from otcache_registry.store.store import PolicyStore
 
 from otcache_plugin.enabling.without_document import ways_on
-from otcache_plugin.origins.finding import describe_origin, find_origin
+from otcache_plugin.origins.finding import claimed_model, describe_origin, find_origin
 from otcache_plugin.origins.origin import ModelOrigin
+from otcache_plugin.pipelines.call_arguments import run_setup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from diffusers import DiffusionPipeline
+    from otcache_registry.finding.candidates import Candidate
 
     from otcache_plugin.enabling.wanted import Wanted
 
-__all__ = ["FoundDocument", "find_document", "open_document"]
+__all__ = ["FoundDocument", "OtherModelWarning", "find_document", "open_document"]
+
+
+class OtherModelWarning(UserWarning):
+    """A policy is used that was calibrated on another model."""
 
 
 @dataclass(frozen=True)
 class FoundDocument:
-    """A document, and what users should know of how it was found."""
+    """A document to use.
+
+    Attributes:
+        stored: the document.
+        notes: what users should know of how it was found.
+        others: documents that would do as well, of which a run may take one that is nearer to it.
+    """
 
     stored: StoredPolicy
     notes: tuple[str, ...] = ()
+    others: tuple[Candidate, ...] = ()
 
 
 def find_document(
@@ -73,24 +85,31 @@ def _found(pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted) -> 
         client_factory=HubClient,
         namespaces=namespaces(),
         offline=offline(),
-        near=RunSetup(type(pipe).__name__),
+        near=run_setup(pipe, kwargs=wanted.call_arguments),
         allow_other_revision=wanted.allow_other_revision,
     )
-    return FoundDocument(resolved.policy, resolved.notes)
+    return FoundDocument(resolved.policy, resolved.notes, resolved.others)
 
 
 def open_document(pipe: DiffusionPipeline, named: str | Path, wanted: Wanted) -> FoundDocument:
     """Read the document of a folder, `bundled:NAME` or `hub:user/name[@revision][#folder]`.
 
     Raises:
-        DocumentNotFoundError: there is none, or it is of another revision of the pipeline's model
-            and that was not allowed.
+        DocumentNotFoundError: there is none, or it is of another model, or another revision, than
+            the pipeline's, and that was not allowed.
         OTCacheError: whatever keeps it from being read.
     """
     origin = _known_origin(pipe, wanted)
     reference = parse_reference(str(named))
     stored = load_reference(reference, model_revision=origin.revision if origin else None)
-    if origin is not None:
+    model = stored.document.model.id
+    claimed = claimed_model(pipe) if origin is None else origin.model
+    if claimed is None:
+        note = f"It is unknown whether this pipeline is of {model}, which the policy is for."
+        return FoundDocument(stored, (note,))
+    if claimed != model:
+        _check_model(stored, claimed, wanted)
+    elif origin is not None:
         _check_revision(stored, origin, wanted)
     return FoundDocument(stored)
 
@@ -105,10 +124,27 @@ def _known_origin(pipe: DiffusionPipeline, wanted: Wanted) -> ModelOrigin | None
     return ModelOrigin(found.model, found.revision, found.reason)
 
 
+def _check_model(stored: StoredPolicy, model: str, wanted: Wanted) -> None:
+    """A document of another model is never used silently: on average it does worse than none."""
+    problem = f"{stored.source} was calibrated on {stored.document.model.id}, another model"
+    if not wanted.allow_other_model:
+        remedy = (
+            "Use policy='uniform', which such documents fall behind, or calibrate one for this "
+            "model. Where both are the same, say model= and revision= as the document does; "
+            "allow_other_model=True takes it all the same"
+        )
+        raise DocumentNotFoundError("model", model, problem, remedy)
+    warnings.warn(
+        f"{problem} than {model}: expect it to do worse than policy='uniform'.",
+        OtherModelWarning,
+        stacklevel=2,
+    )
+
+
 def _check_revision(stored: StoredPolicy, origin: ModelOrigin, wanted: Wanted) -> None:
-    """A document of another revision of the same model is never used silently."""
+    """A document of another revision is never used silently."""
     model = stored.document.model
-    if model.id != origin.model or model.revision in (None, origin.revision):
+    if model.revision in (None, origin.revision):
         return
     problem = (
         f"{stored.source} was calibrated on revision {model.revision} of {model.id}, and the "

@@ -44,6 +44,7 @@ def enable_cache(
     model: str | None = None,
     revision: str | None = None,
     allow_other_revision: bool = False,
+    allow_other_model: bool = False,
     **cache_dit_arguments: Any,
 ) -> Any:
     """Accelerate a pipeline by a policy; needs no patch of cache-dit.
@@ -65,6 +66,8 @@ def enable_cache(
         revision: the model's revision, with `model`.
         allow_other_revision: where there is no document for this revision of the model, take one
             of another, with a warning.
+        allow_other_model: use a document that is named though it was calibrated on another model,
+            with a warning.
         **cache_dit_arguments: everything else that `cache_dit.enable_cache` takes.
 
     Returns:
@@ -90,8 +93,8 @@ def enable_cache(
         raise ArgumentError(
             "policy",
             None,
-            "budget, speedup, executor, model, revision and allow_other_revision belong to a "
-            "policy",
+            "budget, speedup, executor, model, revision, allow_other_revision and "
+            "allow_other_model belong to a policy",
             "Pass policy='otcache', or drop them",
         )
     _check_together(policy, budget, speedup)
@@ -109,7 +112,7 @@ def enable_cache(
     find_scheduler(pipe_or_adapter)
     refuse_cache_of_others(pipe_or_adapter)
     request = Request(budget, speedup)
-    wanted = Wanted(model, revision, allow_other_revision, executor)
+    wanted = Wanted(model, revision, allow_other_revision, allow_other_model, executor)
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
     activation = chosen_executor.prepare(pipe_or_adapter, plan, arguments)
     if "_context_manager" in vars(pipe_or_adapter):

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from otcache_policies import BudgetError, DecidingPolicy, Schedule, budget_for_speedup
 
 from otcache_plugin.enabling.documents import FoundDocument, find_document, open_document
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.pipelines.call_arguments import run_setup
 from otcache_plugin.plugins.registries import UncalibratedDecidingPolicy, UncalibratedPolicy
+from otcache_plugin.runs.documents import DocumentsPlan, PlannedDocument
 from otcache_plugin.runs.plan import (
-    DEFAULT_RATIO,
     CalibratedPlan,
     DecidingPlan,
     DocumentOrigin,
     Plan,
-    Request,
     SchedulePlan,
     UncalibratedPlan,
 )
+from otcache_plugin.runs.request import DEFAULT_RATIO, Request
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-    from otcache_policies import Policy
+    from otcache_registry import StoredPolicy
+    from otcache_registry.finding.candidates import Candidate
 
     from otcache_plugin.enabling.wanted import Wanted
     from otcache_plugin.plugins.host import PluginHost
@@ -52,7 +55,7 @@ def make_plan(
     Raises:
         ArgumentError: it is none of these.
         UnknownNameError: no policy of that name.
-        BudgetError: the budget or speed-up is outside the policy's range.
+        BudgetError: the budget or speed-up is none; whether a policy serves it the run's steps say.
         DocumentNotFoundError: no calibrated document for this model revision.
     """
     if isinstance(policy, Schedule):
@@ -66,7 +69,7 @@ def make_plan(
         )
     if isinstance(policy, Path) or _names_document(host, policy):
         found = open_document(pipe, policy, wanted)
-        return _calibrated_plan(host.policy_of(found.stored), found, request)
+        return _documents_plan(host, pipe, found, request, wanted)
     entry = host.policy(policy)
     if isinstance(entry, UncalibratedPolicy):
         _check_request(request)
@@ -77,7 +80,7 @@ def make_plan(
     serving = host.serving(policy)
     to_calibrate = serving[-1] if host.can_calibrate(serving[-1]) else None
     found = find_document(pipe, serving, to_calibrate, wanted)
-    return _calibrated_plan(host.policy_of(found.stored, policy), found, request)
+    return _documents_plan(host, pipe, found, request, wanted, policy)
 
 
 def _names_document(host: PluginHost, policy: str) -> bool:
@@ -85,49 +88,53 @@ def _names_document(host: PluginHost, policy: str) -> bool:
     return not policy.isidentifier() or (policy not in host.policies and Path(policy).is_dir())
 
 
-def _calibrated_plan(
-    policy: Policy | DecidingPolicy[Any], found: FoundDocument, request: Request
-) -> Plan:
-    stored, document = found.stored, found.stored.document
+def _documents_plan(
+    host: PluginHost,
+    pipe: DiffusionPipeline,
+    found: FoundDocument,
+    request: Request,
+    wanted: Wanted,
+    policy: str | None = None,
+) -> DocumentsPlan:
+    """Return the plan of a policy, or of what the document itself is for, by what was found."""
     _check_request(request)
-    model = document.model
-    origin = DocumentOrigin(stored.source, model.id, model.revision, found.notes)
-    if isinstance(policy, DecidingPolicy):
+
+    def plan_of(candidate: Candidate) -> CalibratedPlan | DecidingPlan:
+        return _document_plan(host, candidate.load(), found.notes, request, policy)
+
+    return DocumentsPlan(
+        _document_plan(host, found.stored, found.notes, request, policy),
+        found.stored.document.sampling,
+        [
+            PlannedDocument(each.source, each.document.sampling, partial(plan_of, each))
+            for each in found.others
+        ],
+        run_setup(pipe, kwargs=wanted.call_arguments),
+    )
+
+
+def _document_plan(
+    host: PluginHost,
+    stored: StoredPolicy,
+    notes: tuple[str, ...],
+    request: Request,
+    policy: str | None,
+) -> CalibratedPlan | DecidingPlan:
+    """Return the plan of one document."""
+    made = host.policy_of(stored, policy)
+    document = stored.document
+    origin = DocumentOrigin(stored.source, document.model.id, document.model.revision, notes)
+    if isinstance(made, DecidingPolicy):
         default = document.default_budget
         ratio = None if default is None else default / document.num_inference_steps
-        return DecidingPlan(policy, request, ratio, origin)
-    if request.budget is not None and request.budget not in policy.budgets:
-        raise BudgetError(
-            "budget",
-            request.budget,
-            f"outside the range of policy {policy.name!r}, which was calibrated at "
-            f"{policy.num_inference_steps} steps",
-            f"Use budget={policy.budgets}; a run of another number of steps takes speedup=, which "
-            "scales with it",
-        )
-    _check_speedup(request.speedup, policy)
+        return DecidingPlan(made, request, ratio, origin)
     sigmas = document.sampling.sigmas
     levels = None if sigmas is None else np.array(sigmas)
-    return CalibratedPlan(policy, levels, document.require_default_budget(), request, origin)
-
-
-def _check_speedup(speedup: float | None, policy: Policy) -> None:
-    """A speed-up scales with the run, and so does the range that it has to lie in."""
-    if speedup is None:
-        return
-    steps, budgets = policy.num_inference_steps, policy.budgets
-    budget = budget_for_speedup(speedup, steps)
-    if budget not in budgets:
-        raise BudgetError(
-            "speedup",
-            speedup,
-            f"{budget} of {steps} steps are outside the range of policy {policy.name!r}",
-            f"Use a speed-up for {budgets} of {steps} steps, up to {steps / budgets.smallest:.2f}",
-        )
+    return CalibratedPlan(made, levels, document.require_default_budget(), request, origin)
 
 
 def _check_request(request: Request) -> None:
-    """Refuse at once what no run could serve; the policy's range is checked at the run."""
+    """Refuse at once what no run could serve; the range is that of the run's own steps."""
     budget = request.budget
     if budget is not None and (
         isinstance(budget, bool) or not isinstance(budget, Integral) or budget < 2

@@ -15,6 +15,7 @@ class Wanted:
         model: its id, with `revision`, where the pipeline's origin is unknown.
         revision: of it.
         allow_other_revision: take a document of another revision, with a warning.
+        allow_other_model: take a document that is named though it is of another model, likewise.
         executor: that runs the policy.
         call_arguments: of the pipeline's calls, as far as they are known.
     """
@@ -22,5 +23,6 @@ class Wanted:
     model: str | None = None
     revision: str | None = None
     allow_other_revision: bool = False
+    allow_other_model: bool = False
     executor: str = "velocity"
     call_arguments: Mapping[str, Any] = field(default_factory=dict)

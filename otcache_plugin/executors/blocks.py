@@ -22,13 +22,13 @@ from otcache_plugin.pipelines.parts import (
     refuse_cache_of_others,
     require_one_denoiser,
 )
-from otcache_plugin.runs.plan import DecidingPlan
 from otcache_plugin.runs.report import planned_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import DiffusionPipeline
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
@@ -60,7 +60,7 @@ class BlocksExecutor:
             PipelineError: cache-dit does not support the pipeline, it has two transformers, or
                 its scheduler has no sigmas to resolve a schedule from.
         """
-        if isinstance(plan, DecidingPlan):
+        if plan.deciding is not None:
             raise ArgumentError(
                 "executor",
                 BlocksExecutor.name,
@@ -129,7 +129,7 @@ class BlocksActivation:
         self._arguments = arguments
         self._call: BlocksCall | None = None
 
-    def begin(self, pipe: DiffusionPipeline) -> BlocksCall:
+    def begin(self, pipe: DiffusionPipeline, setup: RunSetup) -> BlocksCall:
         """Return the call that begins.
 
         Raises:
@@ -138,7 +138,7 @@ class BlocksActivation:
         refuse_cache_of_others(pipe)
         scheduler = _require_served(pipe)
         twin = CachedTwin(pipe, self._arguments)
-        self._call = BlocksCall(self.plan, scheduler, twin, self.report())
+        self._call = BlocksCall(self.plan, setup, scheduler, twin, self.report())
         return self._call
 
     def report(self) -> RunReport:

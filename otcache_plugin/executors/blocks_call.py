@@ -13,10 +13,13 @@ from otcache_plugin.errors import ExecutionError
 from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import transformer_not_called
+from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.executors.cached_twin import CachedTwin
     from otcache_plugin.runs.plan import Plan
@@ -28,13 +31,22 @@ class BlocksCall(Call):
 
     Args:
         plan: what to compute.
+        setup: what the call says of its runs.
         scheduler: of the pipeline.
         twin: that cache-dit's cache is on.
         report: what is to be said until a run begins.
     """
 
-    def __init__(self, plan: Plan, scheduler: Any, twin: CachedTwin, report: RunReport) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        setup: RunSetup,
+        scheduler: Any,
+        twin: CachedTwin,
+        report: RunReport,
+    ) -> None:
         self._plan = plan
+        self._setup = setup
         self._scheduler = scheduler
         self._twin: CachedTwin | None = twin
         self._report = report
@@ -49,21 +61,16 @@ class BlocksCall(Call):
         """Return the current or last run."""
         if self._resolution is None or self._twin is None:
             return self._report
-        schedule = self._resolution.schedule
         cached = {
             step
             for context in self._twin.contexts()
             for step in (*context.cached_steps, *context.cfg_cached_steps)
         }
         return replace(
-            self._report,
-            num_inference_steps=schedule.num_inference_steps,
-            planned_steps=schedule.computed_steps,
-            look_backs=schedule.look_backs,
+            resolved_report(self._report, self._resolution),
             computed_steps=tuple(step for step in range(self._step) if step not in cached),
             finished_steps=self._step,
             transformer_calls=self._calls,
-            adaptation=self._resolution.adaptation,
         )
 
     def run(self, pipeline_call: Callable[[], Any]) -> Any:
@@ -110,7 +117,8 @@ class BlocksCall(Call):
     def _begin_run(self, twin: CachedTwin) -> None:
         begin = self._scheduler.begin_index or 0
         sigmas = self._scheduler.sigmas[begin:].double().cpu().numpy()
-        resolution = self._plan.resolve(sigmas, response_of_run(self._scheduler, begin))
+        response = response_of_run(self._scheduler, begin)
+        resolution = self._plan.resolve(sigmas, response, self._setup)
         assert isinstance(resolution, ScheduledRun), "a policy that decides was refused"
         self._resolution = resolution
         self._run_pending = False

@@ -13,7 +13,7 @@ from otcache_plugin.errors import ArgumentError
 from otcache_plugin.executors.schedulers import require_look_back, supported_substitute
 from otcache_plugin.executors.velocity_call import VelocityCall, require_look_backs
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
-from otcache_plugin.runs.plan import DecidingPlan, SchedulePlan
+from otcache_plugin.runs.plan import SchedulePlan
 from otcache_plugin.runs.report import planned_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import DiffusionPipeline
+    from otcache_policies import DecidingPolicy
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.executors.output_log import OutputLog, Replay
     from otcache_plugin.executors.schedulers import Substitute
@@ -69,8 +71,8 @@ class VelocityExecutor:
                 right, or not the one that an explicit schedule or the policy asks for.
         """
         refuse_block_cache_arguments(cache_dit_arguments)
-        if isinstance(plan, DecidingPlan):
-            _require_observable(plan)
+        if plan.deciding is not None:
+            _require_observable(plan.deciding)
         find_denoisers(pipe)
         _require_served(find_scheduler(pipe), plan)
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
@@ -93,13 +95,13 @@ def refuse_block_cache_arguments(cache_dit_arguments: Mapping[str, Any]) -> None
             )
 
 
-def _require_observable(plan: DecidingPlan) -> None:
+def _require_observable(policy: DecidingPolicy[Any]) -> None:
     """Raise ArgumentError when the policy observes something else than latents."""
-    if plan.policy.observes != OBSERVED:
+    if policy.observes != OBSERVED:
         raise ArgumentError(
             "executor",
             VelocityExecutor.name,
-            f"policy {plan.policy_name!r} observes {plan.policy.observes!r} to decide, and this "
+            f"policy {policy.name!r} observes {policy.observes!r} to decide, and this "
             f"executor shows {OBSERVED!r}",
             "Pass an executor that shows it (`otcache plugins` lists those there are), or another "
             "policy",
@@ -115,7 +117,7 @@ class VelocityActivation:
         self._log = log
         self._call: VelocityCall | None = None
 
-    def begin(self, pipe: DiffusionPipeline) -> VelocityCall:
+    def begin(self, pipe: DiffusionPipeline, setup: RunSetup) -> VelocityCall:
         """Return the call that begins.
 
         Raises:
@@ -124,8 +126,9 @@ class VelocityActivation:
         refuse_cache_of_others(pipe)
         scheduler = find_scheduler(pipe)
         substitute = _require_served(scheduler, self.plan)
-        report = self.report()
-        self._call = VelocityCall(self.plan, scheduler, substitute, report, self._replay, self._log)
+        self._call = VelocityCall(
+            self.plan, setup, scheduler, substitute, self.report(), self._replay, self._log
+        )
         return self._call
 
     def report(self) -> RunReport:
@@ -140,6 +143,6 @@ def _require_served(scheduler: Any, plan: Plan) -> Substitute:
     substitute = supported_substitute(scheduler)
     if isinstance(plan, SchedulePlan):
         require_look_backs(scheduler, ScheduledRun(plan.schedule))
-    if isinstance(plan, DecidingPlan):
-        require_look_back(scheduler, plan.policy.look_back, "the policy")
+    if plan.deciding is not None:
+        require_look_back(scheduler, plan.deciding.look_back, "the policy")
     return substitute

@@ -28,12 +28,14 @@ from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.executors.velocity_run import VelocityRun
 from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
+from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.executors.output_log import OutputLog, Replay
     from otcache_plugin.runs.plan import Plan
@@ -50,6 +52,7 @@ class VelocityCall(Call):
 
     Args:
         plan: what to compute.
+        setup: what the call says of its runs.
         scheduler: of the pipeline.
         substitute: what stands in on a cached step.
         report: what is to be said until a run begins.
@@ -60,6 +63,7 @@ class VelocityCall(Call):
     def __init__(
         self,
         plan: Plan,
+        setup: RunSetup,
         scheduler: Any,
         substitute: Substitute,
         report: RunReport,
@@ -67,6 +71,7 @@ class VelocityCall(Call):
         log: OutputLog | None,
     ) -> None:
         self._plan = plan
+        self._setup = setup
         self._scheduler = scheduler
         self._substitute = substitute
         self._report = report
@@ -82,14 +87,11 @@ class VelocityCall(Call):
             return self._report
         resolution = run.resolution
         return replace(
-            self._report,
-            num_inference_steps=resolution.num_inference_steps,
-            planned_steps=resolution.planned_steps,
+            resolved_report(self._report, resolution),
             look_backs=resolution.look_backs(run.computed_steps),
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
-            adaptation=resolution.adaptation,
         )
 
     def end(self) -> None:
@@ -156,7 +158,8 @@ class VelocityCall(Call):
     def _begin_run(self, begin: int) -> VelocityRun:
         sigmas = self._scheduler.sigmas[begin:].float()
         response = response_of_run(self._scheduler, begin)
-        resolution = self._plan.resolve(sigmas.double().cpu().numpy(), response)
+        levels = sigmas.double().cpu().numpy()
+        resolution = self._plan.resolve(levels, response, self._setup)
         if isinstance(resolution, ScheduledRun):
             require_look_backs(self._scheduler, resolution)
         self._run = VelocityRun(resolution, sigmas, begin)

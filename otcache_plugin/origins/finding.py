@@ -66,6 +66,16 @@ def find_origin(
     return ModelOrigin(found.model, found.revision, found.reason)
 
 
+def claimed_model(pipe: DiffusionPipeline) -> str | None:
+    """Return the model that a pipeline of unknown origin says it is, by the paths of its parts.
+
+    Its weights may have been changed since, and at which revision they were is not said.
+    """
+    parts = (pipe, *(getattr(pipe, name, None) for name in DENOISERS))
+    claims = {repository_of(path) for part in parts if part is not None and (path := _path(part))}
+    return claims.pop() if len(claims) == 1 else None
+
+
 def describe_origin(pipe: DiffusionPipeline) -> OriginFinding:
     """Say what can be concluded of a pipeline's origin, and why; raise nothing.
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from otcache_plugin.errors import PipelineError
+from otcache_plugin.pipelines.call_arguments import run_setup
 from otcache_plugin.pipelines.calls import (
     ACTIVATION,
     OwnCall,
@@ -127,9 +128,10 @@ def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
         activation = attachment(self)
         if activation is None:
             return former_call(*args, **kwargs)
+        setup = run_setup(self, args, kwargs)
         args, kwargs = _suspending_callbacks(signature, args, kwargs)
         pipeline_call = functools.partial(former_call, *args, **kwargs)
-        return OwnCall(self, activation, activation.begin(self)).run(pipeline_call)
+        return OwnCall(self, activation, activation.begin(self, setup)).run(pipeline_call)
 
     def components(self: Any) -> dict[str, Any]:
         # Offloading looks for the modules here within the call.

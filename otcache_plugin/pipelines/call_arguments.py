@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from otcache_registry.finding.nearest import RunSetup
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from diffusers import DiffusionPipeline
 
 GUIDANCE_WORDS = ("guidance", "cfg")
 """What the names of guidance arguments have in common."""
 
 SIZES = ("height", "width", "num_frames")
+
+IMAGE = "image"
 
 
 def is_guidance(name: str, value: object) -> bool:
@@ -36,6 +42,39 @@ def usual_arguments(pipe: DiffusionPipeline) -> dict[str, Any]:
             if isinstance(value, int):
                 usual[name] = value
     return usual
+
+
+def run_setup(
+    pipe: DiffusionPipeline, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> RunSetup:
+    """Return what the arguments of a pipeline's call say of its run, as far as they do.
+
+    Args:
+        pipe: the pipeline.
+        args: positional arguments of the call.
+        kwargs: the others.
+    """
+    names = list(inspect.signature(type(pipe).__call__).parameters)[1:]  # without self
+    passed = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
+    given = {name: value for name, value in passed.items() if value is not None}
+    usual = usual_arguments(pipe)
+    if IMAGE in given:
+        # A size that is not given is then the image's.
+        usual = {name: value for name, value in usual.items() if name not in SIZES}
+    call = {**usual, **given}
+    steps, height, width = (
+        value if isinstance(value, int) else None
+        for value in (
+            call.get("num_inference_steps", usual_steps(pipe)),
+            call.get("height"),
+            call.get("width"),
+        )
+    )
+    return RunSetup(type(pipe).__name__, steps, height, width, _guidance(call), _guidance(usual))
+
+
+def _guidance(arguments: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in arguments.items() if is_guidance(name, value)}
 
 
 def usual_steps(pipe: DiffusionPipeline) -> int | None:

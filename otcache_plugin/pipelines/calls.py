@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from diffusers import DiffusionPipeline
+    from otcache_registry.finding.nearest import RunSetup
 
     Proxy = wrapt.ObjectProxy[Any]
 else:
@@ -66,8 +67,8 @@ class Call:
 class BeginsCalls(Protocol):
     """Gives each call of a pipeline its object."""
 
-    def begin(self, pipe: Any) -> Call:
-        """Return what is made of the call that begins."""
+    def begin(self, pipe: Any, setup: RunSetup) -> Call:
+        """Return what is made of the call that begins, and says this of its runs."""
         ...
 
 

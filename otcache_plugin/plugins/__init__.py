@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         StoredPolicy,
         Tables,
     )
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
     from otcache_plugin.evaluation.metrics import Metric, TensorMetric
@@ -63,8 +64,8 @@ if TYPE_CHECKING:
         MetricRegistry,
         PolicyRegistry,
     )
-    from otcache_plugin.runs.plan import DecidingPlan, Plan
-    from otcache_plugin.runs.report import RunReport, planned_report
+    from otcache_plugin.runs.plan import Plan
+    from otcache_plugin.runs.report import RunReport, planned_report, resolved_report
     from otcache_plugin.runs.resolution import Resolution
 
 __all__ = [
@@ -79,7 +80,6 @@ __all__ = [
     "Call",
     "Column",
     "Decider",
-    "DecidingPlan",
     "DecidingPolicy",
     "Decision",
     "DocumentError",
@@ -101,6 +101,7 @@ __all__ = [
     "Resolution",
     "RunConditions",
     "RunReport",
+    "RunSetup",
     "Sampling",
     "Schedule",
     "ScheduleRecord",
@@ -113,6 +114,7 @@ __all__ = [
     "Workload",
     "hookimpl",
     "planned_report",
+    "resolved_report",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -139,9 +141,10 @@ __getattr__, __dir__ = lazy_names(
             "MetricRegistry",
             "PolicyRegistry",
         ),
-        "otcache_plugin.runs.plan": ("DecidingPlan", "Plan"),
+        "otcache_plugin.runs.plan": ("Plan",),
         "otcache_plugin.runs.resolution": ("Resolution",),
-        "otcache_plugin.runs.report": ("RunReport", "planned_report"),
+        "otcache_plugin.runs.report": ("RunReport", "planned_report", "resolved_report"),
+        "otcache_registry.finding.nearest": ("RunSetup",),
         "otcache_policies": (
             "BudgetError",
             "Budgets",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from otcache_policies import DecidingPolicy, Policy
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
+    from otcache_registry.finding.nearest import RunSetup
     from pydantic import BaseModel
 
     from otcache_plugin.evaluation.metrics import Metric
@@ -47,8 +48,11 @@ NO_CONVERSIONS: Conversions = MappingProxyType({})
 class Activation(Protocol):
     """What an executor does on one pipeline, until another one or none is enabled on it."""
 
-    def begin(self, pipe: Any) -> Call:
-        """Return what is made of the call of the pipeline that begins."""
+    def begin(self, pipe: Any, setup: RunSetup) -> Call:
+        """Return what is made of the call of the pipeline that begins.
+
+        What the call's arguments say of its runs is for `Plan.resolve`.
+        """
         ...
 
     def report(self) -> RunReport:

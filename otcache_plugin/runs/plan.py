@@ -7,7 +7,7 @@ with a policy that will decide at every step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,18 +17,20 @@ from otcache_policies import (
     RunConditions,
     Schedule,
     ScheduleError,
-    budget_for_speedup,
     same_sigmas,
     transfer,
 )
 
-from otcache_plugin.runs.resolution import Adaptation, DecidedRun, ScheduledRun
+from otcache_plugin.runs.notices import Notices
+from otcache_plugin.runs.request import Request
+from otcache_plugin.runs.resolution import Adaptation, DecidedRun, DocumentOrigin, ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
     from otcache_policies import DecidingPolicy, Policy
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.runs.resolution import Resolution
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     """Gives, for a run of T steps, the `(T,)` response of its last latents to the velocities."""
 
 __all__ = [
-    "DEFAULT_RATIO",
     "CalibratedPlan",
+    "DecidingPlan",
     "DocumentOrigin",
     "Plan",
     "Request",
@@ -45,19 +47,6 @@ __all__ = [
     "SchedulePlan",
     "UncalibratedPlan",
 ]
-
-DEFAULT_RATIO = 15 / 50
-"""Share of computed steps when neither budget nor speed-up is asked for and no document says."""
-
-
-@dataclass(frozen=True)
-class DocumentOrigin:
-    """Where a calibrated policy came from, for reports, and notes on how it was found."""
-
-    source: str
-    model: str
-    revision: str | None
-    notes: tuple[str, ...] = ()
 
 
 class Plan(Protocol):
@@ -73,13 +62,32 @@ class Plan(Protocol):
         """The policy document it rests on, if any."""
         ...
 
-    def resolve(self, sigmas: NDArray[np.float64], response: Response | None = None) -> Resolution:
+    @property
+    def deciding(self) -> DecidingPolicy[Any] | None:
+        """The policy, where it decides at every step, so that nothing is planned before."""
+        ...
+
+    def budget_for(self, num_inference_steps: int) -> int | None:
+        """Return how many steps of a run are to be computed, None where the policy is to say.
+
+        Raises:
+            ScheduleError, BudgetError: the plan has nothing for such a run.
+        """
+        ...
+
+    def resolve(
+        self,
+        sigmas: NDArray[np.float64],
+        response: Response | None = None,
+        setup: RunSetup | None = None,
+    ) -> Resolution:
         """Return what a run follows.
 
         Args:
             sigmas: its noise levels, `(T + 1,)`.
             response: gives what one unit of each step's velocity adds to its last latents; None
                 where that is not known.
+            setup: what the pipeline's call says of it; None where that is unknown.
 
         Raises:
             ScheduleError, BudgetError: there is nothing.
@@ -94,42 +102,29 @@ class SchedulePlan:
     schedule: Schedule
     policy_name: str = "schedule"
     origin: None = None
+    deciding: None = None
 
-    def resolve(
-        self, sigmas: NDArray[np.float64], response: Response | None = None
-    ) -> ScheduledRun:
-        """See `Plan.resolve`."""
-        steps = len(sigmas) - 1
-        if steps != self.schedule.num_inference_steps:
+    def budget_for(self, num_inference_steps: int) -> int:
+        """See `Plan.budget_for`."""
+        if num_inference_steps != self.schedule.num_inference_steps:
             raise ScheduleError(
                 "num_inference_steps",
-                steps,
+                num_inference_steps,
                 f"the schedule is for {self.schedule.num_inference_steps} steps",
                 f"Call the pipeline with num_inference_steps={self.schedule.num_inference_steps}, "
                 f"or pass a policy by name, which adapts to the run",
             )
+        return self.schedule.budget
+
+    def resolve(
+        self,
+        sigmas: NDArray[np.float64],
+        response: Response | None = None,
+        setup: RunSetup | None = None,
+    ) -> ScheduledRun:
+        """See `Plan.resolve`."""
+        self.budget_for(len(sigmas) - 1)
         return ScheduledRun(self.schedule)
-
-
-@dataclass(frozen=True)
-class Request:
-    """How many steps to compute: a budget, a speed-up, or neither for the default."""
-
-    budget: int | None = None
-    speedup: float | None = None
-
-    def asked_for(self, num_inference_steps: int) -> int | None:
-        """Return the budget asked for of a run, None for the default; a speed-up scales with it."""
-        if self.budget is None and self.speedup is not None:
-            return budget_for_speedup(self.speedup, num_inference_steps)
-        return self.budget
-
-    def budget_for(self, num_inference_steps: int, default_ratio: float) -> int:
-        """Return the budget of a run; the default, too, scales with the number of steps."""
-        asked = self.asked_for(num_inference_steps)
-        if asked is not None:
-            return asked
-        return min(max(round(default_ratio * num_inference_steps), 2), num_inference_steps)
 
 
 @dataclass(frozen=True)
@@ -141,14 +136,26 @@ class UncalibratedPlan:
     request: Request
     default_ratio: float
     origin: None = None
+    deciding: None = None
+    notices: Notices = field(default_factory=Notices, repr=False, compare=False)
+
+    def budget_for(self, num_inference_steps: int) -> int:
+        """See `Plan.budget_for`."""
+        policy = self.make_policy(num_inference_steps)
+        return self.request.served_budget(num_inference_steps, self.default_ratio, policy)
 
     def resolve(
-        self, sigmas: NDArray[np.float64], response: Response | None = None
+        self,
+        sigmas: NDArray[np.float64],
+        response: Response | None = None,
+        setup: RunSetup | None = None,
     ) -> ScheduledRun:
         """See `Plan.resolve`."""
         steps = len(sigmas) - 1
         policy = self.make_policy(steps)
-        return ScheduledRun(_schedule(policy, self.request.budget_for(steps, self.default_ratio)))
+        budget = self.request.served_budget(steps, self.default_ratio, policy)
+        notes = _doubts(self.request, steps, budget, self.notices)
+        return ScheduledRun(policy.schedule(budget), notes=notes)
 
 
 @dataclass(frozen=True)
@@ -164,14 +171,24 @@ class CalibratedPlan:
     default_budget: int
     request: Request
     origin: DocumentOrigin
+    deciding: None = None
+    notices: Notices = field(default_factory=Notices, repr=False, compare=False)
 
     @property
     def policy_name(self) -> str:
         """The policy's registered name."""
         return self.policy.name
 
+    def budget_for(self, num_inference_steps: int) -> int:
+        """See `Plan.budget_for`."""
+        ratio = self.default_budget / self.policy.num_inference_steps
+        return self.request.served_budget(num_inference_steps, ratio, self.policy)
+
     def resolve(
-        self, sigmas: NDArray[np.float64], response: Response | None = None
+        self,
+        sigmas: NDArray[np.float64],
+        response: Response | None = None,
+        setup: RunSetup | None = None,
     ) -> ScheduledRun:
         """See `Plan.resolve`.
 
@@ -179,44 +196,31 @@ class CalibratedPlan:
         of the run, if it can (`otcache_policies.AdaptingPolicy`); if not, the schedule of the same
         share of computed steps is carried over (`otcache_policies.transfer`).
         """
+        steps = len(sigmas) - 1
+        budget = self.budget_for(steps)
+        schedule, adaptation = self._schedule(budget, sigmas, response)
+        notes = _doubts(self.request, steps, budget, self.notices)
+        return ScheduledRun(schedule, adaptation, self.origin, notes)
+
+    def _schedule(
+        self, budget: int, sigmas: NDArray[np.float64], response: Response | None
+    ) -> tuple[Schedule, Adaptation | None]:
         steps, calibrated_steps = len(sigmas) - 1, self.policy.num_inference_steps
-        budget = self.request.budget_for(steps, self.default_budget / calibrated_steps)
         calibrated = self.sigmas
         if calibrated is None:
             positions = np.linspace(0, steps, calibrated_steps + 1)
             calibrated = np.interp(positions, np.arange(steps + 1), sigmas)
         if same_sigmas(sigmas, calibrated):
-            return ScheduledRun(_schedule(self.policy, budget))
+            return self.policy.schedule(budget), None
         if budget == steps:
-            return ScheduledRun(Schedule.full(steps))
-        if not 2 <= budget < steps:
-            raise _more_than_the_run(budget, steps)
-        served = self._calibrated_budget(budget, steps)
+            return Schedule.full(steps), None
         if isinstance(self.policy, AdaptingPolicy) and response is not None:
             adapted = self.policy.schedule_at(budget, sigmas, response())
             if adapted is not None:
-                return ScheduledRun(adapted, Adaptation.OPTIMISED)
+                return adapted, Adaptation.OPTIMISED
+        served = self.policy.budgets.clamp(round(budget * calibrated_steps / steps))
         carried = transfer(self.policy.schedule(served), calibrated, sigmas, budget)
-        return ScheduledRun(carried, Adaptation.CARRIED_OVER)
-
-    def _calibrated_budget(self, budget: int, steps: int) -> int:
-        """Return the served budget that computes the same share of the calibrated steps.
-
-        A step of the run is worth several or a part of the calibrated ones, so what lies outside
-        the range by less than one step of the run counts as its end.
-        """
-        step = self.policy.num_inference_steps / steps
-        served = self.policy.budgets.clamp(round(budget * step))
-        if abs(served - budget * step) > step:
-            raise BudgetError(
-                "budget",
-                budget,
-                f"of {steps} steps, outside the range of policy {self.policy.name!r}, which was "
-                f"calibrated at {self.policy.num_inference_steps} steps",
-                f"Use the share of the steps that {self.policy.budgets} of "
-                f"{self.policy.num_inference_steps} are",
-            )
-        return served
+        return carried, Adaptation.CARRIED_OVER
 
 
 @dataclass(frozen=True)
@@ -241,23 +245,38 @@ class DecidingPlan:
         """The policy's registered name."""
         return self.policy.name
 
-    def resolve(self, sigmas: NDArray[np.float64], response: Response | None = None) -> DecidedRun:
-        """See `Plan.resolve`; what was asked for is a budget for the policy to aim at."""
-        steps = len(sigmas) - 1
+    @property
+    def deciding(self) -> DecidingPolicy[Any]:
+        """The policy."""
+        return self.policy
+
+    def budget_for(self, num_inference_steps: int) -> int | None:
+        """See `Plan.budget_for`; it is for the policy to aim at."""
         budget = (
-            self.request.asked_for(steps)
+            self.request.asked_for(num_inference_steps)
             if self.default_ratio is None
-            else self.request.budget_for(steps, self.default_ratio)
+            else self.request.budget_for(num_inference_steps, self.default_ratio)
         )
-        if budget is not None and budget > steps:
-            raise _more_than_the_run(budget, steps)
-        return DecidedRun(self.policy, RunConditions(sigmas, budget))
+        if budget is not None and budget > num_inference_steps:
+            problem = f"the run has {num_inference_steps} steps"
+            raise BudgetError("budget", budget, problem, f"Use budget=2 … {num_inference_steps}")
+        return budget
+
+    def resolve(
+        self,
+        sigmas: NDArray[np.float64],
+        response: Response | None = None,
+        setup: RunSetup | None = None,
+    ) -> DecidedRun:
+        """See `Plan.resolve`."""
+        budget = self.budget_for(len(sigmas) - 1)
+        return DecidedRun(self.policy, RunConditions(sigmas, budget), self.origin)
 
 
-def _more_than_the_run(budget: int, steps: int) -> BudgetError:
-    return BudgetError("budget", budget, f"the run has {steps} steps", f"Use 2 … {steps}")
-
-
-def _schedule(policy: Policy, budget: int) -> Schedule:
-    policy.budgets.require(budget, policy.name)
-    return policy.schedule(budget)
+def _doubts(request: Request, steps: int, budget: int, notices: Notices) -> tuple[str, ...]:
+    """Return what to note of a run of few steps, having warned of it."""
+    doubt = request.doubt(steps, budget)
+    if doubt is None:
+        return ()
+    notices.warn("steps", doubt)
+    return (doubt,)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-from otcache_plugin.runs.plan import DecidingPlan
 
 if TYPE_CHECKING:
     from otcache_plugin.runs.plan import Plan
-    from otcache_plugin.runs.resolution import Adaptation
+    from otcache_plugin.runs.resolution import Adaptation, DocumentOrigin, Resolution
 
-__all__ = ["RunReport", "planned_report"]
+__all__ = ["RunReport", "planned_report", "resolved_report"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,8 @@ class RunReport:
         document: where the policy document came from, None for policies without one.
         model: the model that the document was calibrated on, None without a document.
         revision: its revision, None without a document or where it holds for any.
-        notes: what to know of how the document was found.
+        notes: what to know of how the document was found, and of how the run differs from those
+            that it was calibrated on.
         decided: whether the policy decides at every step, so that nothing is planned before.
         num_inference_steps: denoising steps of the run, 0 before the first one.
         planned_steps: the steps that the schedule computes, none where the policy decides.
@@ -94,16 +93,35 @@ class RunReport:
 
 def planned_report(plan: Plan, executor: str) -> RunReport:
     """Return the report of a plan before any run."""
-    decided = isinstance(plan, DecidingPlan)
-    if plan.origin is None:
-        return RunReport(plan.policy_name, executor, decided=decided)
-    origin = plan.origin
-    return RunReport(
-        plan.policy_name,
-        executor,
-        origin.source,
-        origin.model,
-        origin.revision,
-        origin.notes,
-        decided,
+    report = RunReport(plan.policy_name, executor, decided=plan.deciding is not None)
+    return _from(report, plan.origin)
+
+
+def resolved_report(report: RunReport, resolution: Resolution) -> RunReport:
+    """Return the report of a run that has just been resolved, of which no step is taken yet.
+
+    Args:
+        report: of the run before, or of the plan.
+        resolution: what the run follows.
+    """
+    return replace(
+        _from(report, resolution.origin, resolution.notes),
+        num_inference_steps=resolution.num_inference_steps,
+        planned_steps=resolution.planned_steps,
+        look_backs=resolution.look_backs(()),
+        adaptation=resolution.adaptation,
+    )
+
+
+def _from(
+    report: RunReport, origin: DocumentOrigin | None, notes: tuple[str, ...] = ()
+) -> RunReport:
+    if origin is None:
+        return replace(report, notes=notes)
+    return replace(
+        report,
+        document=origin.source,
+        model=origin.model,
+        revision=origin.revision,
+        notes=(*origin.notes, *notes),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +22,34 @@ class Adaptation(StrEnum):
 
 
 @dataclass(frozen=True)
+class DocumentOrigin:
+    """Where a calibrated policy came from, for reports, and notes on how it was found."""
+
+    source: str
+    model: str
+    revision: str | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ScheduledRun:
     """A schedule for one run.
 
     Attributes:
         schedule: of as many steps as the run.
         adaptation: how it came to fit the run; None where it is for such a run anyway.
+        origin: the policy document that it rests on, if any.
+        notes: what else to know of the run, a sentence each.
     """
 
     schedule: Schedule
     adaptation: Adaptation | None = None
+    origin: DocumentOrigin | None = None
+    notes: tuple[str, ...] = ()
+
+    def noting(self, notes: tuple[str, ...]) -> ScheduledRun:
+        """Return the same run with notes before its own."""
+        return replace(self, notes=(*notes, *self.notes))
 
     @property
     def num_inference_steps(self) -> int:
@@ -70,15 +88,29 @@ class DecidedRun:
     Args:
         policy: that decides.
         conditions: of the run.
+        origin: the policy document that it rests on, if any.
+        notes: what else to know of the run, a sentence each.
     """
 
     adaptation = None
     planned_steps: tuple[int, ...] = ()
 
-    def __init__(self, policy: DecidingPolicy[Any], conditions: RunConditions) -> None:
+    def __init__(
+        self,
+        policy: DecidingPolicy[Any],
+        conditions: RunConditions,
+        origin: DocumentOrigin | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.origin = origin
+        self.notes = notes
         self._policy = policy
         self._conditions = conditions
         self._decider: Decider[Any] | None = None
+
+    def noting(self, notes: tuple[str, ...]) -> DecidedRun:
+        """Return such a run that has not begun, with notes before its own."""
+        return DecidedRun(self._policy, self._conditions, self.origin, (*notes, *self.notes))
 
     @property
     def num_inference_steps(self) -> int:

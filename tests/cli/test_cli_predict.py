@@ -119,7 +119,7 @@ def test_other_steps_are_optimised_where_the_document_can(main: Any, tmp_path: P
 
 def test_what_another_solver_does_is_known_in_a_run_only(main: Any, tmp_path: Path) -> None:
     folder, table = tmp_path / "policy", gram_table(np.linspace(0.1, 0.0, 16))
-    write_gram_document(folder, table, [5], "UniPCMultistepScheduler")
+    write_gram_document(folder, table, [5], scheduler="UniPCMultistepScheduler")
     printed = main("predict", str(folder), "--budget", "4", "--steps", "10")
     assert printed.err == "carried over: the document is of runs of 16 steps\n"
 
@@ -143,8 +143,8 @@ def test_without_sigmas_only_shares_count() -> None:
     ("arguments", "words"),
     [
         (["--budget", "12"], ["budget=12", "Use budget=13 … 25, or 50"]),
-        (["--budget", "1", "--steps", "20"], ["budget=1", "the run has 20 steps", "Use 2 … 20"]),
-        (["--budget", "21", "--steps", "20"], ["budget=21", "Use 2 … 20"]),
+        (["--budget", "1", "--steps", "20"], ["budget=1", "the run has 20 steps", "5 … 10, or 20"]),
+        (["--budget", "21", "--steps", "20"], ["budget=21", "Use budget=5 … 10, or 20"]),
         (["--budget", "15", "--steps", "20"], ["of 20 steps, outside the range"]),
         (["--budget", "2", "--steps", "1"], ["--steps=1", "Use 2 … 10000"]),
         (["--budget", "2", "--steps", "10001"], ["--steps=10001"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from tiny_documents import MODEL, REVISION, tiny_flux_sigmas, write_document
 from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 
 import otcache_plugin
+from otcache_plugin.enabling.documents import OtherModelWarning
+from otcache_plugin.runs.notices import RunWarning
+from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
 
 
 @pytest.fixture
@@ -99,11 +103,24 @@ def test_a_speed_up(folder: Path, enable: Any) -> None:
     assert schedule_of(pipe).budget == 10
 
 
+def refusal(pipe: Any, **call: Any) -> str:
+    """What a call of a pipeline raises, before the transformer is called."""
+    with (
+        count_forwards(pipe.transformer.x_embedder) as forwards,
+        pytest.raises(BudgetError) as caught,
+    ):
+        FLUX.run(pipe, **call)
+    assert not forwards
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(("speedup", "budget"), [(7.0, 7), (50.0, 2)])
-def test_speed_ups_outside_the_range(speedup: float, budget: int, folder: Path) -> None:
-    with pytest.raises(BudgetError) as caught:
-        otcache_plugin.enable_cache(make_flux(), policy=folder, speedup=speedup)
-    message = str(caught.value)
+def test_speed_ups_outside_the_range(
+    speedup: float, budget: int, folder: Path, enable: Any
+) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, speedup=speedup)
+    message = refusal(pipe)
     assert message.startswith(f"speedup={speedup}: {budget} of 50 steps are outside the range")
     assert "up to 6.25" in message
 
@@ -170,19 +187,84 @@ def test_more_than_the_steps_of_the_run(folder: Path, enable: Any) -> None:
     enable(pipe, policy=folder, budget=15)
     with (
         count_forwards(pipe.transformer.x_embedder) as forwards,
-        pytest.raises(BudgetError, match=r"budget=15: the run has 10 steps. Use 2 … 10"),
+        pytest.raises(BudgetError, match=r"budget=15: the run has 10 steps. Use budget=2 … 10"),
     ):
         FLUX.run(pipe, num_inference_steps=10)
     assert not forwards
 
 
-@pytest.mark.parametrize("budget", [7, 51])
-def test_budgets_outside_the_range(budget: int, folder: Path) -> None:
-    with pytest.raises(BudgetError) as caught:
-        otcache_plugin.enable_cache(make_flux(), policy=folder, budget=budget)
-    message = str(caught.value)
-    assert message.startswith(f"budget={budget}: outside the range of policy 'otcache'")
-    assert "Use budget=8 … 50" in message
+@pytest.mark.parametrize(
+    ("budget", "problem"),
+    [(7, "of 50 steps, outside the range of policy 'otcache'"), (51, "the run has 50 steps")],
+)
+def test_budgets_outside_the_range(budget: int, problem: str, folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy=folder, budget=budget)
+    assert refusal(pipe) == f"budget={budget}: {problem}. Use budget=8 … 50."
+
+
+SERVED = {
+    50: (*range(13, 26), 50),
+    28: (*range(7, 15), 28),
+    20: (*range(5, 11), 20),
+    8: (*range(2, 5), 8),
+}
+"""By the steps of a run, what 13 … 25 of 50, or all of them, come to: 13 of 50 is 7.28 of 28."""
+
+
+@pytest.mark.filterwarnings("ignore:.*of 8 steps are computed")
+@pytest.mark.parametrize("steps", SERVED)
+def test_both_doors_serve_the_same_budgets_of_a_run(steps: int) -> None:
+    """A budget, and the speed-up that it comes to, go by the run's own steps."""
+    stored = find_bundled("otcache", "Tongyi-MAI/Z-Image", "any")
+    policy, origin = otcache_of(stored), DocumentOrigin("here", "model", None)
+    for budget in range(2, steps + 1):
+        for door, asked in (("budget", budget), ("speedup", steps / budget)):
+            plan = CalibratedPlan(policy, None, 15, Request(**{door: asked}), origin)
+            if budget in SERVED[steps]:
+                assert plan.budget_for(steps) == budget
+                run = plan.resolve(np.linspace(1.0, 0.0, steps + 1))
+                assert (run.schedule.budget, run.num_inference_steps) == (budget, steps)
+            else:
+                refused = rf"^{door}={re.escape(repr(asked))}: .*of {steps} steps"
+                with pytest.raises(BudgetError, match=refused):
+                    plan.budget_for(steps)
+
+
+def test_a_refusal_speaks_of_the_runs_steps(enable: Any) -> None:
+    pipe = make_flux()
+    outside = "outside the range of policy 'otcache', which was calibrated at 50 steps"
+    enable(pipe, policy="bundled:z-image", budget=15)
+    message = refusal(pipe, num_inference_steps=28)
+    assert message == f"budget=15: of 28 steps, {outside}. Use budget=7 … 14, or 28."
+    enable(pipe, policy="bundled:z-image", speedup=7.0)
+    message = refusal(pipe, num_inference_steps=28)
+    remedy = "Use a speed-up for 7 … 14, or 28 of 28 steps, up to 4.00"
+    assert message == f"speedup=7.0: 4 of 28 steps are {outside}. {remedy}."
+
+
+FEW = "of 8 steps are computed, a share that is meant for runs of many steps"
+
+
+@pytest.mark.parametrize("policy", ["uniform", "document"])
+def test_a_run_of_few_steps_is_warned_of_once(policy: str, folder: Path, enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy="uniform" if policy == "uniform" else folder)
+    with pytest.warns(RunWarning, match=f"^2 {FEW}.*policy='uniform', budget=6, or"):
+        FLUX.run(pipe, num_inference_steps=8)
+    FLUX.run(pipe, num_inference_steps=8)
+    assert schedule_of(pipe).budget == 2
+    assert f"2 {FEW}" in "".join(otcache_plugin.summary(pipe).notes)
+    FLUX.run(pipe, num_inference_steps=9)
+    assert FEW not in str(otcache_plugin.summary(pipe))
+
+
+@pytest.mark.parametrize("asked", [{"budget": 3}, {"speedup": 1.0}], ids=str)
+def test_of_few_steps_a_budget_is_meant_as_it_is(asked: dict[str, Any], enable: Any) -> None:
+    pipe = make_flux()
+    enable(pipe, policy="uniform", **asked)
+    FLUX.run(pipe, num_inference_steps=8)
+    assert otcache_plugin.summary(pipe).notes == ()
 
 
 @pytest.mark.parametrize("budget", [10.0, True, "10", 1])
@@ -231,11 +313,51 @@ def test_a_named_document_of_another_revision_is_not_used_silently(
     assert "allow_other_revision=True" in str(caught.value)
     with pytest.warns(OtherRevisionWarning, match=f"on revision {REVISION} of {MODEL}"):
         enable(pipe, policy=folder, model=MODEL, revision="v2", allow_other_revision=True)
-    # Of another model it is the user's own choice, and of an unknown one too.
-    enable(pipe, policy=folder, model="example/another", revision="v2")
+    # Of an unknown one it is the user's own choice.
     enable(pipe, policy=folder)
+    unknown = f"It is unknown whether this pipeline is of {MODEL}, which the policy is for."
+    assert otcache_plugin.summary(pipe).notes == (unknown,)
 
 
+ANOTHER = {"model": "example/another", "revision": REVISION}
+
+
+def snapshot_of(model: str) -> str:
+    """Return where the Hub's cache has a model's transformer."""
+    owner, name = model.split("/")
+    return f"/cache/models--{owner}--{name}/snapshots/{REVISION}/transformer"
+
+
+def test_a_document_of_another_model_is_refused_though_it_is_named(
+    folder: Path, enable: Any
+) -> None:
+    """Also where the paths alone say which model it is, as of a quantised transformer."""
+    said, found, same = make_flux(), make_flux(), make_flux()
+    found.transformer.register_to_config(_name_or_path=snapshot_of(ANOTHER["model"]))
+    same.transformer.register_to_config(_name_or_path=snapshot_of(MODEL))
+    for pipe, arguments in ((said, ANOTHER), (found, {})):
+        with pytest.raises(DocumentNotFoundError) as caught:
+            enable(pipe, policy=folder, **arguments)
+        message = str(caught.value)
+        problem = f"{folder} was calibrated on {MODEL}, another model"
+        assert message.startswith(f"model='example/another': {problem}")
+        assert "policy='uniform'" in message
+        assert "allow_other_model=True" in message
+        with pytest.warns(OtherModelWarning, match=f"another model than {ANOTHER['model']}"):
+            enable(pipe, policy=folder, allow_other_model=True, **arguments)
+        assert otcache_plugin.summary(pipe).model == MODEL
+    enable(same, policy=folder)
+
+
+def test_a_bundled_document_of_another_bundled_model(enable: Any) -> None:
+    pipe = otcache_plugin.load_embedded_pipeline()
+    with pytest.raises(DocumentNotFoundError, match=r"^model='embedded': bundled:exact-flow was"):
+        enable(pipe, policy="bundled:exact-flow")
+    enable(pipe, policy="bundled:embedded")
+    assert otcache_plugin.summary(pipe).notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*pipeline FluxPipeline instead of QwenImagePipeline")
 @pytest.mark.parametrize("steps", [50, 30])
 def test_published_schedules_hold_for_any_revision_and_sigmas(steps: int, enable: Any) -> None:
     pipe = make_flux()
@@ -258,7 +380,8 @@ def test_published_schedules_hold_for_any_revision_and_sigmas(steps: int, enable
 def test_a_bundled_document_by_its_name(enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy="bundled:z-image", budget=13)
-    FLUX.run(pipe)
+    with pytest.warns(RunWarning, match="pipeline FluxPipeline instead of ZImagePipeline"):
+        FLUX.run(pipe)
     assert otcache_plugin.summary(pipe).document == "bundled:z-image"
     with pytest.raises(DocumentError, match="published schedules without an edge table"):
         enable(pipe, policy="meancache", model="Tongyi-MAI/Z-Image", revision="any")

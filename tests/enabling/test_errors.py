@@ -94,7 +94,7 @@ def test_a_budget_above_the_steps_of_the_run(enable: Any) -> None:
     enable(pipe, policy="uniform", budget=51)
     with (
         count_forwards(pipe.transformer.x_embedder) as forwards,
-        pytest.raises(BudgetError, match=r"budget=51: above the 50 steps of the run"),
+        pytest.raises(BudgetError, match=r"budget=51: the run has 50 steps. Use budget=2 … 50"),
     ):
         FLUX.run(pipe)
     assert not forwards

@@ -20,6 +20,7 @@ import otcache_plugin
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.trajectories import record
 from otcache_plugin.parameters.gram_tables import tables_of
+from otcache_plugin.runs.notices import RunWarning
 
 OPTIMISED = "optimised on the run's own sigmas"
 
@@ -122,7 +123,8 @@ def test_image_to_image_with_a_strength(table: GramTable, enable: Any, tmp_path:
     pipe = make_flux_img2img()
     enable(pipe, policy=tmp_path, budget=5)
     picture = Image.fromarray(np.full((64, 64, 3), 90, np.uint8))
-    FLUX.run(pipe, image=picture, strength=0.5, num_inference_steps=20)
+    with pytest.warns(RunWarning, match="FluxImg2ImgPipeline instead of FluxPipeline"):
+        FLUX.run(pipe, image=picture, strength=0.5, num_inference_steps=20)
     report = otcache_plugin.summary(pipe)
     assert (report.num_inference_steps, report.adaptation) == (10, OPTIMISED)
     assert schedule_of(pipe) == minimum(policy, pipe.scheduler.sigmas[10:].double().numpy(), 5)
@@ -144,8 +146,8 @@ def test_another_solver_answers_with_its_own_steps(enable: Any, tmp_path: Path) 
     """The response is that of the run's scheduler, for the run's steps; look-backs are 1."""
     pipe = make_wan(scheduler=unipc_scheduler())
     table = recorded(pipe, WAN, tmp_path / "run", euler=False, num_inference_steps=16)
-    scheduler = "UniPCMultistepScheduler"
-    policy = write_gram_document(tmp_path / "policy", table, [5], scheduler)
+    set_up = {"pipeline": "WanPipeline", "scheduler": "UniPCMultistepScheduler"}
+    policy = write_gram_document(tmp_path / "policy", table, [5], **set_up)
     shorter = recorded(pipe, WAN, tmp_path / "shorter", euler=False, num_inference_steps=11)
     assert shorter.response is not None
     assert np.abs(shorter.response - euler_response(shorter.sigmas)).max() > 0.01

@@ -28,7 +28,7 @@ def test_a_budget_to_aim_at(use: Any, enable: Any) -> None:
     with pytest.raises(BudgetError, match="budget=1: not a number of steps"):
         enable(pipe, policy=NAME, budget=1)
     enable(pipe, policy=NAME, budget=21)
-    with pytest.raises(BudgetError, match=r"budget=21: the run has 20 steps. Use 2 … 20"):
+    with pytest.raises(BudgetError, match=r"budget=21: the run has 20 steps. Use budget=2 … 20"):
         FLUX.run(pipe, num_inference_steps=STEPS)
 
 

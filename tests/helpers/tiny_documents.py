@@ -60,25 +60,27 @@ def edge_table() -> EdgeTable:
     return EdgeTable(errors.astype(np.float32), tiny_flux_sigmas())
 
 
-def sampling(
-    sigmas: NDArray[np.float64], scheduler: str = "FlowMatchEulerDiscreteScheduler"
-) -> Sampling:
+def sampling(sigmas: NDArray[np.float64], **changes: Any) -> Sampling:
     """The set-up of runs with these noise levels."""
-    return Sampling(
-        pipeline="FluxPipeline",
-        scheduler=scheduler,
-        num_inference_steps=len(sigmas) - 1,
-        sigmas=tuple(sigmas.tolist()),
-        height=64,
-        width=64,
-        guidance={},
-    )
+    fields: dict[str, Any] = {
+        "pipeline": "FluxPipeline",
+        "scheduler": "FlowMatchEulerDiscreteScheduler",
+        "num_inference_steps": len(sigmas) - 1,
+        "sigmas": tuple(sigmas.tolist()),
+        "height": 64,
+        "width": 64,
+        "guidance": {},
+    }
+    return Sampling(**{**fields, **changes})
 
 
 def write_gram_document(
-    folder: Path, table: GramTable, budgets: Sequence[int], scheduler: str | None = None
+    folder: Path, table: GramTable, budgets: Sequence[int], **set_up: Any
 ) -> GramPolicy:
-    """Write a document of the policy "gram" with the schedules of some budgets; its policy."""
+    """Write a document of the policy "gram" with the schedules of some budgets; its policy.
+
+    The set-up of its sampling is changed by keyword.
+    """
     policy = GramPolicy(table, GramSettings(max_look_back=3 if table.response is None else 1))
     known = [policy.schedule(budget) for budget in budgets]
     steps = table.num_inference_steps
@@ -86,7 +88,7 @@ def write_gram_document(
         folder,
         gram_tables.tables_of(table),
         policy=PolicyIdentity(name="gram", distribution="otcache-plugin"),
-        sampling=sampling(table.sigmas, scheduler or "FlowMatchEulerDiscreteScheduler"),
+        sampling=sampling(table.sigmas, **set_up),
         default_budget=budgets[0],
         budgets=ServedBudgets(smallest=2, largest=steps, calibrated=tuple(budgets)),
         parameters=GramParameters.of(policy.settings, known).model_dump(),

@@ -1,0 +1,130 @@
+"""The documents of one model and revision, of which every run follows the nearest.
+
+Which one is nearest only the run knows: its steps, its guidance and its size. What it differs in
+from the runs of that document's calibration stands in its notes, and is warned of where it matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from otcache_policies import OTCacheError
+from otcache_registry.finding.nearest import RunSetup, differences, distance
+
+from otcache_plugin.runs.notices import Notices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from otcache_policies import DecidingPolicy
+    from otcache_registry import Sampling
+
+    from otcache_plugin.runs.plan import CalibratedPlan, DecidingPlan, Response
+    from otcache_plugin.runs.resolution import DocumentOrigin, Resolution
+
+__all__ = ["DocumentsPlan", "PlannedDocument"]
+
+
+@dataclass(frozen=True)
+class PlannedDocument:
+    """A document that runs may follow.
+
+    Attributes:
+        source: its origin as shown to users.
+        sampling: the set-up that it was calibrated with.
+        make: gives its plan; one on the Hub is fetched for it.
+    """
+
+    source: str
+    sampling: Sampling
+    make: Callable[[], CalibratedPlan | DecidingPlan]
+
+
+@dataclass
+class DocumentsPlan:
+    """A policy by its documents.
+
+    Attributes:
+        first: the plan of the document that is nearest to the pipeline's usual run.
+        sampling: the set-up that this one was calibrated with.
+        others: documents that would do as well, the one to prefer first.
+        usual: the pipeline's usual run.
+        notices: what was warned of already.
+    """
+
+    first: CalibratedPlan | DecidingPlan
+    sampling: Sampling
+    others: Sequence[PlannedDocument]
+    usual: RunSetup
+    notices: Notices = field(default_factory=Notices)
+    _plans: dict[str, CalibratedPlan | DecidingPlan | OTCacheError] = field(default_factory=dict)
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name."""
+        return self.first.policy_name
+
+    @property
+    def origin(self) -> DocumentOrigin | None:
+        """The document that usual runs follow."""
+        return self.first.origin
+
+    @property
+    def deciding(self) -> DecidingPolicy[Any] | None:
+        """See `Plan.deciding`."""
+        return self.first.deciding
+
+    def budget_for(self, num_inference_steps: int) -> int | None:
+        """See `Plan.budget_for`; of a run that is the pipeline's usual one but for the steps."""
+        plan, _, _ = self._nearest(replace(self.usual, num_inference_steps=num_inference_steps))
+        return plan.budget_for(num_inference_steps)
+
+    def resolve(
+        self,
+        sigmas: NDArray[np.float64],
+        response: Response | None = None,
+        setup: RunSetup | None = None,
+    ) -> Resolution:
+        """See `Plan.resolve`."""
+        run = replace(setup or RunSetup(self.usual.pipeline), num_inference_steps=len(sigmas) - 1)
+        plan, sampling, notes = self._nearest(run)
+        resolution = plan.resolve(sigmas, response, run)
+        found = differences(sampling, run)
+        if found:
+            unlike = ", ".join(each.text for each in found)
+            notes.append(f"This run is unlike those of the calibration: {unlike}.")
+        assert plan.origin is not None, "it rests on a document"
+        for each in found:
+            if each.matters:
+                self.notices.warn(
+                    each.kind,
+                    f"The policy from {plan.origin.source} was calibrated on runs unlike this one "
+                    f"({each.text}): its figures need not hold. Calibrate it on runs like this "
+                    "one, or compare it with policy='uniform' on a few pictures.",
+                )
+        return resolution.noting(tuple(notes))
+
+    def _nearest(self, run: RunSetup) -> tuple[CalibratedPlan | DecidingPlan, Sampling, list[str]]:
+        """Return the nearest document's plan and set-up, and notes on nearer ones left out."""
+        notes: list[str] = []
+        own = PlannedDocument("", self.sampling, lambda: self.first)
+        for document in sorted([own, *self.others], key=lambda each: distance(each.sampling, run)):
+            plan = self.first if document is own else self._plan(document)
+            if not isinstance(plan, OTCacheError):
+                return plan, document.sampling, notes
+            notes.append(f"{document.source} was left out: {plan}")
+        raise AssertionError("the first one is always there")
+
+    def _plan(self, document: PlannedDocument) -> CalibratedPlan | DecidingPlan | OTCacheError:
+        """Return a document's plan, or why there is none; found out once."""
+        known = self._plans.get(document.source)
+        if known is None:
+            try:
+                known = document.make()
+            except OTCacheError as error:
+                known = error
+            self._plans[document.source] = known
+        return known
