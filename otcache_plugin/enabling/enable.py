@@ -12,6 +12,7 @@ from otcache_policies import Schedule
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
+from otcache_plugin.enabling.watched import Watched
 from otcache_plugin.errors import ArgumentError, PipelineError
 from otcache_plugin.executors.blocks import BlocksActivation
 from otcache_plugin.pipelines.attaching import attach, attachment, detach
@@ -118,7 +119,9 @@ def enable_cache(
     if "_context_manager" in vars(pipe_or_adapter):
         # Enabling replaces, cache-dit's own cache too.
         cache_dit_originals.original("disable_cache")(pipe_or_adapter)
-    attach(pipe_or_adapter, activation)
+    # Only what a document says hangs on the weights.
+    watched = plan.origin is not None
+    attach(pipe_or_adapter, Watched(activation, pipe_or_adapter) if watched else activation)
     return pipe_or_adapter
 
 
@@ -184,6 +187,8 @@ def summarise_policy(pipe: Any, stats: list[Any], *, logging: bool) -> list[Any]
         accumulated_executed_steps=report.finished_steps,
         accumulated_transformer_executed_steps=len(computed),
     )
+    if isinstance(activation, Watched):
+        activation = activation.activation
     if isinstance(activation, BlocksActivation):
         stats = [*stats, *activation.statistics()]
     return [own, *(each for each in stats if each != CacheStats())]

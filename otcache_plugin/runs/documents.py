@@ -97,14 +97,12 @@ class DocumentsPlan:
             unlike = ", ".join(each.text for each in found)
             notes.append(f"This run is unlike those of the calibration: {unlike}.")
         assert plan.origin is not None, "it rests on a document"
-        for each in found:
-            if each.matters:
-                self.notices.warn(
-                    each.kind,
-                    f"The policy from {plan.origin.source} was calibrated on runs unlike this one "
-                    f"({each.text}): its figures need not hold. Calibrate it on runs like this "
-                    "one, or compare it with policy='uniform' on a few pictures.",
-                )
+        self.notices.warn(
+            f"The policy from {plan.origin.source} was calibrated on runs unlike this one (",
+            [(each.kind, each.text) for each in found if each.matters],
+            "): its figures need not hold. Calibrate it on runs like this one, or compare it with "
+            "policy='uniform' on a few pictures.",
+        )
         return resolution.noting(tuple(notes))
 
     def _nearest(self, run: RunSetup) -> tuple[CalibratedPlan | DecidingPlan, Sampling, list[str]]:

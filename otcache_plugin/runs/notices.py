@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Notices", "RunWarning"]
 
@@ -17,8 +21,16 @@ class Notices:
     def __init__(self) -> None:
         self._given: set[str] = set()
 
-    def warn(self, kind: str, text: str) -> None:
-        """Give a warning unless one of its kind was given before."""
-        if kind not in self._given:
-            self._given.add(kind)
-            warnings.warn(text, RunWarning, stacklevel=2)
+    def warn(self, before: str, doubts: Sequence[tuple[str, str]], after: str) -> None:
+        """Give one warning of all doubts of kinds that were not warned of before.
+
+        Args:
+            before: how the warning begins.
+            doubts: kinds, and what to say of each.
+            after: how it ends.
+        """
+        new = [(kind, text) for kind, text in doubts if kind not in self._given]
+        if new:
+            self._given.update(kind for kind, _ in new)
+            text = ", ".join(text for _, text in new)
+            warnings.warn(f"{before}{text}{after}", RunWarning, stacklevel=2)

@@ -278,5 +278,5 @@ def _doubts(request: Request, steps: int, budget: int, notices: Notices) -> tupl
     doubt = request.doubt(steps, budget)
     if doubt is None:
         return ()
-    notices.warn("steps", doubt)
+    notices.warn("", [("steps", doubt)], "")
     return (doubt,)

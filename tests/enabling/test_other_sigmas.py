@@ -147,7 +147,8 @@ def test_another_solver_answers_with_its_own_steps(enable: Any, tmp_path: Path) 
     pipe = make_wan(scheduler=unipc_scheduler())
     table = recorded(pipe, WAN, tmp_path / "run", euler=False, num_inference_steps=16)
     set_up = {"pipeline": "WanPipeline", "scheduler": "UniPCMultistepScheduler"}
-    policy = write_gram_document(tmp_path / "policy", table, [5], **set_up)
+    guidance = {"guidance_scale": 4.0}
+    policy = write_gram_document(tmp_path / "policy", table, [5], guidance=guidance, **set_up)
     shorter = recorded(pipe, WAN, tmp_path / "shorter", euler=False, num_inference_steps=11)
     assert shorter.response is not None
     assert np.abs(shorter.response - euler_response(shorter.sigmas)).max() > 0.01

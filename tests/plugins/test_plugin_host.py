@@ -103,7 +103,7 @@ class DryActivation:
         self.plan = plan
         self.begun: list[Any] = []
 
-    def begin(self, pipe: Any) -> Call:
+    def begin(self, pipe: Any, setup: Any) -> Call:
         self.begun.append(pipe)
         return Call()
 

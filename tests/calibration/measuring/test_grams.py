@@ -32,8 +32,8 @@ def latents_of(
     class Answering:
         """Begins calls of the executor in which every step is handed what was recorded of it."""
 
-        def begin(self, pipe: Any) -> Any:
-            begun = activation.begin(pipe)
+        def begin(self, pipe: Any, setup: Any) -> Any:
+            begun = activation.begin(pipe, setup)
             own_step = begun.step
 
             def step(original: Any, model_output: Any, *args: Any, **kwargs: Any) -> Any:
