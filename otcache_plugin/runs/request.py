@@ -76,10 +76,10 @@ class Request:
         A share of many steps says little of few, each of which does a large part of the work.
         Whoever asks for a budget has those few steps in mind.
         """
-        few = budget < num_inference_steps <= FEW_STEPS
+        sensible = num_inference_steps - max(num_inference_steps // 4, 1)
+        few = budget < sensible and num_inference_steps <= FEW_STEPS
         if not few or self.budget is not None:
             return None
-        sensible = num_inference_steps - max(num_inference_steps // 4, 1)
         return (
             f"{budget} of {num_inference_steps} steps are computed, a share that is meant for runs "
             f"of many steps: in so few, as of distilled models, hardly any can be left out. Pass "

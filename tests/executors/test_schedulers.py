@@ -26,7 +26,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from otcache_policies import Schedule, UniformPolicy
-from tiny_documents import write_document
+from tiny_documents import sampling, tiny_flux_sigmas, write_document
 from tiny_pipelines import (
     FLUX,
     WAN,
@@ -346,7 +346,8 @@ def test_a_policy_that_looks_back_is_refused_when_the_run_begins(enable: Any) ->
 
 
 def test_a_document_that_looks_back_is_refused_too(enable: Any, tmp_path: Path) -> None:
-    write_document(tmp_path)
+    set_up = {"pipeline": "WanPipeline", "guidance": {"guidance_scale": 4.0}}
+    write_document(tmp_path, sampling=sampling(tiny_flux_sigmas(), **set_up))
     pipe = make_wan(scheduler=unipc_scheduler())
     enable(pipe, policy=tmp_path)
     with pytest.raises(PipelineError, match="or a policy calibrated with this scheduler"):
