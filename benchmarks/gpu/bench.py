@@ -68,9 +68,6 @@ class Bench:
         model: to be built.
         device: where.
         journal: takes the rows.
-
-    Attributes:
-        decode: whether runs decode their latents.
     """
 
     def __init__(self, model: Model, device: torch.device, journal: Journal) -> None:
@@ -78,7 +75,6 @@ class Bench:
         self.device = device
         self.journal = journal
         self.steps = STEPS
-        self.decode = True
         self.pipe: Any = None
         self.arguments: dict[str, Any] = {}
         self.seconds_per_step = 0.0
@@ -118,14 +114,14 @@ class Bench:
     def _allocated(self) -> float | None:
         return torch.cuda.memory_allocated() / GIB if self.device.type == "cuda" else None
 
-    def run(self, steps: int | None = None, *, decode: bool | None = None) -> Run:
+    def run(self, steps: int | None = None, *, decode: bool = True) -> Run:
         """Run the pipeline as it is now."""
         return timed(
             self.pipe,
             self.arguments,
             self.steps if steps is None else steps,
             self.device,
-            decode=self.decode if decode is None else decode,
+            decode=decode,
         )
 
     def row(self, contender: Contender, *, steps: int | None = None, extra: float = 0.0) -> bool:
@@ -149,11 +145,10 @@ class Bench:
             facts = contender.facts(self.pipe)
         finally:
             contender.disable(self.pipe)
-        values: dict[str, Any] = {"steps": steps, "loop_seconds": run.loop_seconds}
-        if self.decode:
-            values["end_to_end_seconds"] = run.call_seconds
         return {
-            **values,
+            "steps": steps,
+            "loop_seconds": run.loop_seconds,
+            "end_to_end_seconds": run.call_seconds,
             "transformer_forwards": len(forwards),
             "peak_memory_gib": run.peak_memory_gib,
             "finite": run.finite,

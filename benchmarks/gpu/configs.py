@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -147,6 +147,12 @@ HUNYUAN = Sizes(
     text_width=4096,
     pooled_width=768,
     frames=33,
+)
+HUNYUAN_720P = replace(
+    HUNYUAN,
+    text="33 frames of 1280 x 720 pixels, 32400 + 256 tokens, 13 B parameters",
+    height=720,
+    width=1280,
 )
 
 FLUX_TOY = Sizes(

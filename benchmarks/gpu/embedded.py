@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.models.setups import load_setup
 
+from ..metrics import VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,14 +44,16 @@ class Embedded:
     Attributes:
         device: to compare with the CPU.
         pairs: pictures.
-        settings: of the calibration.
-        options: of the policy's calibrator.
+        settings: of the calibration by PSNR.
+        options: of its calibrator.
+        lpips_settings: of the one by LPIPS.
     """
 
     device: torch.device
     pairs: int
     settings: MeasuringSettings
     options: Mapping[str, object]
+    lpips_settings: MeasuringSettings
 
     def measure(self, journal: Journal) -> None:
         """Measure all rows of this model."""
@@ -62,9 +67,19 @@ class Embedded:
         journal.attempt(
             f"{MODEL}/calibration",
             self._about("a whole calibration on the device, in small"),
-            self.calibration,
+            lambda: self.calibration(self.settings, self.options),
             estimate=40.0,
         )
+        about = self._about(f"a quick calibration by LPIPS, {self.lpips_settings.pairs} pairs")
+        name = f"{MODEL}/calibration by LPIPS"
+        if (home := os.environ.get(VARIABLE)) is None:
+            journal.skip(name, about, f"{VARIABLE} names no folder with LPIPS's weights")
+        else:
+            os.environ["TORCH_HOME"] = home
+            quick = {"effort": "quick"}
+            journal.attempt(
+                name, about, lambda: self.calibration(self.lpips_settings, quick), estimate=40.0
+            )
 
     def _about(self, what: str, **config: Any) -> dict[str, Any]:
         return {"model": MODEL, "what": what, "config": {"pairs": self.pairs, **config}}
@@ -105,16 +120,18 @@ class Embedded:
         facts = {"computed_steps": len(report.computed_steps), "as_planned": report.as_planned}
         return pictures, facts, seconds
 
-    def calibration(self) -> Mapping[str, Any]:
+    def calibration(
+        self, settings: MeasuringSettings, options: Mapping[str, object]
+    ) -> Mapping[str, Any]:
         """Calibrate on the device, and return what the document says of it."""
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder) / "work"
             began = time.perf_counter()
-            pool = LocalPool(lambda: _setup_on(self.device), self.settings, work / SCRATCH_FOLDER)
-            manifest = manifest_of(pool.facts, self.settings)
+            pool = LocalPool(lambda: _setup_on(self.device), settings, work / SCRATCH_FOLDER)
+            manifest = manifest_of(pool.facts, settings)
             with pool, Workspace(work, manifest, []) as workspace:
-                measurements = Measurements(workspace, pool, self.settings, Share())
-                task = calibration_task("otcache", self.options, self.settings.num_inference_steps)
+                measurements = Measurements(workspace, pool, settings, Share())
+                task = calibration_task("otcache", options, settings.num_inference_steps)
                 document = calibrate(task, pool.facts, measurements, Unwatched()).document
             seconds = time.perf_counter() - began
         about = document.calibration
@@ -125,6 +142,7 @@ class Embedded:
             "metric": about.metric,
             "evaluations": about.evaluations,
             "transformer_calls": about.transformer_calls,
+            "denoising_steps": about.denoising_steps,
             "evidence_rows": len(document.evidence),
         }
 
@@ -142,6 +160,17 @@ def small_settings(*, toy: bool) -> MeasuringSettings:
         pairs=1 if toy else 4,
         held_out_pairs=2,
         batch_size=4,
+    )
+
+
+def lpips_settings(*, toy: bool) -> MeasuringSettings:
+    """Return settings of a calibration by LPIPS that takes seconds."""
+    return MeasuringSettings(
+        num_inference_steps=22 if toy else 50,
+        metric="lpips",
+        pairs=2 if toy else 32,
+        held_out_pairs=2 if toy else 16,
+        batch_size=2 if toy else 16,
     )
 
 

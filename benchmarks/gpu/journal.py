@@ -35,8 +35,31 @@ class Journal:
         self._path = path
         self._facts = dict(facts)
         self._rows: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         self._began = time.perf_counter()
         self._seconds = seconds
+        self.write()
+
+    def keep_rows_of(self, path: Path) -> None:
+        """Keep the rows of an earlier run on such a machine, but for those that are measured now.
+
+        Each says which run it is of, by its date.
+
+        Raises:
+            ValueError: that machine was another, or had other versions.
+        """
+        earlier = json.loads(path.read_text())
+        for fact in ("toy", "steps", "hardware", "versions"):
+            if earlier[fact] != self._facts[fact]:
+                raise ValueError(
+                    f"{path}: {fact} was {earlier[fact]}, and is {self._facts[fact]} now; "
+                    "write to a file of its own, without --onto"
+                )
+        self._kept = {
+            row["name"]: {"of": earlier["date"], **row}
+            for row in earlier["rows"]
+            if "error" not in row and "skipped" not in row
+        }
         self.write()
 
     @property
@@ -116,8 +139,8 @@ class Journal:
         document = {
             **self._facts,
             "elapsed_seconds": round(self.elapsed, 1),
-            "speedups": speedups(self._rows),
-            "rows": list(self._rows.values()),
+            "speedups": self.speedups(),
+            "rows": list(self._all_rows().values()),
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._path.with_name(self._path.name + ".part")
@@ -126,7 +149,13 @@ class Journal:
 
     def speedups(self) -> dict[str, dict[str, float]]:
         """Ratios to the full runs, as far as they are known."""
-        return speedups(self._rows)
+        return speedups(self._all_rows())
+
+    def _all_rows(self) -> dict[str, dict[str, Any]]:
+        """Return the rows with those of an earlier run that are not measured now."""
+        skipped = {name for name, row in self._rows.items() if "skipped" in row}
+        now = {name: row for name, row in self._rows.items() if name not in skipped & {*self._kept}}
+        return {**self._kept, **now}
 
     def failures(self) -> list[str]:
         """Names of the rows that failed."""
@@ -144,7 +173,7 @@ class Journal:
 def speedups(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Every row's ratio to the full run of its model, by medians; of loops and of whole calls.
 
-    A full run of fewer steps counts by its seconds per step, and its row says so.
+    A full run of fewer steps counts by its loop's seconds per step, and its row says so.
     """
     found: dict[str, dict[str, float]] = {}
     for name, row in rows.items():
@@ -153,7 +182,9 @@ def speedups(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float
             continue
         ratios = {}
         for key in REPEATED:
-            if full.get(key) and row.get(key):
+            # Decoding takes as long after few steps as after many.
+            whole = key == "loop_seconds" or full["steps"] == row["steps"]
+            if whole and full.get(key) and row.get(key):
                 per_step = statistics.median(full[key]) / full["steps"]
                 ratio = per_step * row["steps"] / statistics.median(row[key])
                 ratios[key.removesuffix("_seconds")] = round(ratio, 4)

@@ -131,8 +131,17 @@ def qwen(toy: bool) -> Model:
 
 
 def hunyuan(toy: bool) -> Model:
-    """HunyuanVideo: guidance is embedded, its prompt padded to a fixed length."""
-    sizes = configs.HUNYUAN_TOY if toy else configs.HUNYUAN
+    """HunyuanVideo at 480p."""
+    return _hunyuan("hunyuan", configs.HUNYUAN_TOY if toy else configs.HUNYUAN)
+
+
+def hunyuan_720p(toy: bool) -> Model:
+    """HunyuanVideo at 720p."""
+    return _hunyuan("hunyuan-720p", configs.HUNYUAN_TOY if toy else configs.HUNYUAN_720P)
+
+
+def _hunyuan(name: str, sizes: configs.Sizes) -> Model:
+    """Guidance is embedded, the prompt padded to a fixed length."""
 
     def build(device: torch.device) -> Any:
         torch.manual_seed(0)
@@ -158,12 +167,8 @@ def hunyuan(toy: bool) -> Model:
             "num_frames": sizes.frames,
         }
 
-    return Model("hunyuan", build, arguments, sizes.text, 1, "x_embedder")
+    return Model(name, build, arguments, sizes.text, 1, "x_embedder")
 
 
 def _mask(device: torch.device, tokens: int) -> torch.Tensor:
     return torch.ones(1, tokens, dtype=torch.long, device=device)
-
-
-MODELS: dict[str, Callable[[bool], Model]] = {"flux": flux, "qwen": qwen, "hunyuan": hunyuan}
-"""By name; each takes whether it is to be a toy."""
