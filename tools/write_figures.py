@@ -60,7 +60,7 @@ def by_policy(name: str, metric: str = "psnr") -> dict[int, dict[str, Row]]:
     return found
 
 
-GPU = "gpu-2026-11-26-h200"
+GPU = "gpu-2026-11-27-h200"
 """The newest result of benchmarks/gpu."""
 
 
@@ -72,6 +72,8 @@ def gpu_rows(result: Any) -> list[dict[str, str]]:
             continue
         speedup = result["speedups"].get(row["name"], {})
         model, _, contender = row["name"].partition("/")
+        if row["steps"] != result["steps"]:
+            contender += f", {row['steps']} steps"
         rows.append(
             {
                 "model": model,

@@ -75,3 +75,30 @@ def test_a_full_run_of_fewer_steps_counts_by_its_steps(journal: ModuleType) -> N
         "m/b": {"model": "m", "steps": 50, "loop_seconds": [25.0]},
     }
     assert journal.speedups(rows) == {"m/b": {"loop": 4.0}}
+
+
+def test_rows_of_an_earlier_run_stay_unless_they_are_measured_again(
+    journal: ModuleType, tmp_path: Path
+) -> None:
+    facts = {"toy": True, "steps": 50, "hardware": {"gpu": "one"}, "versions": {"torch": "2"}}
+    earlier = journal.Journal(tmp_path / "earlier.json", {**facts, "date": "then"}, CEILING)
+    for name in ("again", "kept", "left out now"):
+        earlier.attempt(name, {}, lambda: {"value": 1})
+    now = journal.Journal(tmp_path / "now.json", {**facts, "date": "today"}, CEILING)
+    now.keep_rows_of(tmp_path / "earlier.json")
+    now.attempt("again", {}, lambda: {"value": 2})
+    now.skip("left out now", {}, "no time")
+    rows = {row["name"]: row for row in json.loads((tmp_path / "now.json").read_text())["rows"]}
+    assert {name: (row["value"], row.get("of")) for name, row in rows.items()} == {
+        "again": (2, None),
+        "kept": (1, "then"),
+        "left out now": (1, "then"),
+    }
+
+
+def test_rows_of_another_machine_are_refused(journal: ModuleType, tmp_path: Path) -> None:
+    facts = {"toy": True, "steps": 50, "hardware": {"gpu": "one"}, "versions": {}, "date": "then"}
+    journal.Journal(tmp_path / "earlier.json", facts, CEILING)
+    now = journal.Journal(tmp_path / "now.json", {**facts, "hardware": {"gpu": "two"}}, CEILING)
+    with pytest.raises(ValueError, match="hardware was .*one.* and is .*two"):
+        now.keep_rows_of(tmp_path / "earlier.json")
