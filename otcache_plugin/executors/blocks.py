@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError, PipelineError
 from otcache_plugin.executors.blocks_call import BlocksCall
-from otcache_plugin.executors.cached_twin import CachedTwin
+from otcache_plugin.executors.cached_twin import CachedTwin, unannounced
 from otcache_plugin.executors.velocity import BLOCK_CACHE_ARGUMENTS
 from otcache_plugin.pipelines.parts import (
     find_scheduler,
@@ -137,7 +137,8 @@ class BlocksActivation:
         """
         refuse_cache_of_others(pipe)
         scheduler = _require_served(pipe)
-        twin = CachedTwin(pipe, self._arguments)
+        with unannounced():
+            twin = CachedTwin(pipe, self._arguments)
         self._call = BlocksCall(self.plan, setup, scheduler, twin, self.report())
         return self._call
 

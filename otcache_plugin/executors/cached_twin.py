@@ -8,11 +8,15 @@ its own; what others have put around that (offloading, casting, diffusers' cache
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._dynamo.exc import Unsupported
 
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ExecutionError, PipelineError
@@ -20,7 +24,7 @@ from otcache_plugin.pipelines.attaching import former_class
 from otcache_plugin.pipelines.method_hook import MethodHook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from diffusers import DiffusionPipeline
 
@@ -31,6 +35,25 @@ CACHE_DITS_OWN = ("_context_manager", "_context_names", "_context_kwargs", "_is_
 """What cache-dit puts on a pipeline and its transformer."""
 
 _answering: ContextVar[CachedTwin | None] = ContextVar("otcache_cached_twin", default=None)
+
+
+@contextmanager
+def unannounced() -> Iterator[None]:
+    """Keep cache-dit from telling at every call what it puts its cache on."""
+    thread = get_ident()
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or record.thread != thread
+
+    known = list(logging.root.manager.loggerDict)
+    loggers = [logging.getLogger(name) for name in known if name.startswith("cache_dit.")]
+    for logger in loggers:
+        logger.addFilter(is_told)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_told)
 
 
 class CachedTwin:
@@ -76,6 +99,12 @@ class CachedTwin:
         token = _answering.set(self)
         try:
             return module(*args, **kwargs)
+        except Unsupported as error:
+            raise ExecutionError(
+                "the transformer is compiled into one graph (fullgraph=True), in which cache-dit "
+                "cannot decide. Compile it without fullgraph, or by its blocks "
+                "(compile_repeated_blocks), or use executor='velocity'."
+            ) from error
         finally:
             _answering.reset(token)
             hook.remove()

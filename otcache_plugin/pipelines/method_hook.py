@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_placing = threading.RLock()
+"""Threads that share an instance put hooks on it one after the other."""
 
 
 class MethodHook:
@@ -26,13 +31,14 @@ class MethodHook:
     """
 
     def __init__(self, instance: Any, method: str, replacement: Callable[..., Any]) -> None:
-        self.original: Callable[..., Any] = getattr(instance, method)
         self._instance, self._method = instance, method
         self._replacement = replacement
-        self._beneath = vars(instance).get(method)
-        # Pipelines inspect the signature, so it stays the original's.
-        functools.update_wrapper(self, self.original, updated=())
-        setattr(instance, method, self)
+        with _placing:
+            self.original: Callable[..., Any] = getattr(instance, method)
+            self._beneath = vars(instance).get(method)
+            # Pipelines inspect the signature, so it stays the original's.
+            functools.update_wrapper(self, self.original, updated=())
+            setattr(instance, method, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the replacement, or what it stood in for once removed."""
@@ -48,11 +54,12 @@ class MethodHook:
 
     def remove(self) -> None:
         """Give the instance back what it had, as soon as nothing lies on top any more."""
-        self._replacement = self.original
-        top = vars(self._instance).get(self._method)
-        while isinstance(top, MethodHook) and top._replacement is top.original:
-            top = top._beneath
-        if top is None:
-            vars(self._instance).pop(self._method, None)
-        else:
-            setattr(self._instance, self._method, top)
+        with _placing:
+            self._replacement = self.original
+            top = vars(self._instance).get(self._method)
+            while isinstance(top, MethodHook) and top._replacement is top.original:
+                top = top._beneath
+            if top is None:
+                vars(self._instance).pop(self._method, None)
+            else:
+                setattr(self._instance, self._method, top)
