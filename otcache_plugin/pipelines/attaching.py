@@ -7,7 +7,6 @@ what is made of it, a copy or another pipeline of its parts, is of the former cl
 
 from __future__ import annotations
 
-import copyreg
 import functools
 import inspect
 from contextlib import contextmanager
@@ -145,8 +144,8 @@ def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
         state = {name: value for name, value in vars(self).items() if name != ACTIVATION}
         vars(plain).update(state)
         function, *rest = plain.__reduce_ex__(protocol)
-        # pickle takes this one for an object of its argument's class alone.
-        return (object.__new__ if function is copyreg.__newobj__ else function, *rest)
+        # pickle takes `__newobj__` for an object of its argument's class alone.
+        return (object.__new__ if function.__name__ == "__newobj__" else function, *rest)
 
     metaclass: Any = type(former)
     own = metaclass(

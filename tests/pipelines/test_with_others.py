@@ -19,7 +19,7 @@ from otcache_policies import UniformPolicy
 from own_calls import BUDGET, EXECUTORS, TOTAL, call_transformer, computed, make_pipe, run
 from peft import LoraConfig
 from reference_runs import reference_run
-from tiny_pipelines import FLUX, count_forwards
+from tiny_pipelines import FLUX, count_forwards, make_flux
 
 import otcache_plugin
 from otcache_plugin.errors import ExecutionError
@@ -221,8 +221,9 @@ def test_velocity_and_one_graph(fullgraph: bool, compile_first: bool) -> None:
         graphs.append(graph)
         return graph.forward
 
-    expected = accelerated(Other(lambda pipe: None), "velocity")
-    pipe = make_pipe()
+    uncompiled, pipe = make_flux(), make_flux()
+    enable(uncompiled, "velocity")
+    expected = run(uncompiled)
     if compile_first:
         pipe.transformer.compile(backend=backend, fullgraph=fullgraph)
     enable(pipe, "velocity")
