@@ -144,8 +144,9 @@ def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
         state = {name: value for name, value in vars(self).items() if name != ACTIVATION}
         vars(plain).update(state)
         function, *rest = plain.__reduce_ex__(protocol)
-        # pickle takes `__newobj__` for an object of its argument's class alone.
-        return (object.__new__ if function.__name__ == "__newobj__" else function, *rest)
+        if getattr(function, "__name__", "") == "__newobj__":
+            function = object.__new__  # pickle takes the other for one of its argument's own class
+        return (function, *rest)
 
     metaclass: Any = type(former)
     own = metaclass(
