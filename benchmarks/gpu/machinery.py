@@ -49,10 +49,10 @@ class Mark:
 
 @dataclass
 class StepMarks:
-    """Where the parts of each step begin and end; lists of one length."""
+    """Where the parts of each step begin and end, the transformer's by the steps that call it."""
 
-    transformer_began: list[Mark] = field(default_factory=list)
-    transformer_ended: list[Mark] = field(default_factory=list)
+    transformer_began: dict[int, Mark] = field(default_factory=dict)
+    transformer_ended: dict[int, Mark] = field(default_factory=dict)
     step_began: list[Mark] = field(default_factory=list)
     step_ended: list[Mark] = field(default_factory=list)
 
@@ -162,10 +162,10 @@ def _marked(pipe: Any, device: torch.device) -> Iterator[StepMarks]:
     hook = MethodHook(pipe.scheduler, "step", step)
     handles = (
         pipe.transformer.register_forward_pre_hook(
-            lambda *_: marks.transformer_began.append(Mark(device))
+            lambda *_: marks.transformer_began.update({len(marks.step_began): Mark(device)})
         ),
         pipe.transformer.register_forward_hook(
-            lambda *_: marks.transformer_ended.append(Mark(device))
+            lambda *_: marks.transformer_ended.update({len(marks.step_began): Mark(device)})
         ),
     )
     try:

@@ -100,5 +100,5 @@ def test_rows_of_another_machine_are_refused(journal: ModuleType, tmp_path: Path
     facts = {"toy": True, "steps": 50, "hardware": {"gpu": "one"}, "versions": {}, "date": "then"}
     journal.Journal(tmp_path / "earlier.json", facts, CEILING)
     now = journal.Journal(tmp_path / "now.json", {**facts, "hardware": {"gpu": "two"}}, CEILING)
-    with pytest.raises(ValueError, match="hardware was .*one.* and is .*two"):
+    with pytest.raises(ValueError, match=r"hardware was .*one.* and is .*two"):
         now.keep_rows_of(tmp_path / "earlier.json")
