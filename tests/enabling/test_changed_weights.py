@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
+from accelerate.hooks import remove_hook_from_submodules
 from peft import LoraConfig
 from peft.utils.hotswap import hotswap_adapter_from_state_dict
 from tiny_documents import write_document
@@ -45,7 +47,7 @@ def others(pipe: Any) -> dict[str, torch.Tensor]:
 def written_past_the_counter(pipe: Any) -> None:
     """What a moving average does that puts its weights into a model."""
     for weight in pipe.transformer.parameters():
-        weight.data.copy_(weight.data + 0.01)
+        weight.data.copy_(weight.data.float() + 0.3)
 
 
 def hot_swapped(pipe: Any) -> None:
@@ -161,6 +163,32 @@ def offloaded_by_groups(pipe: Any) -> None:
     pipe.transformer.enable_group_offload(cpu, cpu, "block_level", num_blocks_per_group=1)
 
 
+def offloaded_one_after_the_other(pipe: Any) -> None:
+    """Between calls the weights are on no device, so their values can't be read there."""
+    cpu_offload(pipe.transformer, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("offloaded_first", [False, True], ids=["after", "before"])
+def test_offloading_one_module_after_the_other(
+    offloaded_first: bool, tmp_path: Path, enable: Any
+) -> None:
+    write_document(tmp_path)
+    pipe = make_flux()
+    if offloaded_first:
+        offloaded_one_after_the_other(pipe)
+    enable(pipe, policy=tmp_path)
+    if not offloaded_first:
+        offloaded_one_after_the_other(pipe)
+    for _ in range(2):
+        FLUX.run(pipe, num_inference_steps=STEPS)
+        assert otcache_plugin.summary(pipe).as_planned
+    remove_hook_from_submodules(pipe.transformer)
+    FLUX.run(pipe, num_inference_steps=STEPS)
+    pipe.transformer = make_flux(num_layers=2).transformer
+    with pytest.raises(PipelineError, match=KINDS):
+        FLUX.run(pipe, num_inference_steps=STEPS)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -170,9 +198,10 @@ def offloaded_by_groups(pipe: Any) -> None:
         lambda pipe: pipe.transformer.load_state_dict(pipe.transformer.state_dict()),
         lambda pipe: pipe.to("cpu"),
         lambda pipe: pipe.transformer.enable_layerwise_casting(torch.float16, torch.float32),
+        lambda pipe: pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32),
         lambda pipe: setattr(pipe, "transformer", torch.compile(pipe.transformer, backend="eager")),
     ],
-    ids=["moved", "replaced", "group offload", "reloaded", "to", "layerwise casting", "compiled"],
+    ids=["moved", "replaced", "by groups", "reloaded", "to", "in 16 bits", "in 8 bits", "compiled"],
 )
 def test_the_same_weights_are_not_taken_for_others(
     change: Callable[[Any], None], tmp_path: Path, enable: Any

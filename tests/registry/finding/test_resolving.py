@@ -236,12 +236,20 @@ def test_the_nearest_to_the_usual_run_and_the_others(world: World, place: str) -
         found = world.resolve(near=RunSetup(pipeline, steps))
         assert found.policy.document == documents[order[0]]
         others = [each.document.num_inference_steps for each in found.others]
-        # What was fetched from the Hub is at hand then, and the Hub is not asked again.
-        if place == "hub":
-            assert (order, others) == ([50, 28, 16], [28, 16])
-            break
         assert others == order[1:]
         assert [each.load().document.num_inference_steps for each in found.others] == others
+    assert len(world.store.records()) == {"bundled": 0, "kept and bundled": 2}.get(place, 3)
+
+
+def test_of_those_on_the_hub_only_the_nearest_is_fetched(world: World) -> None:
+    for steps in (50, 28, 16):
+        world.publish(of_steps(steps, 1))
+    near = RunSetup(EXACT.document.sampling.pipeline, 28)
+    found = world.resolve(near=near)
+    assert found.policy.document == of_steps(28, 1)
+    assert len(world.store.records()) == 1
+    found.others[0].load()
+    assert len(world.store.records()) == 2
 
 
 def test_the_same_pipeline_on_the_hub_before_another_at_hand(world: World) -> None:
