@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.origins.watching import WeightsWatch
+from otcache_plugin.pipelines.calls import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffusers import DiffusionPipeline
     from otcache_registry.finding.nearest import RunSetup
 
-    from otcache_plugin.pipelines.calls import Call
+    from otcache_plugin.origins.watching import Look
     from otcache_plugin.plugins.registries import Activation
     from otcache_plugin.runs.report import RunReport
 
@@ -35,9 +38,38 @@ class Watched:
         Raises:
             PipelineError: the weights have changed.
         """
-        self._weights.require_unchanged(pipe)
-        return self.activation.begin(pipe, setup)
+        look = self._weights.look(pipe)
+        return _WatchedCall(self.activation.begin(pipe, setup), look)
 
     def report(self) -> RunReport:
         """Return the current or last run."""
         return self.activation.report()
+
+
+class _WatchedCall(Call):
+    """Another call, with a look at the weights that is over when the call is."""
+
+    def __init__(self, call: Call, look: Look) -> None:
+        self._call = call
+        self._look = look
+
+    def run(self, pipeline_call: Callable[[], Any]) -> Any:
+        """Make the pipeline's call; raise PipelineError when other weights were used."""
+        result = self._call.run(pipeline_call)
+        self._look.require_unchanged()
+        return result
+
+    def set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._call.set_timesteps(original, *args, **kwargs)
+
+    def denoise(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._call.denoise(module, *args, **kwargs)
+
+    def feed(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._call.feed(module, *args, **kwargs)
+
+    def step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._call.step(original, *args, **kwargs)
+
+    def end(self) -> None:
+        self._call.end()

@@ -5,34 +5,29 @@ denoiser in its place: none of it says a word. So before every call the weights 
 those at enabling; for a model of twelve billion parameters that takes less than a tenth of a
 second. Weights that are only moved, as offloading does, or kept in another precision, are the same.
 
-Weights on an accelerator are told apart by PyTorch's counter of writes and by their addresses, for
-a look at them would wait for the device. Only where those changed, as after a move, and of a LoRA's
-own weights, which hot-swapping overwrites past that counter, a few values are read.
+A look at weights on an accelerator would wait for it. So those that nothing seems to have touched,
+by PyTorch's counter of writes and by their addresses, are looked at while the call runs: what was
+written past that counter, as PEFT does, is known when the call is over, whose result is then
+thrown away.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from otcache_plugin.errors import PipelineError
+from otcache_plugin.origins.weight_values import Reading, is_plain
 from otcache_plugin.pipelines.parts import DENOISERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
+    import torch
     from diffusers import DiffusionPipeline
 
-__all__ = ["WeightsWatch"]
-
-SAMPLED = 4
-"""Values that are looked at of each weight, evenly spread."""
-
-ADAPTER = "lora_"
-"""What stands in the name of a LoRA's own weight."""
+__all__ = ["Look", "WeightsWatch"]
 
 REMEDY = (
     "Call cache_dit.enable_cache(pipe, policy=…) again: with model= and revision= if the same "
@@ -45,23 +40,49 @@ class WeightsWatch:
     """The weights of a pipeline's denoisers, as they are when it is made."""
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
-        self._states = {name: _State.of(module) for name, module in _denoisers(pipe).items()}
+        self._states = {
+            name: _State.of(module).with_values(Reading(dict(module.named_parameters())))
+            for name, module in _denoisers(pipe).items()
+        }
         self._fused = _fused(pipe)
 
-    def require_unchanged(self, pipe: DiffusionPipeline) -> None:
-        """Raise PipelineError when a denoiser has other weights than when this was made."""
+    def look(self, pipe: DiffusionPipeline) -> Look:
+        """Return a look at the weights, which has found no change so far.
+
+        Raises:
+            PipelineError: a denoiser has other weights than when this was made.
+        """
         denoisers = _denoisers(pipe)
+        later = []
         for name in self._states.keys() | denoisers.keys():
             module, before = denoisers.get(name), self._states.get(name)
             if module is None or before is None:
                 raise _changed(name, module, "it was put there or taken away")
-            now = _State.of(module, before)
-            change = now.change_since(before)
-            if change is not None:
-                raise _changed(name, module, change)
+            now, reading = _compared(name, module, before)
             self._states[name] = now
+            later.append((name, module, now, reading))
         if _fused(pipe) != self._fused:
             raise _changed("pipe", pipe, "a LoRA was fused into it, or taken out")
+        return Look(later)
+
+
+class Look:
+    """A look at weights that nothing seems to have touched, while a call uses them.
+
+    Args:
+        readings: by denoiser its name, itself, what is known of it and the values read.
+    """
+
+    def __init__(self, readings: list[tuple[str, torch.nn.Module, _State, Reading]]) -> None:
+        self._readings = readings
+
+    def require_unchanged(self) -> None:
+        """Raise PipelineError when they were changed all the same."""
+        for name, module, known, reading in self._readings:
+            change = known.with_values(reading).change_since(known)
+            if change is not None:
+                seen = "seen while this call ran, whose result is thrown away"
+                raise _changed(name, module, f"{change} ({seen})")
 
 
 @dataclass(frozen=True)
@@ -72,39 +93,32 @@ class _State:
         adapters: how its LoRAs and the like are set.
         shapes: class and shape of every weight, by name.
         precisions: of every weight.
-        identities: what changes when a weight is written to, moved or replaced.
-        sample: a few values of every plain weight, bit by bit.
+        identities: what changes when a weight is written to, moved or replaced, as a rule.
+        values: a few of every plain weight, bit by bit.
     """
 
     adapters: tuple[Any, ...]
     shapes: Mapping[str, tuple[Any, ...]]
     precisions: Mapping[str, torch.dtype]
     identities: Mapping[str, tuple[int | None, ...]]
-    sample: Mapping[str, bytes]
+    values: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, module: torch.nn.Module, before: _State | None = None) -> _State:
-        """Return the state of a denoiser; values that cannot have changed are taken from before."""
+    def of(cls, module: torch.nn.Module) -> _State:
+        """Return what can be said of a denoiser without a look at its weights' values."""
         weights = dict(module.named_parameters())
-        identities = {name: _identity(weight) for name, weight in weights.items()}
-        sample: dict[str, bytes] = {}
-        looked_at = weights
-        if before is not None:
-            sample.update(before.sample)
-            looked_at = {
-                name: weight
-                for name, weight in weights.items()
-                if identities[name] != before.identities.get(name)
-                or weight.device.type == "cpu"
-                or ADAPTER in name
-            }
         return cls(
             _adapters(module),
             {name: (type(weight), tuple(weight.shape)) for name, weight in weights.items()},
             {name: weight.dtype for name, weight in weights.items()},
-            identities,
-            {**sample, **_sampled(looked_at)},
+            {name: _identity(weight) for name, weight in weights.items()},
+            {},
         )
+
+    def with_values(self, *readings: Reading) -> _State:
+        """Return the same with values that were read, in the place of those known before."""
+        read = {name: values for each in readings for name, values in each.values().items()}
+        return replace(self, values={**self.values, **read})
 
     def change_since(self, before: _State) -> str | None:
         """Return what has changed of a denoiser, if anything."""
@@ -112,11 +126,34 @@ class _State:
             return "a LoRA or another adapter was loaded into it, switched or removed"
         if self.shapes != before.shapes:
             return "it has weights of other names, shapes or kinds"
-        for name, values in self.sample.items():
+        for name, values in self.values.items():
             same_precision = self.precisions[name] == before.precisions[name]
-            if same_precision and values != before.sample.get(name, values):
+            if same_precision and values != before.values.get(name, values):
                 return f"its {name} has other values"
         return None
+
+
+def _compared(name: str, module: torch.nn.Module, before: _State) -> tuple[_State, Reading]:
+    """Return what is known of a denoiser now, and the values that are still on their way.
+
+    Raises:
+        PipelineError: it has changed.
+    """
+    weights = dict(module.named_parameters())
+    now = _State.of(module)
+    at_hand = {
+        each: weight
+        for each, weight in weights.items()
+        if _is_at_hand(weight) or now.identities[each] != before.identities.get(each)
+    }
+    now = replace(now, values=before.values)
+    change = now.change_since(before)
+    if change is None:
+        now = now.with_values(Reading(at_hand))
+        change = now.change_since(before)
+    if change is not None:
+        raise _changed(name, module, change)
+    return now, Reading({each: weights[each] for each in weights.keys() - at_hand.keys()})
 
 
 def _denoisers(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
@@ -132,37 +169,14 @@ def _fused(pipe: DiffusionPipeline) -> frozenset[str]:
     return frozenset(getattr(pipe, "fused_loras", ()))
 
 
+def _is_at_hand(weight: torch.nn.Parameter) -> bool:
+    """Return whether a weight is read without waiting for a device."""
+    return weight.device.type == "cpu"
+
+
 def _identity(weight: torch.nn.Parameter) -> tuple[int | None, ...]:
     version = None if weight.is_inference() else weight._version
-    return id(weight), version, weight.data_ptr() if _is_plain(weight) else None
-
-
-def _is_plain(weight: torch.Tensor) -> bool:
-    """Return whether a weight is values in memory, and nothing of a subclass of its own."""
-    return type(weight) is torch.nn.Parameter and weight.device.type != "meta"
-
-
-def _sampled(weights: Mapping[str, torch.nn.Parameter]) -> dict[str, bytes]:
-    """Return a few values of each plain weight; those of a device and a type are read at once."""
-    groups: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
-    for name, weight in weights.items():
-        if _is_plain(weight) and weight.is_contiguous() and weight.numel():
-            values = weight.detach().view(-1)
-            values = values[:: max(len(values) // SAMPLED, 1)][:SAMPLED]
-            groups.setdefault((weight.device, weight.dtype), {})[name] = values
-    return {name: values for group in groups.values() for name, values in _read(group)}
-
-
-def _read(group: Mapping[str, torch.Tensor]) -> Iterable[tuple[str, bytes]]:
-    size = next(iter(group.values())).dtype.itemsize
-    # As bytes where there are no other operations, for types of one byte.
-    parts = [each.view(torch.uint8) if size == 1 else each for each in group.values()]
-    content = torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes()
-    start = 0
-    for name, part in zip(group, parts, strict=True):
-        end = start + part.numel() * size
-        yield name, content[start:end]
-        start = end
+    return id(weight), version, weight.data_ptr() if is_plain(weight) else None
 
 
 def _adapters(module: torch.nn.Module) -> tuple[Any, ...]:
@@ -185,7 +199,7 @@ def _adapters(module: torch.nn.Module) -> tuple[Any, ...]:
 
 def _scaling(value: Any) -> tuple[float, ...]:
     """Return what tells a scaling from another one, without reading it from a device."""
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "_version"):
         return id(value), value._version
     return (round(float(value), 6),)  # It is scaled in calls and back again.
 

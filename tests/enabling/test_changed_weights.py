@@ -17,6 +17,7 @@ from tiny_pipelines import FLUX, count_forwards, make_flux
 
 import otcache_plugin
 from otcache_plugin.errors import PipelineError
+from otcache_plugin.origins import watching
 from otcache_plugin.origins.watching import WeightsWatch
 
 STEPS = 12
@@ -218,6 +219,42 @@ def test_the_same_weights_are_not_taken_for_others(
         FLUX.run(pipe, num_inference_steps=STEPS)
 
 
+@pytest.mark.parametrize(
+    ("change", "forwards"),
+    [
+        (written_past_the_counter, True),
+        (hot_swapped, True),
+        (lambda pipe: pipe.transformer.load_state_dict(others(pipe)), False),
+        (lambda pipe: pipe.transformer.fuse_lora(), False),
+    ],
+    ids=["data", "hot-swapped", "load_state_dict", "fused"],
+)
+def test_weights_that_are_not_at_hand(
+    change: Callable[[Any], None],
+    forwards: bool,
+    tmp_path: Path,
+    enable: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU: what only a look at their values tells is known when the call is over."""
+    monkeypatch.setattr(watching, "_is_at_hand", lambda weight: False)
+    write_document(tmp_path)
+    pipe = with_loras()
+    enable(pipe, policy=tmp_path)
+    moved(pipe)
+    for _ in range(2):
+        FLUX.run(pipe, num_inference_steps=STEPS)
+    change(pipe)
+    for _ in range(2):
+        with (
+            count_forwards(pipe.transformer.x_embedder) as ran,
+            pytest.raises(PipelineError) as caught,
+        ):
+            FLUX.run(pipe, num_inference_steps=STEPS)
+        assert bool(ran) == forwards
+        assert ("seen while this call ran" in str(caught.value)) == forwards
+
+
 def test_a_policy_without_document_takes_any_weights(enable: Any) -> None:
     pipe = make_flux()
     enable(pipe, policy="uniform")
@@ -237,7 +274,7 @@ class Placeless(torch.nn.Module):
 def test_what_cannot_be_read_is_told_apart_by_its_shapes() -> None:
     pipe = type("Pipe", (), {"transformer": Placeless()})()
     watch = WeightsWatch(pipe)
-    watch.require_unchanged(pipe)
+    watch.look(pipe).require_unchanged()
     pipe.transformer.inner = torch.nn.Linear(3, 2, device="meta")
     with pytest.raises(PipelineError, match=KINDS):
-        watch.require_unchanged(pipe)
+        watch.look(pipe)
