@@ -1,7 +1,8 @@
 """One call of a pipeline under the blocks executor.
 
-A run begins at `scheduler.set_timesteps`, and cache-dit is given its mask at the first transformer
-call after it, when the scheduler's sigmas are those of the run.
+A run begins at `scheduler.set_timesteps`, and cache-dit is given its mask as soon as the run's
+first step is known (`run_begin`): at the first transformer call, or when the first step is taken,
+which is computed whatever the run follows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ExecutionError
+from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import transformer_not_called
@@ -17,8 +19,9 @@ from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    import torch
     from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.executors.cached_twin import CachedTwin
@@ -53,6 +56,7 @@ class BlocksCall(Call):
         self._resolution: ScheduledRun | None = None
         self._run_pending = False
         self._step = 0
+        self._step_index: int | None = None
         self._calls = 0
         self._calls_in_step = 0
         self.statistics: list[Any] = []
@@ -101,36 +105,74 @@ class BlocksCall(Call):
         self._calls_in_step += 1
         return self._twin.forward(module, *args, **kwargs)
 
-    def step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def step(
+        self,
+        original: Callable[..., Any],
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Take a step, for which cache-dit has to have counted the calls as the run has."""
         assert self._twin is not None
+        if self._is_taken_again():
+            return original(model_output, timestep, *args, **kwargs)
         if self._calls_in_step == 0:
             raise transformer_not_called()
         expected = self._expected_calls(self._twin)
         if self._calls_in_step != expected:
             raise _wrong_number_of_calls(self._calls_in_step, expected)
-        result = original(*args, **kwargs)
+        if self._resolution is None:
+            self._resolve(self._twin, begin_by_timestep(self._scheduler, timestep))
+        result = original(model_output, timestep, *args, **kwargs)
         self._step += 1
+        index = self._next_index()
+        self._step_index = None if index is None else index - 1
         self._calls_in_step = 0
         return result
 
+    def _is_taken_again(self) -> bool:
+        """Return whether the scheduler was set back, to take its last step with something else.
+
+        Cosmos 1 takes every step twice, with one result of its transformer: for the data that the
+        step predicts, then with guidance between them.
+        """
+        if self._calls_in_step > 0 or self._step_index is None:
+            return False
+        return self._next_index() == self._step_index
+
+    def _next_index(self) -> int | None:
+        """Return which of its steps the scheduler takes next, None where it doesn't say."""
+        index: int | None = getattr(self._scheduler, "step_index", None)
+        return index
+
     def _begin_run(self, twin: CachedTwin) -> None:
-        begin = self._scheduler.begin_index or 0
+        self._run_pending = False
+        self._step = self._calls = self._calls_in_step = 0
+        self._step_index = None
+        begin = known_begin(self._scheduler)
+        if begin is None:
+            _set_mask(twin, [True])
+        else:
+            self._resolve(twin, begin)
+
+    def _resolve(self, twin: CachedTwin, begin: int) -> None:
         sigmas = self._scheduler.sigmas[begin:].double().cpu().numpy()
         response = response_of_run(self._scheduler, begin)
         resolution = self._plan.resolve(sigmas, response, self._setup)
         assert isinstance(resolution, ScheduledRun), "a policy that decides was refused"
         self._resolution = resolution
-        self._run_pending = False
-        self._step = self._calls = self._calls_in_step = 0
-        mask = [int(computed) for computed in resolution.schedule.mask]
-        for context in twin.contexts():
-            context.cache_config.steps_computation_mask = mask
+        _set_mask(twin, resolution.schedule.mask)
 
     def _expected_calls(self, twin: CachedTwin) -> int:
         """Transformer calls that cache-dit takes for one step."""
         separate = all(context.cache_config.enable_separate_cfg for context in twin.contexts())
         return 2 if separate else 1
+
+
+def _set_mask(twin: CachedTwin, mask: Iterable[bool]) -> None:
+    for context in twin.contexts():
+        context.cache_config.steps_computation_mask = [int(computed) for computed in mask]
 
 
 def _wrong_number_of_calls(calls: int, expected: int) -> ExecutionError:

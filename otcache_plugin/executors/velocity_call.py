@@ -6,7 +6,8 @@ makes of them does not matter, because the model output that reaches `scheduler.
 the estimate: the average velocity, or the last one again where the scheduler takes no Euler steps.
 
 A run begins at `scheduler.set_timesteps`: the state of any earlier run is dropped there, and what
-the run follows is resolved from the sigmas that the scheduler has at the first transformer call.
+the run follows is resolved from the scheduler's sigmas as soon as its first step is known
+(`run_begin`), at the first transformer call or when the first step is taken.
 
 A policy that decides is asked once per step, before its first transformer call. It observes the
 latents that the last `scheduler.step` gave (for the first step, those handed to it), in the
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
+from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.schedulers import Substitute, require_look_back
 from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.executors.velocity_run import VelocityRun
@@ -83,7 +85,7 @@ class VelocityCall(Call):
     def report(self) -> RunReport:
         """Return the current or last run."""
         run = self._run
-        if run is None:
+        if run is None or not run.is_known:
             return self._report
         resolution = run.resolution
         return replace(
@@ -110,7 +112,7 @@ class VelocityCall(Call):
     def denoise(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the transformer, or answer for it."""
         if self._run_pending:
-            self._begin_run(self._scheduler.begin_index or 0)
+            self._begin_run()
         run = self._run
         if run is None or run.finished:
             return module(*args, **kwargs)
@@ -143,7 +145,8 @@ class VelocityCall(Call):
         if run is None or run.finished:
             raise transformer_not_called()
         refuse_token_noise_levels(kwargs)
-        run = self._align(run, timestep)
+        if not run.is_known:
+            self._resolve(run, begin_by_timestep(self._scheduler, timestep))
         # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
         kept = bool(run.log) and sample is run.log[-1].x_after
         x_before = sample if kept else sample.clone()
@@ -151,48 +154,35 @@ class VelocityCall(Call):
             run.resolution.begin(x_before)
         velocity = self._velocity(run, model_output)
         result = original(velocity, timestep, sample, *args, **kwargs)
-        sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
-        run.advance(LogEntry(x_before, result[0], velocity, sigma, sigma_next))
+        run.advance(LogEntry(x_before, result[0], velocity, *run.sigmas))
         return result
 
-    def _begin_run(self, begin: int) -> VelocityRun:
+    def _begin_run(self) -> None:
+        self._run = VelocityRun()
+        begin = known_begin(self._scheduler)
+        if begin is not None:
+            self._resolve(self._run, begin)
+        self._run_pending = False
+
+    def _resolve(self, run: VelocityRun, begin: int) -> None:
         sigmas = self._scheduler.sigmas[begin:].float()
         response = response_of_run(self._scheduler, begin)
         levels = sigmas.double().cpu().numpy()
         resolution = self._plan.resolve(levels, response, self._setup)
         if isinstance(resolution, ScheduledRun):
             require_look_backs(self._scheduler, resolution)
-        self._run = VelocityRun(resolution, sigmas, begin)
-        self._run_pending = False
-        return self._run
+        run.follow(resolution, sigmas)
 
     def _end_run(self) -> None:
         self._report = self.report()
         self._run, self._run_pending = None, False
-
-    def _align(self, run: VelocityRun, timestep: float | torch.Tensor) -> VelocityRun:
-        """Begin the run anew when its first step is not the scheduler's first.
-
-        Image-to-image pipelines skip the first timesteps; some say so by `set_begin_index`,
-        others only by the timestep of the first step, when step 0 has been computed already.
-        """
-        if run.step > 0 or self._scheduler.begin_index is not None:
-            return run
-        begin = self._scheduler.index_for_timestep(timestep)
-        if begin == run.begin:
-            return run
-        fresh = self._begin_run(begin)
-        fresh.stale_outputs, fresh.transformer_calls = run.stale_outputs, run.transformer_calls
-        fresh.calls_in_step = run.calls_in_step
-        return fresh
 
     def _velocity(self, run: VelocityRun, model_output: torch.Tensor) -> torch.Tensor:
         if not run.computes():
             if self._substitute is Substitute.PLAIN_REUSE:
                 return run.log[-1].velocity
             look_back = run.resolution.look_back_at(run.step)
-            sigma, sigma_next = run.sigmas[run.step], run.sigmas[run.step + 1]
-            return estimate_velocity(run.log, look_back, sigma, sigma_next)
+            return estimate_velocity(run.log, look_back, *run.sigmas)
         if run.calls_in_step == 0:
             raise ExecutionError(
                 f"step {run.step} is to be computed, but the pipeline did not call its transformer "

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 class VelocityRun:
     """The state of one run, dropped with it.
 
-    Args:
-        resolution: what the run follows.
-        sigmas: noise levels of its steps, `(T + 1,)` float32.
-        begin: the scheduler's step that is the run's first one.
+    Its first step is computed whatever it follows, so a run begins before that is known.
 
     Attributes:
         step: the one at hand.
@@ -29,25 +26,53 @@ class VelocityRun:
         log: the last steps, as many as a cached step looks back on.
     """
 
-    def __init__(self, resolution: Resolution, sigmas: torch.Tensor, begin: int) -> None:
-        self.resolution = resolution
-        self.sigmas = sigmas
-        self.begin = begin
+    def __init__(self) -> None:
         self.step = 0
         self.calls_in_step = 0
         self.computed_steps: list[int] = []
         self.transformer_calls = 0
         self.stale_outputs: list[Any] = []
-        self.log: deque[LogEntry] = deque(maxlen=resolution.largest_look_back)
+        self.log: deque[LogEntry] = deque()
+        self._resolution: Resolution | None = None
+        self._sigmas: torch.Tensor | None = None
         self._computing: bool | None = None
+
+    def follow(self, resolution: Resolution, sigmas: torch.Tensor) -> None:
+        """Know what the run follows.
+
+        Args:
+            resolution: what to compute.
+            sigmas: noise levels of its steps, `(T + 1,)` float32.
+        """
+        self._resolution, self._sigmas = resolution, sigmas
+        self.log = deque(maxlen=resolution.largest_look_back)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what the run follows."""
+        return self._resolution is not None
+
+    @property
+    def resolution(self) -> Resolution:
+        """What the run follows."""
+        assert self._resolution is not None, "known by the end of the first step"
+        return self._resolution
+
+    @property
+    def sigmas(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise levels before and after the step at hand."""
+        assert self._sigmas is not None, "known by the end of the first step"
+        return self._sigmas[self.step], self._sigmas[self.step + 1]
 
     @property
     def finished(self) -> bool:
         """Whether the last step has been taken."""
-        return self.step == self.resolution.num_inference_steps
+        return self.is_known and self.step == self.resolution.num_inference_steps
 
     def computes(self) -> bool:
-        """Return whether the step at hand is computed, asked for once."""
+        """Return whether the step at hand is computed, asked for once; the first one always is."""
+        if self.step == 0:
+            return True
         if self._computing is None:
             latents = self.log[-1].x_after if self.log else None
             self._computing = self.resolution.computes(self.step, latents)

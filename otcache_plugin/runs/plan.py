@@ -106,13 +106,15 @@ class SchedulePlan:
 
     def budget_for(self, num_inference_steps: int) -> int:
         """See `Plan.budget_for`."""
-        if num_inference_steps != self.schedule.num_inference_steps:
+        wanted = self.schedule.num_inference_steps
+        if num_inference_steps != wanted:
             raise ScheduleError(
                 "num_inference_steps",
                 num_inference_steps,
-                f"the schedule is for {self.schedule.num_inference_steps} steps",
-                f"Call the pipeline with num_inference_steps={self.schedule.num_inference_steps}, "
-                f"or pass a policy by name, which adapts to the run",
+                f"the schedule is for {wanted} steps",
+                f"Call the pipeline with num_inference_steps={wanted} (of which a strength below 1 "
+                f"leaves a part), or pass a schedule for {num_inference_steps} steps, or a policy "
+                "by name, which adapts to the run",
             )
         return self.schedule.budget
 
