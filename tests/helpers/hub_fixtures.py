@@ -18,7 +18,7 @@ from waiting import CEILING
 def hub_world(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[HubServer]:
     """A Hub with alice, who writes for otcache too, and bob; nothing of the machine's is used."""
     isolate_client(monkeypatch, home)
-    monkeypatch.setattr("otcache_registry.hub.client.TIMEOUT", CEILING)
+    monkeypatch.setattr("otcache_registry.hub.transport.QUIET_SECONDS", CEILING)
     for name in ("OTCACHE_OFFLINE", "OTCACHE_NAMESPACES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OTCACHE_CACHE", str(home / "otcache"))

@@ -72,11 +72,10 @@ def list_models(hub: Hub, call: Call) -> Response:
         if query["sort"][0] not in SORTED_BY:
             raise HubError(400, f"sort must be one of {SORTED_BY}")
         found.sort(key=lambda facts: facts[query["sort"][0]], reverse=True)
-    if limit := int(call.parameter("limit", "0")):
-        found = found[:limit]
     names = (FULL if call.is_set("full") else LISTED).split()
     extra = [name for name in ("cardData", "config") if call.is_set(name)]
-    return page(hub, call, found, lambda facts: told(facts, call, [*names, *extra]))
+    limit = int(call.parameter("limit", "0")) or None
+    return page(hub, call, found, lambda facts: told(facts, call, [*names, *extra]), limit)
 
 
 def _is_found(facts: dict[str, Any], call: Call) -> bool:
@@ -214,10 +213,19 @@ def refs(hub: Hub, call: Call) -> Response:
     return Response.of_json(found)
 
 
-def page(hub: Hub, call: Call, items: Sequence[Any], shown: Callable[[Any], Any]) -> Response:
-    """A page of a list, and the address of the next one in the header that the client follows."""
+def page(
+    hub: Hub,
+    call: Call,
+    items: Sequence[Any],
+    shown: Callable[[Any], Any],
+    limit: int | None = None,
+) -> Response:
+    """A page of a list, and the address of the next one in the header that the client follows.
+
+    A limit is one of each page, as on the Hub: its client stops by itself after as many.
+    """
     start = int(call.parameter("cursor", "0"))
-    end = start + hub.page_size
+    end = start + min(hub.page_size, limit or hub.page_size)
     headers = {}
     if end < len(items):
         query = urlencode({**call.request.query, "cursor": [str(end)]}, doseq=True)

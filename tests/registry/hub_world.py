@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hub_server import Fault, HubServer
 from hub_server.faults import FaultKind
 from otcache_registry import (
@@ -20,7 +19,7 @@ from otcache_registry import (
     write_policy,
 )
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
-from otcache_registry.documents.names import document_folder
+from otcache_registry.documents.names import document_folder, parse_path
 from otcache_registry.documents.tables import NO_TABLES
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import (
@@ -34,6 +33,9 @@ from otcache_registry.hub.errors import (
     LoginError,
     RateLimitError,
 )
+from otcache_registry.hub.index_card import IndexEntry, render_index
+from otcache_registry.hub.patience import Patience
+from otcache_registry.hub.searching import HubDocument, Refusal, search
 
 MODEL, REVISION = "example/model", "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "alice/otcache-model"
@@ -54,7 +56,21 @@ def client_of(
     hub: HubServer, token: str | None = "hf_alice", pauses: list[float] | None = None
 ) -> HubClient:
     """The registry's client; instead of pausing it writes down for how long it would have."""
-    return HubClient(hub.endpoint, token, sleep=(pauses if pauses is not None else []).append)
+    patience = Patience(sleep=(pauses if pauses is not None else []).append, say=silence)
+    return HubClient(hub.endpoint, token, patience)
+
+
+def searched(
+    client: HubClient, namespace: str, model: str | None = MODEL
+) -> tuple[list[HubDocument], list[Refusal]]:
+    """All that a search finds in a namespace, and what cannot be used."""
+    listings = list(search(client, namespace, model))
+    documents = [each for listing in listings for each in listing.documents]
+    return documents, [each for listing in listings for each in listing.refused]
+
+
+def silence(sentence: str) -> None:
+    """Say nothing of what is being waited for."""
 
 
 def document_of(
@@ -103,8 +119,20 @@ def publish(hub: HubServer, folder: Path, document: PolicyDocument, repository: 
         hub.create_repo(repository)
     place = document_folder(document)
     files = {f"{place}/{name}": data for name, data in files_of(folder).items()}
-    card = f"---\ntags: [otcache-policy]\nbase_model: {document.model.id}\n---\n# A card\n"
-    return hub.commit(repository, {"README.md": card.encode(), **files})
+    return hub.commit(repository, {"README.md": card_of(hub, repository, files), **files})
+
+
+def card_of(hub: HubServer, repository: str, files: dict[str, bytes]) -> bytes:
+    """The card of a repository with what it has and these files."""
+    whole = {**hub.files(repository), **files}
+    entries = []
+    for path, data in whole.items():
+        place = parse_path(path)
+        if place is not None and place.name == "policy.json":
+            document = PolicyDocument.from_json(data.decode())
+            digest = hashlib.sha256(data).hexdigest()
+            entries.append(IndexEntry(place.folder, document, digest, ()))
+    return render_index(repository, entries).encode()
 
 
 @dataclass(frozen=True)
@@ -158,13 +186,3 @@ MISBEHAVIOURS = {
 
 LASTING = ("unavailable", "dropped", "unanswered", "corrupt")
 """Those of them that are tried out with a Hub that does not recover, too."""
-
-
-def hasten_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let huggingface_hub try again at once where it does that itself: when files are uploaded."""
-    from huggingface_hub import _commit_api, lfs
-    from huggingface_hub.utils import http_backoff
-
-    hasty = partial(http_backoff, max_retries=2, base_wait_time=0.0, max_wait_time=0.0)
-    for module in (_commit_api, lfs):
-        monkeypatch.setattr(module, "http_backoff", hasty)

@@ -19,6 +19,7 @@ __all__ = [
     "CARD_FILE",
     "DOCUMENT_FILE",
     "FIGURES_FOLDER",
+    "MAX_CARD_BYTES",
     "MAX_TABLES_BYTES",
     "TABLES_FILE",
     "check_figures",
@@ -31,12 +32,14 @@ TABLES_FILE: Final = "tables.safetensors"
 CARD_FILE: Final = "README.md"
 FIGURES_FOLDER: Final = "figures"
 
-MAX_TABLES_BYTES: Final = 256 * 2**20
+MAX_TABLES_BYTES: Final = 64 * 2**20
 """Largest tables that are read: an edge table of 50 steps needs 120 KiB, of 1,000 46 MiB."""
 
 MAX_CARD_BYTES: Final = 2**20
 MAX_FIGURE_BYTES: Final = 10 * 2**20
 MAX_FIGURES: Final = 50
+MAX_FOLDER_BYTES: Final = 80 * 2**20
+"""Largest all of them may be together, since they are in memory before any is kept."""
 
 _LIMITS = {
     DOCUMENT_FILE: MAX_DOCUMENT_BYTES,
@@ -54,7 +57,7 @@ def check_files(sizes: Mapping[str, int]) -> None:
 
     Raises:
         DocumentError: There is no policy.json, a path is none of a document's files, a file is too
-            large, or there are too many figures.
+            large, they are too large together, or there are too many figures.
     """
     if DOCUMENT_FILE not in sizes:
         problem, remedy = "this file is missing", "Name a folder that holds a policy document"
@@ -72,6 +75,10 @@ def check_files(sizes: Mapping[str, int]) -> None:
         if size > limit:
             problem = f"{size} bytes, above the limit of {limit}"
             raise DocumentError("files", path, problem, "Make this file smaller")
+    total = sum(sizes.values())
+    if total > MAX_FOLDER_BYTES:
+        problem = f"{total} bytes altogether, above the limit of {MAX_FOLDER_BYTES}"
+        raise DocumentError("files", sorted(sizes), problem, "Keep fewer or smaller figures")
 
 
 def check_figures(names: Iterable[str]) -> None:

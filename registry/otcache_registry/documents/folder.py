@@ -26,7 +26,14 @@ from otcache_registry.documents.strict_json import MAX_DOCUMENT_BYTES
 from otcache_registry.documents.tables import NO_TABLES, Tables, parse_tables, tables_bytes
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
 
-__all__ = ["StoredPolicy", "check_writable", "read_document", "read_policy", "write_policy"]
+__all__ = [
+    "StoredPolicy",
+    "check_writable",
+    "parse_policy",
+    "read_document",
+    "read_policy",
+    "write_policy",
+]
 
 _RESTORE = "Fetch the policy again, or calibrate anew"
 _NO_FIGURES: Mapping[str, bytes] = MappingProxyType({})
@@ -59,12 +66,7 @@ def read_document(path: str | Path) -> PolicyDocument:
         DocumentNotFoundError: There is no document at that path.
         DocumentError: The document is damaged or not valid.
     """
-    data = _read(_folder_of(path) / DOCUMENT_FILE, MAX_DOCUMENT_BYTES)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DocumentError(DOCUMENT_FILE, str(path), f"not UTF-8 ({error})", _RESTORE) from None
-    return PolicyDocument.from_json(text)
+    return _parsed(_read(_folder_of(path) / DOCUMENT_FILE, MAX_DOCUMENT_BYTES), str(path))
 
 
 def read_policy(path: str | Path, source: str | None = None) -> StoredPolicy:
@@ -85,13 +87,46 @@ def read_policy(path: str | Path, source: str | None = None) -> StoredPolicy:
         ('embedded', 15)
     """
     folder = _folder_of(path)
-    document = read_document(folder)
-    source = str(folder) if source is None else source
+    contents = {DOCUMENT_FILE: _read(folder / DOCUMENT_FILE, MAX_DOCUMENT_BYTES)}
+    document = _parsed(contents[DOCUMENT_FILE], str(path))
+    if document.tables_sha256 is not None:
+        contents[TABLES_FILE] = _read(folder / TABLES_FILE, MAX_TABLES_BYTES)
+    return _policy_of(document, contents, str(folder) if source is None else source)
+
+
+def parse_policy(contents: Mapping[str, bytes], source: str) -> StoredPolicy:
+    """Read a document and its tables from the content of its files; nothing is written anywhere.
+
+    Args:
+        contents: Content by path inside the document's folder, such as "policy.json".
+        source: What to show users as its origin.
+
+    Raises:
+        DocumentError: As `read_policy` does.
+    """
+    if DOCUMENT_FILE not in contents:
+        raise DocumentError(DOCUMENT_FILE, None, "this file is missing", _RESTORE)
+    return _policy_of(_parsed(contents[DOCUMENT_FILE], source), contents, source)
+
+
+def _parsed(data: bytes, source: str) -> PolicyDocument:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DocumentError(DOCUMENT_FILE, source, f"not UTF-8 ({error})", _RESTORE) from None
+    return PolicyDocument.from_json(text)
+
+
+def _policy_of(
+    document: PolicyDocument, contents: Mapping[str, bytes], source: str
+) -> StoredPolicy:
     if document.tables_sha256 is None:
         return StoredPolicy(document, NO_TABLES, source)
-    data = _read(folder / TABLES_FILE, MAX_TABLES_BYTES)
-    _check_digest(document, hashlib.sha256(data).hexdigest())
-    return StoredPolicy(document, parse_tables(data), source)
+    tables = contents.get(TABLES_FILE)
+    if tables is None:
+        raise DocumentError(TABLES_FILE, None, "this file is missing", _RESTORE)
+    _check_digest(document, hashlib.sha256(tables).hexdigest())
+    return StoredPolicy(document, parse_tables(tables), source)
 
 
 def write_policy(

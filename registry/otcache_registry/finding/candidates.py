@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
-from otcache_registry.documents.document import PolicyDocument
 from otcache_registry.documents.folder import StoredPolicy
-from otcache_registry.hub.index_card import calibrated_at
+from otcache_registry.hub.index import IndexedDocument
 
-__all__ = ["Candidate", "Resolved", "newest_first"]
+__all__ = ["Candidate", "Resolved"]
 
 
 @dataclass(frozen=True)
@@ -18,24 +16,24 @@ class Candidate:
     """A document that may be used.
 
     Attributes:
-        document: The document.
+        document: What is known of it without reading it.
         source: Its origin as shown to users.
         load: Reads it with its tables; one on the Hub is fetched into the store first.
     """
 
-    document: PolicyDocument
+    document: IndexedDocument
     source: str
     load: Callable[[], StoredPolicy]
 
     @property
     def policy(self) -> str:
         """Name of the policy that it is for."""
-        return self.document.policy.name
+        return self.document.policy
 
     @property
     def revision(self) -> str | None:
         """Revision of the model that it is for, None for any."""
-        return self.document.model.revision
+        return self.document.revision
 
     @property
     def pipeline(self) -> str:
@@ -61,12 +59,3 @@ class Resolved:
     policy: StoredPolicy
     notes: tuple[str, ...]
     others: tuple[Candidate, ...] = ()
-
-
-def newest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return candidates from the one calibrated last to the first; equals stay in their order."""
-
-    def moment(candidate: Candidate) -> datetime:
-        return calibrated_at(candidate.document)
-
-    return sorted(candidates, key=moment, reverse=True)

@@ -138,25 +138,35 @@ class _HubSource:
         return latest[self._only(latest)] if latest else None
 
     def _records(self) -> tuple[LockRecord, ...]:
-        """Return what was pulled of the repository and folder, of each folder the last first."""
+        """Return what was pulled of the repository and folder, of each folder the last first.
+
+        Without a revision the default branch is meant: not what was pulled by another name.
+        """
+        wanted = self.reference
         return tuple(
             record
             for record in self.store.records()
-            if record.repository == self.reference.repository
-            and self.reference.folder in (None, record.folder)
+            if record.repository == wanted.repository
+            and wanted.folder in (None, record.folder)
+            and (wanted.revision is not None or record.asked is None)
         )
 
     def _pull(self) -> LockRecord:
         reference, folder = self.reference, self.reference.folder
-        commit = reference.revision
+        snapshot = None
         if folder is None:
             snapshot = self.client.snapshot(reference.repository, reference.revision)
-            commit = snapshot.commit
             folders = document_files(snapshot)
             folder = self._only(folders) if folders else None
         (record,) = pull(
-            self.client, self.store, reference.repository, commit, folder, self.progress
-        )
+            self.client,
+            self.store,
+            reference.repository,
+            reference.revision,
+            folder,
+            self.progress,
+            snapshot=snapshot,
+        ).records
         return record
 
     def _only(self, folders: Iterable[str]) -> str:

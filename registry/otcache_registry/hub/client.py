@@ -1,121 +1,43 @@
-"""The Hugging Face Hub's client as the registry uses it: one way to ask, to try again and to fail.
+"""The Hugging Face Hub as the registry uses it: one way to ask, to try again and to fail.
 
 Whatever only reads is tried again after a failure that may pass. A commit is not: whoever makes one
-has to look first whether it was made after all. Files are fetched with a plain GET into memory and
-compared with the digests that the Hub lists. The client's own download would keep a second copy
-of everything in its cache, and wait as long as a busy Hub tells it to.
+has to look first whether it was made after all. Files are fetched into memory and compared with
+what they must be. What came is compared with what was asked for: the repository, the commit, whose
+repositories a search brings.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final
+from urllib.parse import quote, urlsplit
 
-import tenacity
+from otcache_registry.hub import errors
+from otcache_registry.hub.answers import COMMIT, LARGEST_ANSWER, Subject, reading, text_of
+from otcache_registry.hub.committing import Changes, Commit, commit, json_request
+from otcache_registry.hub.connection import Connection
+from otcache_registry.hub.environment import endpoint_of
 from otcache_registry.hub.errors import (
-    CommitUnknownError,
     HubConflictError,
     HubContentError,
-    HubError,
-    HubServerError,
-    HubUnreachableError,
-    RateLimitError,
-    explained,
-    refuse_offline,
+    HubNotFoundError,
+    HubRefusedError,
 )
+from otcache_registry.hub.listed import Page, RemoteFile, Snapshot, page_of, snapshot_of
+from otcache_registry.hub.patience import Patience
+from otcache_registry.hub.transport import Request
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+__all__ = ["HubClient"]
 
-__all__ = ["Changes", "Commit", "HubClient", "RemoteFile", "Snapshot"]
+PAGE: Final = 200
+"""Repositories that are asked for at a time."""
 
-TRIES: Final = 4
-
-LONGEST_WAIT: Final = 30.0
-"""Seconds. A Hub that wants to be left alone for longer is not asked again."""
-
-TIMEOUT: Final = 20.0
-"""Seconds without a byte after which a request that only reads has failed."""
-
-_TRANSIENT = (HubContentError, HubUnreachableError, RateLimitError, HubServerError)
-_BACK_OFF = tenacity.wait_exponential(multiplier=0.5, max=8.0) + tenacity.wait_random(0.0, 0.5)
-_LOOK = "Push again: what the Hub has by then is recognised, and not published twice"
-
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as the Hub lists it.
-
-    Attributes:
-        path: Its path in the repository.
-        size: Its size in bytes.
-        blob: SHA-1 of the file as Git names it, or of the pointer to it.
-        sha256: SHA-256 of its content where it is kept outside of Git, else None.
-    """
-
-    path: str
-    size: int
-    blob: str
-    sha256: str | None
-
-    def holds(self, data: bytes) -> bool:
-        """Return whether this is the file's content."""
-        if self.sha256 is not None:
-            return hashlib.sha256(data).hexdigest() == self.sha256
-        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == self.blob
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A repository at one commit.
-
-    Attributes:
-        repository: Its name, "user/name".
-        commit: The commit, 40 hexadecimal digits.
-        private: Whether only some may see it.
-        files: Its files by path.
-    """
-
-    repository: str
-    commit: str
-    private: bool
-    files: Mapping[str, RemoteFile]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a commit does.
-
-    Attributes:
-        title: What that is, in one line.
-        added: Content of the files that are new or changed, by path.
-        removed: Paths of the files that go.
-    """
-
-    title: str
-    added: Mapping[str, bytes]
-    removed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A commit that was made.
-
-    Attributes:
-        oid: Its 40 hexadecimal digits.
-        pull_request: Page of the pull request that it opened, None where it opened none.
-    """
-
-    oid: str
-    pull_request: str | None
+MOST_PAGES: Final = 100
+"""Pages of a list that are followed."""
 
 
 @dataclass(frozen=True)
@@ -125,86 +47,143 @@ class HubClient:
     Args:
         endpoint: Address of the Hub; huggingface_hub's own when left out, which is HF_ENDPOINT.
         token: Token to use; the one that huggingface_hub finds when left out.
-        sleep: Waits for some seconds.
+        patience: How long it is waited for altogether, from when this is made.
     """
 
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
-    sleep: Callable[[float], None] = time.sleep
+    patience: Patience = field(default_factory=Patience)
+
+    def within(self, seconds: float) -> HubClient:
+        """Return a client that has no more than some seconds from now on."""
+        return replace(self, patience=self.patience.at_most(seconds))
+
+    @property
+    def identity(self) -> str:
+        """What tells the answers of one Hub to one user from those of others; it tells nothing."""
+        connection = self._connection
+        facts = (connection.endpoint.address, connection.token or connection.endpoint.login or "")
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     def page(self, repository: str, *parts: str) -> str:
         """Return the address of a page about a repository."""
-        return "/".join((self._api().endpoint, repository, *parts))
+        return "/".join((self._connection.endpoint.address, repository, *parts))
 
     def user(self) -> str:
         """Return the name of the user who is logged in."""
-        name: str = self._read("user", None, lambda: self._api().whoami()["name"])
-        return name
+        subject = Subject("user", None)
+        if self._connection.token is None and self._connection.endpoint.login is None:
+            raise errors.no_login(subject.field, subject.value)
+
+        def ask() -> str:
+            answer, _ = self._connection.json(subject, self._api_request("whoami-v2"))
+            with reading(subject):
+                return text_of(answer["name"])
+
+        return self._connection.again(subject, ask)
 
     def snapshot(self, repository: str, revision: str | None = None) -> Snapshot:
         """Return the files of a repository at a branch, tag or commit, or of its default branch."""
+        asked = repository if revision is None else f"{repository}@{revision}"
+        subject = Subject("repository", asked)
+        _check_name(repository, subject)
+        path = f"models/{repository}"
+        path += "" if revision is None else f"/revision/{quote(revision, safe='')}"
 
         def ask() -> Snapshot:
-            info = self._api().model_info(
-                repository, revision=revision, files_metadata=True, timeout=TIMEOUT
-            )
-            files = [_remote_file(sibling) for sibling in info.siblings or ()]
-            by_path = {file.path: file for file in files}
-            return Snapshot(repository, _oid(info.sha), bool(info.private), by_path)
+            info, _ = self._connection.json(subject, self._api_request(path, blobs="true"))
+            with reading(subject):
+                _check_same(subject, text_of(info["id"]), repository)
+                snapshot = snapshot_of(repository, info)
+            if revision is not None and COMMIT.fullmatch(revision) and snapshot.commit != revision:
+                raise errors.moved(subject.field, subject.value, snapshot.commit)
+            return snapshot
 
-        asked = repository if revision is None else f"{repository}@{revision}"
-        return self._read("repository", asked, ask)
+        return self._connection.again(subject, ask)
 
     def content(self, repository: str, commit: str, file: RemoteFile) -> bytes:
         """Return a file of a commit, after comparing it with what the Hub lists."""
-        from huggingface_hub import hf_hub_url
+        return self._file(repository, commit, file.path, file.size, file.holds)
 
-        asked = f"{repository}/{file.path}@{commit}"
+    def content_of(self, repository: str, commit: str, path: str, sha256: str, size: int) -> bytes:
+        """Return a file of a commit of which the content is known, after comparing it with that.
 
-        def ask() -> bytes:
-            url = hf_hub_url(repository, file.path, revision=commit, endpoint=self.endpoint)
-            data: bytes = self._get(url).content
-            if len(data) != file.size or not file.holds(data):
-                problem = "what arrived is not what the Hub lists"
-                raise HubContentError("file", asked, problem, "Try again later")
-            return data
+        Args:
+            repository: Its name.
+            commit: Of it.
+            path: Of the file.
+            sha256: SHA-256 of the content.
+            size: Most bytes that it may have.
+        """
+        return self._file(
+            repository, commit, path, size, lambda data: hashlib.sha256(data).hexdigest() == sha256
+        )
 
-        return self._read("file", asked, ask)
+    def search(self, namespace: str, tags: Iterable[str]) -> Iterator[Page]:
+        """Yield a user's or organisation's repositories that have all these tags, as they come."""
+        subject = Subject("namespace", namespace)
+        wanted: dict[str, str | list[str]] = {
+            "author": namespace,
+            "filter": list(tags),
+            "limit": str(PAGE),
+            "expand": ["cardData", "sha", "lastModified"],
+        }
+        request = self._api_request("models", **wanted)
+        for _ in range(MOST_PAGES):
 
-    def search(self, namespace: str, tags: Iterable[str]) -> tuple[str, ...]:
-        """Return the names of a user's or organisation's repositories that have all these tags."""
-        address = f"{self._api().endpoint}/api/models"
-        wanted = {"author": namespace, "filter": list(tags), "limit": 100}
+            def ask(request: Request = request) -> tuple[Page, str | None]:
+                models, answer = self._connection.json(subject, request)
+                with reading(subject):
+                    return page_of(models, namespace), _following(answer.headers.get("link", ""))
 
-        def ask() -> tuple[str, ...]:
-            response = self._get(address, wanted)
-            models = response.json()
-            while following := response.links.get("next"):
-                # Whatever host the list says it goes on at: the token is for this one only.
-                query = urlsplit(following["url"]).query
-                response = self._get(f"{address}?{query}")
-                models += response.json()
-            return tuple(str(model["id"]) for model in models)
-
-        return self._read("namespace", namespace, ask)
+            page, query = self._connection.again(subject, ask)
+            yield page
+            if query is None:
+                return
+            # Whatever host the list says it goes on at: the token is for this one only.
+            url = f"{self._connection.api('api/models')}?{query}"
+            request = Request("GET", url, largest=LARGEST_ANSWER)
+        raise errors.oversize(subject.field, subject.value, f"more than {MOST_PAGES} pages")
 
     def pull_requests(self, repository: str) -> tuple[str, ...]:
         """Return the revisions of its pull requests, such as "refs/pr/2", the newest first."""
+        subject = Subject("repository", repository)
+        _check_name(repository, subject)
 
         def ask() -> tuple[str, ...]:
-            refs = self._api().list_repo_refs(repository, include_pull_requests=True)
-            found = [each.ref for each in refs.pull_requests or ()]
-            return tuple(sorted(found, key=lambda ref: -int(ref.rpartition("/")[2])))
+            path = f"models/{repository}/refs"
+            refs, _ = self._connection.json(subject, self._api_request(path, include_prs="1"))
+            with reading(subject):
+                found = [text_of(each["ref"]) for each in refs.get("pullRequests") or ()]
+                return tuple(sorted(found, key=lambda ref: -int(ref.rpartition("/")[2])))
 
-        return self._read("repository", repository, ask)
+        return self._connection.again(subject, ask)
 
-    def create_repository(self, repository: str, private: bool) -> None:
-        """Create a repository, which may exist already."""
-        self._read(
-            "repository",
-            repository,
-            lambda: self._api().create_repo(repository, private=private, exist_ok=True),
-        )
+    def create_repository(self, repository: str, private: bool) -> bool:
+        """Create a repository; return whether this made it, False where there is one already."""
+        subject = Subject("repository", repository)
+        _check_name(repository, subject)
+        content = {**_named(repository), "private": private}
+        request = json_request("POST", self._connection.api("api/repos/create"), content)
+
+        def ask() -> bool:
+            self._connection.json(subject, request)
+            return True
+
+        try:
+            return self._connection.again(subject, ask)
+        except HubConflictError as error:
+            try:
+                self.snapshot(repository)
+            except HubNotFoundError:
+                raise error from None
+            return False
+
+    def delete_repository(self, repository: str) -> None:
+        """Delete a repository."""
+        subject, url = Subject("repository", repository), self._connection.api("api/repos/delete")
+        request = json_request("DELETE", url, _named(repository))
+        self._connection.again(subject, lambda: self._connection.once(subject, request))
 
     def commit(self, repository: str, changes: Changes, parent: str) -> Commit:
         """Change a repository's default branch in one commit, at most once.
@@ -219,7 +198,7 @@ class HubClient:
             CommitUnknownError: No answer came. With the same parent, another try is harmless.
             HubError: Nothing was changed.
         """
-        return self._commit(repository, changes, parent_commit=parent)
+        return commit(self._connection, repository, changes, parent, proposed=False)
 
     def propose(self, repository: str, changes: Changes, parent: str) -> Commit:
         """Open a pull request with one commit.
@@ -233,7 +212,7 @@ class HubClient:
             CommitUnknownError: No answer came. Another try might open a second one.
             HubError: Nothing was changed.
         """
-        return self._commit(repository, changes, parent_commit=parent, create_pr=True)
+        return commit(self._connection, repository, changes, parent, proposed=True)
 
     def tag(self, repository: str, commit: str, tag: str) -> None:
         """Let a tag stand for a commit, which it may do already.
@@ -241,100 +220,77 @@ class HubClient:
         Raises:
             HubConflictError: It stands for another one.
         """
-
-        def ask() -> None:
-            self._api().create_tag(repository, tag=tag, revision=commit)
-
+        subject = Subject("tag", tag)
+        url = self._connection.api(f"api/models/{repository}/tag/{commit}")
+        request = json_request("POST", url, {"tag": tag})
         try:
-            self._read("tag", tag, ask)
+            self._connection.again(subject, lambda: self._connection.once(subject, request))
         except HubConflictError:
             if self.snapshot(repository, tag).commit != commit:
                 raise
+            return
+        # Whatever was answered: it is set when it can be seen.
+        if self.snapshot(repository, tag).commit != commit:
+            raise errors.unreadable("tag", tag, "it says that it is set, and it is not")
 
-    def retrying(self, *errors: type[HubError]) -> tenacity.Retrying:
-        """Return what calls a function again while it raises one of these, for a few times."""
+    def _file(
+        self, repository: str, commit: str, path: str, size: int, holds: Callable[[bytes], bool]
+    ) -> bytes:
+        asked = f"{repository}/{path}@{commit}"
+        subject = Subject("file", asked)
+        url = self._connection.api(f"{repository}/resolve/{quote(commit, safe='')}/{quote(path)}")
 
-        def is_worth_it(error: BaseException) -> bool:
-            return isinstance(error, errors) and (error.retry_after or 0) <= LONGEST_WAIT
+        def ask() -> bytes:
+            first, answer = self._connection.followed(subject, Request("GET", url, largest=size))
+            named = first.headers.get("x-repo-commit", commit)
+            if COMMIT.fullmatch(commit) and named != commit:
+                raise errors.moved(subject.field, subject.value, named)
+            if not holds(answer.body):
+                problem = "what arrived is not what the Hub lists"
+                raise HubContentError("file", asked, problem, "Try again later")
+            return answer.body
 
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_worth_it),
-            stop=tenacity.stop_after_attempt(TRIES),
-            wait=_pause,
-            sleep=self.sleep,
-            reraise=True,
-        )
+        return self._connection.again(subject, ask)
 
-    def _read(self, field: str, value: object, ask: Callable[[], Value]) -> Value:
-        """Ask what may be asked any number of times."""
-        refuse_offline(field, value)
+    def _api_request(self, path: str, **query: str | list[str]) -> Request:
+        return Request("GET", self._connection.api(f"api/{path}"), query, largest=LARGEST_ANSWER)
 
-        def once() -> Value:
-            with explained(field, value, self._secrets()):
-                return ask()
+    @cached_property
+    def _connection(self) -> Connection:
+        from huggingface_hub import constants, get_token
 
-        return self.retrying(*_TRANSIENT)(once)
-
-    def _commit(self, repository: str, changes: Changes, **arguments: Any) -> Commit:
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        refuse_offline("repository", repository)
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            *(CommitOperationAdd(path, data) for path, data in changes.added.items()),
-            *(CommitOperationDelete(path) for path in changes.removed),
-        ]
-        try:
-            with explained("repository", repository, self._secrets()):
-                made = self._api().create_commit(
-                    repository, operations, commit_message=changes.title, **arguments
-                )
-                return Commit(_oid(made.oid), made.pr_url)
-        except _TRANSIENT as error:
-            unknown = CommitUnknownError(error.field, error.value, error.problem, _LOOK)
-            unknown.retry_after = error.retry_after
-            raise unknown from None
-
-    def _get(self, url: str, query: Mapping[str, Any] | None = None) -> Any:
-        from huggingface_hub import get_session
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented
-            build_hf_headers,
-            hf_raise_for_status,
-        )
-
-        headers = build_hf_headers(token=self.token, **_library())
-        response = get_session().get(url, params=query, headers=headers, timeout=TIMEOUT)
-        hf_raise_for_status(response)
-        return response
-
-    def _api(self) -> HfApi:
-        from huggingface_hub import HfApi
-
-        return HfApi(endpoint=self.endpoint, token=self.token, **_library())
-
-    def _secrets(self) -> tuple[str | None, ...]:
-        from huggingface_hub import get_token
-
-        return self.token, get_token()
+        endpoint = endpoint_of(constants.ENDPOINT if self.endpoint is None else self.endpoint)
+        token = self.token
+        if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+            token = get_token()
+        return Connection(endpoint, token, self.patience)
 
 
-def _pause(state: tenacity.RetryCallState) -> float:
-    """Return the seconds to wait: those that the Hub names, else more after every failure."""
-    error = None if state.outcome is None else state.outcome.exception()
-    if isinstance(error, HubError) and error.retry_after is not None:
-        return error.retry_after
-    return _BACK_OFF(state)
+def _check_name(repository: str, subject: Subject) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        problem = f"no name on the Hub ({error})"
+        raise HubRefusedError(
+            subject.field, subject.value, problem, "Use one such as user/name"
+        ) from None
 
 
-def _library() -> dict[str, Any]:
-    return {"library_name": "otcache", "library_version": version("otcache-plugin")}
+def _check_same(subject: Subject, found: str, asked: str) -> None:
+    # Old models go by a name without an owner, and are told with theirs.
+    if "/" in asked and found.casefold() != asked.casefold():
+        raise errors.moved(subject.field, subject.value, found)
 
 
-def _remote_file(sibling: Any) -> RemoteFile:
-    sha256 = None if sibling.lfs is None else sibling.lfs.sha256
-    return RemoteFile(sibling.rfilename, int(sibling.size), str(sibling.blob_id), sha256)
+def _following(link: str) -> str | None:
+    """Return the query of the next page, by the header that names it."""
+    match = re.search(r'<([^<>]*)>\s*;\s*rel="?next"?', link)
+    return None if match is None else urlsplit(match[1]).query
 
 
-def _oid(text: Any) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}", text):
-        raise ValueError(f"{text!r} is no commit")
-    return str(text)
+def _named(repository: str) -> dict[str, str]:
+    namespace, _, name = repository.rpartition("/")
+    return {"name": name, "organization": namespace, "type": "model"}

@@ -1,20 +1,23 @@
-"""Errors of the Hugging Face Hub: what its client raises, turned into what to do next.
+"""Errors of the Hugging Face Hub: what it answers, turned into what to do next.
 
-Whatever the client or the Hub said is quoted without tokens. Importing this loads no client.
+Whatever the connection or the Hub said is quoted without tokens.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from otcache_policies import FieldError
-from otcache_registry.hub.environment import OFFLINE_VARIABLES, offline_variable
+from otcache_registry.hub.environment import SECONDS_VARIABLE, offline_variable
 
 if TYPE_CHECKING:
-    from huggingface_hub.errors import Response  # type: ignore[attr-defined]  # of httpx
+    from otcache_registry.hub.transport import Answer
 
 __all__ = [
     "CommitUnknownError",
@@ -26,20 +29,28 @@ __all__ = [
     "HubError",
     "HubNotFoundError",
     "HubOfflineError",
+    "HubOversizeError",
     "HubRefusedError",
     "HubServerError",
     "HubUnavailableError",
     "HubUnreachableError",
     "LoginError",
     "RateLimitError",
-    "explained",
+    "late",
+    "moved",
+    "no_login",
+    "oversize",
     "refuse_offline",
+    "refused",
+    "retry_after",
     "scrub",
+    "unanswered",
+    "unreadable",
 ]
 
 _TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{20,}")
-_RESET = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)")  # As in: "api";r=0;t=55
-_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_FOREVER = 1e9
+_RESET = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")  # As in: "api";r=0;t=55
 _LONGEST_QUOTE = 300
 _LOG_IN = "Log in with: hf auth login, or set HF_TOKEN"
 _LATER = "Try again later"
@@ -87,6 +98,10 @@ class HubContentError(HubError):
     """What arrived is not what the Hub says that it sent."""
 
 
+class HubOversizeError(HubError):
+    """The Hub sends more than an answer of its kind may have."""
+
+
 class HubUnavailableError(HubError):
     """Whether there is what was asked for is not known: the Hub gave no answer."""
 
@@ -131,76 +146,68 @@ def refuse_offline(field: str, value: object) -> None:
         raise HubOfflineError(field, value, problem, f"Unset {variable}")
 
 
-@contextmanager
-def explained(field: str, value: object, tokens: Iterable[str | None] = ()) -> Iterator[None]:
-    """Turn an error of the Hub's client into a `HubError`.
+def no_login(field: str, value: object) -> LoginError:
+    """Return the error for what takes a login where nobody is logged in."""
+    return LoginError(field, value, "nobody is logged in to the Hub", _LOG_IN)
+
+
+def unanswered(field: str, value: object, said: str) -> HubUnreachableError:
+    """Return the error for a request that got no answer."""
+    problem = f"the Hub cannot be reached ({_line(said)})"
+    remedy = "Check the connection and HF_ENDPOINT, or try again later"
+    return HubUnreachableError(field, value, problem, remedy)
+
+
+def late(field: str, value: object, said: str) -> HubUnreachableError:
+    """Return the error for what was not there at the deadline."""
+    problem = f"the Hub took too long ({_line(said)})"
+    remedy = f"Try again later, or give it more time with {SECONDS_VARIABLE}"
+    return HubUnreachableError(field, value, problem, remedy)
+
+
+def oversize(field: str, value: object, said: str) -> HubOversizeError:
+    """Return the error for an answer that is larger than it may be."""
+    remedy = "Ask who published it; an honest one is far smaller"
+    return HubOversizeError(field, value, f"the Hub sends {said}, and may not", remedy)
+
+
+def unreadable(field: str, value: object, said: str) -> HubServerError:
+    """Return the error for an answer that is none."""
+    problem = f"the Hub's answer cannot be read ({_line(said)})"
+    return HubServerError(field, value, problem, _LATER)
+
+
+def moved(field: str, value: object, other: str) -> HubRefusedError:
+    """Return the error for an answer about something else than what was asked for."""
+    problem = f"the Hub answers with another one, {_line(other)!r}"
+    return HubRefusedError(field, value, problem, "Name that one if it is the one you mean")
+
+
+def refused(
+    answer: Answer, field: str, value: object, tokens: Iterable[str | None] = ()
+) -> HubError:
+    """Return the error for an answer that says no.
 
     Args:
+        answer: What the Hub answered.
         field: What the request was about, such as "repository".
         value: Its value.
         tokens: What must not be quoted.
     """
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx
-
-    try:
-        yield
-    except HubError:
-        raise
-    except (HTTPError, OSError) as error:
-        raise _failure(error, field, value, tokens) from None
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        # What goes wrong while large files are uploaded, or a card is checked, comes wrapped.
-        if isinstance(error.__cause__, (HTTPError, OSError)):
-            raise _failure(error.__cause__, field, value, tokens) from None
-        if isinstance(error, RuntimeError):
-            raise
-        raise _misreading(error, field, value, _said(error, tokens)) from None
-
-
-def _failure(error: Exception, field: str, value: object, tokens: Iterable[str | None]) -> HubError:
-    """Return the error for a request that was refused, or got no answer at all."""
-    said, response = _said(error, tokens), getattr(error, "response", None)
-    if response is None:
-        return _silence(error, field, value, said)
-    return _answered_no(error, response, field, value, said)
-
-
-def _misreading(error: Exception, field: str, value: object, said: str) -> HubError:
-    from huggingface_hub.errors import HFValidationError
-
-    if isinstance(error, HFValidationError):
-        remedy = "Use one such as user/name"
-        return HubRefusedError(field, value, f"no name on the Hub ({said})", remedy)
-    # The client takes every answer for a whole one, and stumbles anywhere over others.
-    return HubServerError(field, value, f"the Hub's answer cannot be read ({said})", _LATER)
-
-
-def _answered_no(
-    error: Exception, response: Response, field: str, value: object, said: str
-) -> HubError:
-    """Return the error for an answer that says no."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    status = response.status_code
-    # The order counts: a gated repository is for the client a kind of missing one.
-    if isinstance(error, GatedRepoError):
+    status, code, said = answer.status, answer.headers.get("x-error-code"), _said(answer, tokens)
+    if code == "GatedRepo":
         problem = "this repository is open only to those who accepted its terms"
         remedy = f"Accept them on its page on the Hub. {_LOG_IN}, with that account"
         return GatedError(field, value, problem, remedy)
-    if isinstance(error, RepositoryNotFoundError):
+    if code == "RepoNotFound":
         problem = "no such repository, or a private one that this login does not see"
         return HubNotFoundError(
             field, value, problem, f"Check its name. If it is private: {_LOG_IN}"
         )
-    if isinstance(error, RevisionNotFoundError):
+    if code == "RevisionNotFound":
         problem, remedy = "no such branch, tag or commit", "Use one that its page lists, or none"
         return HubNotFoundError(field, value, problem, remedy)
-    if isinstance(error, EntryNotFoundError) or status == 404:
+    if status == 404:
         problem, remedy = f"not on the Hub ({said})", "List what the repository has"
         return HubNotFoundError(field, value, problem, remedy)
     if status == 401:
@@ -212,49 +219,75 @@ def _answered_no(
         problem = f"somebody else changed it meanwhile, or it exists already ({said})"
         return HubConflictError(field, value, problem, "Look at its page, then try again")
     if status == 429:
-        return _rate_limit(response, field, value)
+        return _rate_limit(answer.headers, field, value)
     if status == 408 or status >= 500:
         unavailable = HubServerError(field, value, f"the Hub failed: {said}", _LATER)
-        unavailable.retry_after = _retry_after(response.headers)
+        unavailable.retry_after = retry_after(answer.headers)
         return unavailable
     return HubRefusedError(field, value, f"the Hub refused it ({said})", "Change what it names")
 
 
-def _silence(error: Exception, field: str, value: object, said: str) -> HubError:
-    """Return the error for a request that got no answer, or was not even sent."""
-    from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
-
-    if isinstance(error, OfflineModeIsEnabled):
-        problem = "the Hub is not asked while huggingface_hub is offline"
-        remedy = f"Unset {' and '.join(OFFLINE_VARIABLES)}, and start again"
-        return HubOfflineError(field, value, problem, remedy)
-    if isinstance(error, LocalTokenNotFoundError):
-        return LoginError(field, value, "nobody is logged in to the Hub", _LOG_IN)
-    problem = f"the Hub cannot be reached ({type(error).__name__}: {said})"
-    remedy = "Check the connection and HF_ENDPOINT, or try again later"
-    return HubUnreachableError(field, value, problem, remedy)
-
-
-def _rate_limit(response: Response, field: str, value: object) -> RateLimitError:
-    seconds = _retry_after(response.headers)
-    when = "in some minutes" if seconds is None else f"in {seconds:.0f} seconds"
-    remedy = f"Try again {when}; who is logged in may ask more often: hf auth login"
+def _rate_limit(headers: Mapping[str, str], field: str, value: object) -> RateLimitError:
+    seconds = retry_after(headers)
+    remedy = f"Try again {_when(seconds)}; who is logged in may ask more often: hf auth login"
     limited = RateLimitError(field, value, "the Hub was asked too often", remedy)
     limited.retry_after = seconds
     return limited
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return how long the Hub wants to be left alone, by either of the headers that may say so."""
-    seconds = headers.get("Retry-After", "").strip()
-    if seconds.isdecimal():
-        return float(seconds)
-    reset = _RESET.search(headers.get("RateLimit", ""))
-    return None if reset is None else float(reset[1])
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "in some minutes"
+    if seconds < 1:
+        return "now"
+    return f"in {math.ceil(seconds)} seconds" if seconds < 86_400 else "another day"
 
 
-def _said(error: Exception, tokens: Iterable[str | None]) -> str:
-    """Return what an error says, as one line without tokens."""
-    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    line = scrub(_BLANKS.sub(" ", said).strip(), tokens).rstrip(".")
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return how long the Hub wants to be left alone, by any of the headers that may say so.
+
+    Args:
+        headers: By their names in lower case.
+        now: The present time, for a header that names a moment.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdecimal():
+        return min(float(text[:20]), _FOREVER)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        reset = _RESET.search(headers.get("ratelimit", ""))
+        return None if reset is None else float(reset[1])
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def _said(answer: Answer, tokens: Iterable[str | None]) -> str:
+    """Return what a refusal says, as one line without tokens."""
+    said = answer.headers.get("x-error-message") or _error_in(answer.body)
+    return _line(scrub(said or f"HTTP status {answer.status}", tokens))
+
+
+def _error_in(body: bytes) -> str:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(content, dict):
+        return ""
+    # A card that is refused comes with all that is wrong with it.
+    listed = content.get("errors")
+    several = listed if isinstance(listed, list) else []
+    said = [
+        content.get("error"),
+        *(each.get("message") for each in several if isinstance(each, dict)),
+    ]
+    return "; ".join(each for each in said if isinstance(each, str))
+
+
+def _line(said: str) -> str:
+    """Return text as one line of printable signs."""
+    line = "".join(sign if sign.isprintable() else " " for sign in said)
+    line = " ".join(line.split()).rstrip(".")
     return line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}…"

@@ -1,50 +1,142 @@
-"""From the Hub into the local store: which documents there are, and fetching them whole.
+"""From the Hub into the local store: which documents a repository has, and fetching them whole.
 
 A repository is resolved to a commit first, and everything is read at that commit. Only files that a
 policy document has are looked at, wherever else a repository has others. A document is refused
-before its files are fetched if they are too large, or if it lies where another one belongs.
+before its files are fetched if they are too large, or if it lies where another one belongs; it
+keeps none of the others from being used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from otcache_registry.documents.document import PolicyDocument
 from otcache_registry.documents.files import DOCUMENT_FILE, check_files
-from otcache_registry.documents.names import POLICY_TAG, document_folder, is_hub_id, parse_path
+from otcache_registry.documents.names import parse_path
 from otcache_registry.documents.references import HubReference
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
-from otcache_registry.hub.client import HubClient, RemoteFile, Snapshot
-from otcache_registry.hub.errors import HubAccessError, HubError, HubNotFoundError
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.index import IndexedDocument
+from otcache_registry.hub.listed import RemoteFile, Snapshot
+from otcache_registry.hub.searching import Refusal
 from otcache_registry.store.errors import DamagedError
 from otcache_registry.store.lock_record import LockRecord
 from otcache_registry.store.store import PolicyStore
 
-__all__ = [
-    "HubDocument",
-    "Listing",
-    "Progress",
-    "Refusal",
-    "document_files",
-    "fetch",
-    "list_documents",
-    "pull",
-    "read_documents",
-    "search",
-]
+__all__ = ["Documents", "Progress", "Pulled", "document_files", "pull", "read_documents"]
 
 Progress = Callable[[int, int], None]
 """Is told the bytes that have arrived and how many there are altogether."""
 
 
 @dataclass(frozen=True)
-class HubDocument:
-    """A document on the Hub, read without its other files.
+class Pulled:
+    """What a pull brought.
 
     Attributes:
-        repository: Repository that it is in, "user/name".
+        records: The documents that are in the store now.
+        refused: Those of the repository that this version cannot use.
+    """
+
+    records: tuple[LockRecord, ...]
+    refused: tuple[Refusal, ...] = ()
+
+
+def pull(
+    client: HubClient,
+    store: PolicyStore,
+    repository: str,
+    revision: str | None = None,
+    folder: str | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+    snapshot: Snapshot | None = None,
+) -> Pulled:
+    """Fetch the documents of a repository into the store, at one commit.
+
+    What the store has whole is not fetched again.
+
+    Args:
+        client: The Hub.
+        store: Where to.
+        repository: Where from, "user/name".
+        revision: Branch, tag or commit, None for the default branch.
+        folder: Folder of the one document that is wanted, None for all.
+        progress: Is told how far it is.
+        force: Fetch again what the store has.
+        snapshot: The repository at that revision, where it was asked for already.
+
+    Raises:
+        DocumentNotFoundError: There is no document there.
+        DocumentError: The one that is wanted, or every one, is refused.
+        HubError: The Hub does not give them.
+        StoreError: The store cannot be written.
+    """
+    if snapshot is None:
+        snapshot = client.snapshot(repository, revision)
+    folders = document_files(snapshot)
+    wanted = sorted(folders) if folder is None else [folder]
+    if not folders or not set(wanted) <= folders.keys():
+        field, value = ("repository", repository) if folder is None else ("folder", folder)
+        remedy = f"Its documents: {', '.join(sorted(folders)) or 'none'}"
+        problem = f"no policy document in {repository} at {snapshot.commit}"
+        raise DocumentNotFoundError(field, value, problem, remedy)
+    listing = _read_all(client, snapshot, {name: folders[name] for name in wanted})
+    if not listing.documents:
+        raise listing.refused[0].error
+    total, before = sum(each.size for each in listing.documents), 0
+    records, refused = [], list(listing.refused)
+    for document in listing.documents:
+        told = _part_of(progress, before, total)
+        try:
+            records.append(_fetch(client, store, document, revision, told, force))
+        except DocumentError as error:
+            refused.append(Refusal(document.source, error))
+        before += document.size
+    if not records:
+        raise refused[0].error
+    return Pulled(tuple(records), tuple(refused))
+
+
+def _fetch(
+    client: HubClient,
+    store: PolicyStore,
+    document: _Whole,
+    asked: str | None,
+    progress: Progress | None,
+    force: bool,
+) -> LockRecord:
+    known = None if force else _sound_record(store, document)
+    if known is not None:
+        return store.pulled_again(known, asked)
+    contents = {DOCUMENT_FILE: document.content}
+    for name, file in document.files.items():
+        if name not in contents:
+            contents[name] = client.content(document.repository, document.commit, file)
+        if progress is not None:
+            progress(sum(map(len, contents.values())), document.size)
+    now = datetime.now(UTC)
+    return store.add(document.repository, document.commit, document.folder, contents, now, asked)
+
+
+def document_files(snapshot: Snapshot) -> dict[str, dict[str, RemoteFile]]:
+    """Return the files of each document by their path inside its folder, by that folder."""
+    folders: dict[str, dict[str, RemoteFile]] = {}
+    for path, file in snapshot.files.items():
+        place = parse_path(path)
+        if place is not None:
+            folders.setdefault(place.folder, {})[place.name] = file
+    return {folder: files for folder, files in folders.items() if DOCUMENT_FILE in files}
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A document of a snapshot, read, and what there is besides.
+
+    Attributes:
+        repository: Repository that it is in.
         commit: Commit of the repository.
         folder: Its folder there.
         document: The document.
@@ -60,26 +152,6 @@ class HubDocument:
     files: Mapping[str, RemoteFile]
 
     @property
-    def policy(self) -> str:
-        """Name of its policy."""
-        return self.document.policy.name
-
-    @property
-    def model(self) -> str:
-        """Id of its model."""
-        return self.document.model.id
-
-    @property
-    def revision(self) -> str | None:
-        """Revision of its model, None where it names none."""
-        return self.document.model.revision
-
-    @property
-    def num_inference_steps(self) -> int:
-        """Steps that it is for."""
-        return self.document.num_inference_steps
-
-    @property
     def source(self) -> str:
         """Its origin as shown to users."""
         return str(HubReference(self.repository, self.commit, self.folder))
@@ -91,185 +163,55 @@ class HubDocument:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A document that cannot be used, or a repository that cannot be looked into.
+class Documents:
+    """The documents of a snapshot.
 
     Attributes:
-        source: Its origin as shown to users.
-        error: Why not.
+        documents: Those that can be read.
+        refused: Those that cannot.
     """
 
-    source: str
-    error: DocumentError | HubError
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What was found on the Hub.
-
-    Attributes:
-        documents: The documents, by repository and folder.
-        refused: What is there besides, and cannot be used.
-    """
-
-    documents: tuple[HubDocument, ...]
+    documents: tuple[_Whole, ...]
     refused: tuple[Refusal, ...]
 
 
-def list_documents(client: HubClient, repository: str, revision: str | None = None) -> Listing:
-    """Return the documents of a repository.
-
-    Args:
-        client: The Hub.
-        repository: Its name, "user/name".
-        revision: Branch, tag or commit, None for the default branch.
-
-    Raises:
-        HubError: The Hub does not give them.
-    """
-    return read_documents(client, client.snapshot(repository, revision))
-
-
-def search(client: HubClient, model: str, namespaces: Iterable[str]) -> Listing:
-    """Return a model's documents in the repositories of these users and organisations.
-
-    A repository is found by the tags that its card gives it. Nobody else's is looked at, and a name
-    that is none on the Hub, such as a path, is not sent there.
-
-    Args:
-        client: The Hub.
-        model: Id of the model.
-        namespaces: Names of users and organisations.
-
-    Raises:
-        HubError: The Hub cannot be searched.
-    """
-    documents: list[HubDocument] = []
-    refused: list[Refusal] = []
-    for namespace in namespaces if is_hub_id(model) else ():
-        for repository in client.search(namespace, (POLICY_TAG, f"base_model:{model}")):
-            try:
-                listing = list_documents(client, repository)
-            except (HubAccessError, HubNotFoundError) as error:
-                refused.append(Refusal(str(HubReference(repository)), error))
-                continue
-            documents += [each for each in listing.documents if each.model == model]
-            refused += listing.refused
-    return Listing(tuple(documents), tuple(refused))
-
-
-def pull(
-    client: HubClient,
-    store: PolicyStore,
-    repository: str,
-    revision: str | None = None,
-    folder: str | None = None,
-    progress: Progress | None = None,
-) -> tuple[LockRecord, ...]:
-    """Fetch the documents of a repository into the store, at one commit.
-
-    What the store has whole is not fetched again.
-
-    Args:
-        client: The Hub.
-        store: Where to.
-        repository: Where from, "user/name".
-        revision: Branch, tag or commit, None for the default branch.
-        folder: Folder of the one document that is wanted, None for all.
-        progress: Is told how far it is.
-
-    Raises:
-        DocumentNotFoundError: There is no document there.
-        DocumentError: One of them is refused; none is then fetched.
-        HubError: The Hub does not give them.
-        StoreError: The store cannot be written.
-    """
-    snapshot = client.snapshot(repository, revision)
-    folders = document_files(snapshot)
-    wanted = sorted(folders) if folder is None else [folder]
-    if not folders or not set(wanted) <= folders.keys():
-        field, value = ("repository", repository) if folder is None else ("folder", folder)
-        remedy = f"Its documents: {', '.join(sorted(folders)) or 'none'}"
-        problem = f"no policy document in {repository} at {snapshot.commit}"
-        raise DocumentNotFoundError(field, value, problem, remedy)
-    documents = [_read(client, snapshot, name, folders[name]) for name in wanted]
-    total, before = sum(each.size for each in documents), 0
-    records = []
-    for document in documents:
-        records.append(fetch(client, store, document, _part_of(progress, before, total)))
-        before += document.size
-    return tuple(records)
-
-
-def fetch(
-    client: HubClient, store: PolicyStore, document: HubDocument, progress: Progress | None = None
-) -> LockRecord:
-    """Fetch a document into the store, unless it is there whole.
-
-    Raises:
-        DocumentError: It is refused.
-        HubError: The Hub does not give it.
-        StoreError: The store cannot be written.
-    """
-    record = _sound_record(store, document)
-    if record is not None:
-        return record
-    contents = {DOCUMENT_FILE: document.content}
-    for name, file in document.files.items():
-        if name not in contents:
-            contents[name] = client.content(document.repository, document.commit, file)
-        if progress is not None:
-            progress(sum(map(len, contents.values())), document.size)
-    now = datetime.now(UTC)
-    return store.add(document.repository, document.commit, document.folder, contents, now)
-
-
-def document_files(snapshot: Snapshot) -> dict[str, dict[str, RemoteFile]]:
-    """Return the files of each document by their path inside its folder, by that folder."""
-    folders: dict[str, dict[str, RemoteFile]] = {}
-    for path, file in snapshot.files.items():
-        place = parse_path(path)
-        if place is not None:
-            folders.setdefault(place.folder, {})[place.name] = file
-    return {folder: files for folder, files in folders.items() if DOCUMENT_FILE in files}
-
-
-def read_documents(client: HubClient, snapshot: Snapshot) -> Listing:
+def read_documents(client: HubClient, snapshot: Snapshot) -> Documents:
     """Return the documents of a repository at a commit.
 
     Raises:
         HubError: The Hub does not give them.
     """
-    documents: list[HubDocument] = []
+    return _read_all(client, snapshot, document_files(snapshot))
+
+
+def _read_all(
+    client: HubClient, snapshot: Snapshot, folders: Mapping[str, Mapping[str, RemoteFile]]
+) -> Documents:
+    documents: list[_Whole] = []
     refused: list[Refusal] = []
-    for folder, files in sorted(document_files(snapshot).items()):
+    for folder, files in sorted(folders.items()):
         try:
             documents.append(_read(client, snapshot, folder, files))
         except DocumentError as error:
             source = HubReference(snapshot.repository, snapshot.commit, folder)
             refused.append(Refusal(str(source), error))
-    return Listing(tuple(documents), tuple(refused))
+    return Documents(tuple(documents), tuple(refused))
 
 
 def _read(
     client: HubClient, snapshot: Snapshot, folder: str, files: Mapping[str, RemoteFile]
-) -> HubDocument:
+) -> _Whole:
     check_files({name: file.size for name, file in files.items()})
     data = client.content(snapshot.repository, snapshot.commit, files[DOCUMENT_FILE])
-    try:
-        document = PolicyDocument.from_json(data.decode())
-    except UnicodeDecodeError as error:
-        remedy = "Ask who published it"
-        raise DocumentError(DOCUMENT_FILE, folder, f"not UTF-8 ({error})", remedy) from None
+    document, listed = IndexedDocument.of_content(data)
     # A folder's name is what a document is found by, so it must not promise another one.
-    own = document_folder(document)
-    if folder != own:
-        problem = f"holds the document that belongs into {own}"
+    if folder != listed.folder:
+        problem = f"holds the document that belongs into {listed.folder}"
         raise DocumentError("folder", folder, problem, "Ask who published it")
-    return HubDocument(snapshot.repository, snapshot.commit, folder, document, data, files)
+    return _Whole(snapshot.repository, snapshot.commit, folder, document, data, files)
 
 
-def _sound_record(store: PolicyStore, document: HubDocument) -> LockRecord | None:
+def _sound_record(store: PolicyStore, document: _Whole) -> LockRecord | None:
     """Return the record of a document that the store has whole, else None."""
     try:
         record = store.record(document.repository, document.commit, document.folder)

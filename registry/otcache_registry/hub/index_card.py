@@ -6,9 +6,10 @@ It is written anew with every document that is published, from the documents alo
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from otcache_registry.documents.card import render_card
 from otcache_registry.documents.details import Describe, undescribed
@@ -18,10 +19,12 @@ from otcache_registry.documents.files import CARD_FILE, FIGURES_FOLDER
 from otcache_registry.documents.markdown import escaped
 from otcache_registry.documents.names import is_hub_id
 from otcache_registry.documents.references import HubReference
+from otcache_registry.hub.index import INDEX_KEY, IndexedDocument
 
-__all__ = ["IndexEntry", "calibrated_at", "render_index"]
+__all__ = ["IndexEntry", "UnreadEntry", "calibrated_at", "listed_before", "render_index"]
 
 _SECTION = re.compile(r"^(?=## )", re.MULTILINE)
+_NEWEST = "The document calibrated last"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -32,12 +35,27 @@ class IndexEntry:
     Attributes:
         folder: Its folder in the repository.
         document: The document.
+        sha256: SHA-256 of its policy.json.
         figures: Names of the files in its folder of figures.
     """
 
     folder: str
     document: PolicyDocument
+    sha256: str
     figures: Collection[str]
+
+
+@dataclass(frozen=True)
+class UnreadEntry:
+    """A document of the repository that this version cannot read.
+
+    Attributes:
+        folder: Its folder in the repository.
+        listed: What the card said of it before, None where it said nothing.
+    """
+
+    folder: str
+    listed: Mapping[str, Any] | None
 
 
 def calibrated_at(document: PolicyDocument) -> datetime:
@@ -46,8 +64,23 @@ def calibrated_at(document: PolicyDocument) -> datetime:
     return _NEVER if calibration is None else datetime.fromisoformat(calibration.created)
 
 
+def listed_before(card: bytes) -> dict[str, Mapping[str, Any]]:
+    """Return what a card says of documents, by their folder; nothing where it cannot be read."""
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError
+
+    try:
+        listed = ModelCard(card.decode(), ignore_metadata_errors=True).data.get(INDEX_KEY) or ()
+        return {str(each["folder"]): each for each in listed}
+    except (YAMLError, ValueError, LookupError, TypeError, RecursionError):
+        return {}
+
+
 def render_index(
-    repository: str, entries: Sequence[IndexEntry], describe: Describe = undescribed
+    repository: str,
+    entries: Sequence[IndexEntry],
+    describe: Describe = undescribed,
+    unread: Sequence[UnreadEntry] = (),
 ) -> str:
     """Return the card, with the Hub's YAML front matter, ending in a newline.
 
@@ -55,6 +88,7 @@ def render_index(
         repository: Name of the repository, "user/name".
         entries: Its documents, at least one.
         describe: Says what belongs to their policies.
+        unread: Its documents that this version cannot read: they stay listed.
     """
     from huggingface_hub import ModelCard
 
@@ -62,12 +96,16 @@ def render_index(
     document = newest.document
     card = ModelCard(render_card(document, newest.figures, describe(document)))
     models = sorted({entry.document.model.id for entry in entries})
-    card.data["base_model"] = [model for model in models if is_hub_id(model)] or None
+    others = [dict(each.listed) for each in unread if each.listed is not None]
+    found_by = {*models, *(str(each.get("model", "")) for each in others)}
+    card.data["base_model"] = sorted(model for model in found_by if is_hub_id(model)) or None
+    own = [IndexedDocument.of(entry.document, entry.sha256).to_dict() for entry in entries]
+    card.data[INDEX_KEY] = sorted([*own, *others], key=lambda listed: str(listed["folder"]))
     sections = (
         f"---\n{card.data.to_yaml()}\n---",
         _introduction(models),
-        _use(repository, newest, entries),
-        _table(entries),
+        _use(repository, newest, len(entries) + len(unread)),
+        _table(entries, unread),
         _in_full(newest, card.text),
     )
     return "\n\n".join(sections) + "\n"
@@ -80,19 +118,23 @@ Policy documents of otcache. They hold no weights and no code. This page is writ
 every document that is published."""
 
 
-def _use(repository: str, newest: IndexEntry, entries: Sequence[IndexEntry]) -> str:
-    # One document needs no name; of several it is said which.
-    policy = HubReference(repository, folder=newest.folder if len(entries) > 1 else None)
+def _use(repository: str, newest: IndexEntry, documents: int) -> str:
+    # One document needs no name; of several it is said which. The commit that has this page has no
+    # name yet, and a name without one would mean another document after the next push.
+    policy = HubReference(repository, "COMMIT", newest.folder if documents > 1 else None)
     return f"""## Use
 
 ```python
 import cache_dit
 import otcache_plugin
 cache_dit.enable_cache(pipe, policy="{policy}")
-```"""
+```
+
+COMMIT stands for the 40 digits of a commit of this repository, which name the same document for \
+ever: `otcache pull {repository}` prints them."""
 
 
-def _table(entries: Sequence[IndexEntry]) -> str:
+def _table(entries: Sequence[IndexEntry], unread: Sequence[UnreadEntry]) -> str:
     by_place = sorted(entries, key=lambda entry: (entry.document.model.id, entry.folder))
     return "\n".join(
         [
@@ -101,6 +143,10 @@ def _table(entries: Sequence[IndexEntry]) -> str:
             "| Model | Revision | Policy | Steps | Calibrated at | Evidence | |",
             "|---|---|---|---:|---|---|---|",
             *map(_row, by_place),
+            *(
+                f"| | | | | | written by a newer version | [document]({each.folder}/{CARD_FILE}) |"
+                for each in sorted(unread, key=lambda each: each.folder)
+            ),
         ]
     )
 
@@ -134,6 +180,9 @@ def _measured(document: PolicyDocument) -> str:
 def _in_full(newest: IndexEntry, card: str) -> str:
     """Return a document's card as a part of this one: without its use, and with paths from here."""
     first, *others = _SECTION.split(card.strip())
-    kept = [first, *(section for section in others if not section.startswith("## Use"))]
-    text = "".join(kept).replace(f"]({FIGURES_FOLDER}/", f"]({newest.folder}/{FIGURES_FOLDER}/")
+    _, _, introduction = first.partition("\n")  # Its title is this card's, too.
+    kept = [section for section in others if not section.startswith("## Use")]
+    text = "".join([f"# {_NEWEST}\n{introduction}", *kept]).replace(
+        f"]({FIGURES_FOLDER}/", f"]({newest.folder}/{FIGURES_FOLDER}/"
+    )
     return re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE).strip()

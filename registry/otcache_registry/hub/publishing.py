@@ -6,8 +6,7 @@ else's work. Wherever it is not known whether a commit was made, the repository 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -15,20 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from otcache_policies import FieldError
-from otcache_registry.documents.card import render_card
 from otcache_registry.documents.details import Describe, undescribed
-from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.files import (
-    CARD_FILE,
-    DOCUMENT_FILE,
-    FIGURES_FOLDER,
-    TABLES_FILE,
-    check_files,
-)
-from otcache_registry.documents.folder import read_policy
-from otcache_registry.documents.names import default_name, document_folder
-from otcache_registry.errors import DocumentError
-from otcache_registry.hub.client import Changes, HubClient, RemoteFile, Snapshot
+from otcache_registry.documents.names import default_name, is_hub_id
+from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import (
     CommitUnknownError,
     HubConflictError,
@@ -36,17 +24,15 @@ from otcache_registry.hub.errors import (
     HubNotFoundError,
     HubUnavailableError,
 )
-from otcache_registry.hub.fetching import document_files, read_documents
-from otcache_registry.hub.index_card import IndexEntry, render_index
+from otcache_registry.hub.listed import Snapshot
+from otcache_registry.hub.release import PublishingError, Release, changes_of, read_release
 
 __all__ = ["LostRaceError", "Published", "PublishingError", "TagError", "push"]
 
+_TAG = re.compile(r"(?!.*\.\.)(?!.*\.lock$)[A-Za-z0-9_]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+
 MAX_PROPOSALS = 20
 """Pull requests that are looked at for one that proposes the same; the newest ones."""
-
-
-class PublishingError(FieldError):
-    """A document that is not published, though the Hub would take it."""
 
 
 class LostRaceError(PublishingError):
@@ -82,34 +68,6 @@ class Published:
     pull_request: str | None = None
 
 
-@dataclass(frozen=True)
-class _Release:
-    """A document as it is to be published.
-
-    Attributes:
-        document: The document.
-        folder: The folder that it belongs into.
-        contents: Content of its files by path inside that folder.
-        describe: Says in the repository's card what belongs to the documents' policies.
-    """
-
-    document: PolicyDocument
-    folder: str
-    contents: Mapping[str, bytes]
-    describe: Describe
-
-    def files_in(self, snapshot: Snapshot) -> Mapping[str, RemoteFile]:
-        """Return what a repository has in this document's place."""
-        return document_files(snapshot).get(self.folder, {})
-
-    def is_in(self, snapshot: Snapshot) -> bool:
-        """Return whether a repository has exactly this document."""
-        files = self.files_in(snapshot)
-        return files.keys() == self.contents.keys() and all(
-            files[name].holds(data) for name, data in self.contents.items()
-        )
-
-
 def push(
     client: HubClient,
     folder: str | Path,
@@ -130,7 +88,7 @@ def push(
         repository: Where to, "user/name"; the user's own "otcache-" and the model's name when left
             out. It is created if it does not exist.
         create_pr: Propose it by a pull request, to a repository that exists.
-        private: Create the repository for the user only.
+        private: Create the repository for the user only; not together with `create_pr`.
         tag: Name for the commit.
         without_evidence: Publish a document without held-out figures, too.
         replace: Replace another document of the same policy, revision and sampling set-up.
@@ -147,10 +105,8 @@ def push(
         HubError: The Hub refused it or could not be asked. Nothing was published.
         OSError: A figure or the card cannot be read.
     """
-    if create_pr and tag is not None:
-        problem, remedy = "what is only proposed has no tag", "Tag it when it has been merged"
-        raise PublishingError("tag", tag, problem, remedy)
-    release = _read_release(folder, describe)
+    _check_request(repository, create_pr, private, tag)
+    release = read_release(folder, describe)
     if not release.document.evidence and not without_evidence:
         problem = "the document has no held-out figures, so nobody could tell how good it is"
         remedy = "Calibrate with held-out pairs, or say that it is to go without evidence"
@@ -159,44 +115,66 @@ def push(
         repository = f"{client.user()}/{default_name(release.document.model.id)}"
     if create_pr:
         return _propose(client, repository, release, replace)
-    published = _publish(client, _opened(client, repository, private), release, replace)
+    start, created = _opened(client, repository, private)
+    if tag is not None and not created:
+        _check_tag(client, repository, release, tag)
+    try:
+        published = _publish(client, start, release, replace)
+    except (HubError, PublishingError) as error:
+        if created and not isinstance(error, CommitUnknownError):
+            raise _without(client, start, error) from None
+        raise
     if tag is not None:
-        _tag(client, published, tag)
+        _tag(client, published, release, tag)
     return published
 
 
-def _read_release(folder: str | Path, describe: Describe) -> _Release:
-    document = read_policy(folder).document
-    path = Path(folder)
-    home = path.parent if path.name == DOCUMENT_FILE and path.is_file() else path
-    names = [DOCUMENT_FILE, CARD_FILE]
-    if document.tables_sha256 is not None:
-        names.append(TABLES_FILE)
-    figures = sorted(path.name for path in (home / FIGURES_FOLDER).glob("*.png"))
-    names += [f"{FIGURES_FOLDER}/{figure}" for figure in figures]
-    there = [name for name in names if (home / name).is_file()]
-    check_files({name: (home / name).stat().st_size for name in there})
-    contents = {name: (home / name).read_bytes() for name in there}
-    if CARD_FILE not in contents:
-        contents[CARD_FILE] = render_card(document, figures, describe(document)).encode()
-    return _Release(document, document_folder(document), contents, describe)
+def _check_request(repository: str | None, create_pr: bool, private: bool, tag: str | None) -> None:
+    """Check what can be checked before anything is asked."""
+    if repository is not None and not is_hub_id(repository):
+        remedy = "Use user/name: letters, digits, '.', '_' and '-', up to 96 of them"
+        raise PublishingError("repository", repository, "no name of a repository", remedy)
+    if tag is not None and not _TAG.fullmatch(tag):
+        remedy = "Use letters, digits, '.', '_' and '-', with a letter or digit at both ends"
+        raise PublishingError("tag", tag, "no name for a tag", remedy)
+    if create_pr and tag is not None:
+        problem, remedy = "what is only proposed has no tag", "Tag it when it has been merged"
+        raise PublishingError("tag", tag, problem, remedy)
+    if create_pr and private:
+        problem = "a pull request is as public as the repository that it is opened in"
+        remedy = "Push to a private repository of your own, or propose it for all to see"
+        raise PublishingError("private", private, problem, remedy)
 
 
-def _opened(client: HubClient, repository: str, private: bool) -> Snapshot:
-    """Return the repository as it is, created where there was none."""
+def _without(client: HubClient, start: Snapshot, error: FieldError) -> FieldError:
+    """Remove the empty repository that was made for what then failed; return the error."""
+    left = f"{start.repository}, which was made for this, is left behind"
+    try:
+        if client.snapshot(start.repository).commit == start.commit:
+            client.delete_repository(start.repository)
+            left = f"{start.repository}, which was made for this, was removed again"
+    except HubError as trouble:
+        left = f"{left}: {trouble.problem}"
+    remedy = f"{error.remedy.rstrip('.')}. {left}"
+    return type(error)(error.field, error.value, error.problem, remedy)
+
+
+def _opened(client: HubClient, repository: str, private: bool) -> tuple[Snapshot, bool]:
+    """Return the repository as it is, and whether it was created, there being none."""
+    created = False
     try:
         snapshot = client.snapshot(repository)
     except HubNotFoundError:
-        client.create_repository(repository, private)
+        created = client.create_repository(repository, private)
         snapshot = client.snapshot(repository)
     if private and not snapshot.private:
         problem = f"{repository} exists and is public"
         remedy = "Name another repository, or publish it for all to see"
         raise PublishingError("private", private, problem, remedy)
-    return snapshot
+    return snapshot, created
 
 
-def _publish(client: HubClient, start: Snapshot, release: _Release, replace: bool) -> Published:
+def _publish(client: HubClient, start: Snapshot, release: Release, replace: bool) -> Published:
     if release.is_in(start):
         return _standing(client, "unchanged", start, release)
     _check_place(start, release, replace)
@@ -211,7 +189,7 @@ def _publish(client: HubClient, start: Snapshot, release: _Release, replace: boo
             problem = f"somebody else published there meanwhile, at commit {snapshot.commit}"
             remedy = "Nothing of yours was published: look at theirs, then push again"
             raise LostRaceError("folder", release.folder, problem, remedy)
-        changes = _changes(client, snapshot, release)
+        changes = changes_of(client, snapshot, release)
         try:
             commit = client.commit(snapshot.repository, changes, snapshot.commit)
         except CommitUnknownError as unknown:
@@ -219,10 +197,10 @@ def _publish(client: HubClient, start: Snapshot, release: _Release, replace: boo
         url = client.page(start.repository, "tree", commit.oid, release.folder)
         return Published("published", start.repository, commit.oid, release.folder, url)
 
-    return client.retrying(HubConflictError, _NotThereError)(attempt)
+    return client.patience.retrying(HubConflictError, _NotThereError)(attempt)
 
 
-def _looked(client: HubClient, release: _Release, unknown: CommitUnknownError) -> Snapshot:
+def _looked(client: HubClient, release: Release, unknown: CommitUnknownError) -> Snapshot:
     """Return the repository after a commit of which nobody knows whether it was made, if it was."""
     try:
         snapshot = client.snapshot(str(unknown.value))
@@ -235,7 +213,7 @@ def _looked(client: HubClient, release: _Release, unknown: CommitUnknownError) -
     raise missing from None
 
 
-def _propose(client: HubClient, repository: str, release: _Release, replace: bool) -> Published:
+def _propose(client: HubClient, repository: str, release: Release, replace: bool) -> Published:
     snapshot = client.snapshot(repository)
     if release.is_in(snapshot):
         return _standing(client, "unchanged", snapshot, release)
@@ -243,7 +221,7 @@ def _propose(client: HubClient, repository: str, release: _Release, replace: boo
     proposed = _proposed(client, "unchanged", repository, release)
     if proposed is not None:
         return proposed
-    changes = _changes(client, snapshot, release)
+    changes = changes_of(client, snapshot, release)
     try:
         commit = client.propose(repository, changes, snapshot.commit)
     except CommitUnknownError:
@@ -261,7 +239,7 @@ def _proposed(
     client: HubClient,
     outcome: Literal["proposed", "unchanged"],
     repository: str,
-    release: _Release,
+    release: Release,
 ) -> Published | None:
     """Return the newest pull request that has exactly this document, None where there is none."""
     for revision in client.pull_requests(repository)[:MAX_PROPOSALS]:
@@ -277,7 +255,7 @@ def _standing(
     client: HubClient,
     outcome: Literal["published", "proposed", "unchanged"],
     snapshot: Snapshot,
-    release: _Release,
+    release: Release,
     pull_request: str | None = None,
 ) -> Published:
     """Return where a document stands that a repository has."""
@@ -286,52 +264,33 @@ def _standing(
     return Published(outcome, repository, commit, folder, url, pull_request)
 
 
-def _check_place(snapshot: Snapshot, release: _Release, replace: bool) -> None:
+def _check_place(snapshot: Snapshot, release: Release, replace: bool) -> None:
     if release.files_in(snapshot) and not replace:
         problem = f"{snapshot.repository} has another document for this policy, revision and set-up"
         remedy = "Look at it first. To publish yours instead, say that it is to be replaced"
         raise PublishingError("folder", release.folder, problem, remedy)
 
 
-def _changes(client: HubClient, snapshot: Snapshot, release: _Release) -> Changes:
-    """Return what a commit is to do on top of a snapshot."""
-    own = f"{release.folder}/"
-    others = {path: file for path, file in snapshot.files.items() if not path.startswith(own)}
-    listing = read_documents(client, dataclasses.replace(snapshot, files=others))
-    for refusal in listing.refused:
-        raise _unlisted(refusal.source, refusal.error)
-    entries = [
-        IndexEntry(each.folder, each.document, _figures(each.files)) for each in listing.documents
-    ]
-    entries.append(IndexEntry(release.folder, release.document, _figures(release.contents)))
-    added = {f"{own}{name}": data for name, data in release.contents.items()}
+def _check_tag(client: HubClient, repository: str, release: Release, tag: str) -> None:
+    """Check that a tag is free, or stands for this very document."""
     try:
-        card = render_index(snapshot.repository, entries, release.describe)
-    except DocumentError as error:
-        raise _unlisted(snapshot.repository, error) from None
-    gone = release.files_in(snapshot).keys() - release.contents.keys()
-    return Changes(
-        title=f"Policy for {release.document.model.id[:100]} in {release.folder}",
-        added={**added, CARD_FILE: card.encode()},
-        removed=tuple(f"{own}{name}" for name in sorted(gone)),
-    )
+        snapshot = client.snapshot(repository, tag)
+    except HubNotFoundError:
+        return
+    if not release.is_in(snapshot):
+        problem = f"it stands for commit {snapshot.commit}, which has not this document"
+        raise PublishingError("tag", tag, problem, "Use another name for the tag")
 
 
-def _unlisted(source: str, error: Exception) -> PublishingError:
-    problem = f"it has a document that this version cannot list in its card ({error})"
-    remedy = "Update otcache, or remove that document"
-    return PublishingError("repository", source, problem, remedy)
-
-
-def _figures(names: Iterable[str]) -> list[str]:
-    paths = map(PurePosixPath, names)
-    return sorted(path.name for path in paths if path.parent.name == FIGURES_FOLDER)
-
-
-def _tag(client: HubClient, published: Published, tag: str) -> None:
+def _tag(client: HubClient, published: Published, release: Release, tag: str) -> None:
     try:
         client.tag(published.repository, published.commit, tag)
     except HubError as error:
-        problem = f"{published.url} stands, but without this tag: {error.problem}"
         remedy = "Push the same again with a tag: that sets only the tag"
+        if isinstance(error, HubConflictError):
+            with suppress(HubError):
+                if release.is_in(client.snapshot(published.repository, tag)):
+                    return  # Set before somebody else published something besides.
+            remedy = "Push the same again with another name for the tag: that sets only the tag"
+        problem = f"{published.url} stands, but without this tag: {error.problem}"
         raise TagError("tag", tag, problem, remedy) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otcache_policies import FieldError
 
-__all__ = ["DamagedError", "StoreError"]
+__all__ = ["DamagedError", "RemovedError", "StoreError"]
 
 
 class StoreError(FieldError):
@@ -13,3 +13,7 @@ class StoreError(FieldError):
 
 class DamagedError(StoreError):
     """Files of a pulled document that are missing or not what was pulled; `value` names them."""
+
+
+class RemovedError(DamagedError):
+    """A pulled document that another process has removed since it was looked up."""

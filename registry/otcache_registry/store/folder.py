@@ -11,11 +11,12 @@ finds in `temporary` is left over from one that was killed.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ __all__ = [
     "StoreFolder",
     "default_store_folder",
     "explained",
+    "make_folder",
     "read_whole",
 ]
 
@@ -40,11 +42,15 @@ CACHE_VARIABLE: Final = "OTCACHE_CACHE"
 LOCK_SECONDS = 60.0
 """How long a writer waits for another one. Writing the largest document takes some seconds."""
 
+NOTICE_SECONDS = 1.0
+"""After how long it is said that another writer is waited for."""
+
 BLOBS_FOLDER: Final = "blobs"
 LOCKS_FOLDER: Final = "locks"
 TEMPORARY_FOLDER: Final = "temporary"
 LOCK_FILE: Final = ".lock"
 
+_LOG = logging.getLogger("otcache")
 _OWN_NAME = re.compile(r"[0-9a-f]{64}(\.json)?")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -82,6 +88,17 @@ class StoreFolder:
             return []
         return [path for path in paths if _OWN_NAME.fullmatch(path.name)]
 
+    def settled(self, folder: str) -> list[Path]:
+        """Return the store's files in one of its folders, as they are at one moment.
+
+        While a folder is read, one file may appear behind the place that was reached and another
+        vanish before it. Whatever is there all the time is in the next list.
+        """
+        before = self.own(folder)
+        while (after := self.own(folder)) != before:
+            before = after
+        return after
+
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, unless it is there already; only within `writing`."""
         if read_whole(path, len(data)) == data:
@@ -90,6 +107,7 @@ class StoreFolder:
         temporary = self.path / TEMPORARY_FOLDER / path.name
         try:
             with temporary.open("wb") as file:
+                os.fchmod(file.fileno(), self._mode(0o666))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,18 +129,46 @@ class StoreFolder:
         """
         with self.explained():
             for name in (BLOBS_FOLDER, LOCKS_FOLDER, TEMPORARY_FOLDER):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK_FILE, timeout=LOCK_SECONDS)
-            try:
-                lock.acquire()
-            except Timeout:
-                problem = f"another process has been writing to it for {LOCK_SECONDS:g} seconds"
-                remedy = f"Wait for that process or stop it, or set {CACHE_VARIABLE}"
-                raise StoreError("store", str(self.path), problem, remedy) from None
+                make_folder(self.path / name)
+            lock = FileLock(self.path / LOCK_FILE, mode=self._mode(0o666))
+            self._acquire(lock)
             try:
                 yield
             finally:
                 lock.release()
+
+    def _acquire(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=NOTICE_SECONDS)
+        except Timeout:
+            _LOG.warning("Waiting for another process that writes to %s", self.path)
+        else:
+            return
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            problem = f"another process has been writing to it for {LOCK_SECONDS:g} seconds"
+            remedy = f"Wait for that process or stop it, or set {CACHE_VARIABLE}"
+            raise StoreError("store", str(self.path), problem, remedy) from None
+
+    def _mode(self, wanted: int) -> int:
+        """Return the mode of the store's files: open to whom the store's folder is open."""
+        return stat.S_IMODE(self.path.stat().st_mode) & wanted
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none, and those above it; shared where the one above it is.
+
+    A folder is shared where its group may write to it and hands the group on, as `chmod g+ws` does.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir()
+        mode = path.parent.stat().st_mode
+        if mode & stat.S_ISGID and mode & stat.S_IWGRP:
+            path.chmod(stat.S_IMODE(mode) & ~stat.S_IWOTH)
 
 
 def read_whole(path: Path, size: int) -> bytes | None:

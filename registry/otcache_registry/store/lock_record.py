@@ -70,7 +70,10 @@ class LockRecord(Part):
         revision: Revision of that model, None where the document names none.
         num_inference_steps: Steps that the document is for.
         files: Its files, sorted by path.
-        pulled: When it was pulled.
+        pulled: When it was pulled, by this machine's clock.
+        serial: Number of that pull in the store: what was pulled last has the largest.
+        asked: Revision that was asked for, None for the repository's default branch: a commit that
+            was asked for by another name may be one that nobody has taken in.
     """
 
     schema_: Literal["otcache.lock/v1"] = Field(alias="schema", default="otcache.lock/v1")
@@ -83,11 +86,18 @@ class LockRecord(Part):
     num_inference_steps: Budget
     files: tuple[StoredFile, ...]
     pulled: AwareDatetime
+    serial: Count
+    asked: Text | None
 
     @property
     def source(self) -> str:
         """The document's origin as shown to users, hub:user/name@commit#folder."""
         return str(HubReference(self.repository, self.commit, self.folder or None))
+
+    @property
+    def namespace(self) -> str:
+        """The user or organisation that its repository belongs to."""
+        return self.repository.partition("/")[0]
 
     @property
     def file_name(self) -> str:

@@ -7,25 +7,22 @@ at all.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from otcache_registry.documents.files import DOCUMENT_FILE, TABLES_FILE, check_files
-from otcache_registry.documents.folder import StoredPolicy, read_policy
+from otcache_registry.documents.files import DOCUMENT_FILE, check_files
+from otcache_registry.documents.folder import StoredPolicy, parse_policy
 from otcache_registry.documents.refusals import document_error
 from otcache_registry.errors import DocumentError
-from otcache_registry.store.errors import DamagedError, StoreError
+from otcache_registry.store.errors import DamagedError, RemovedError, StoreError
 from otcache_registry.store.folder import (
     BLOBS_FOLDER,
     LOCKS_FOLDER,
     TEMPORARY_FOLDER,
     StoreFolder,
     default_store_folder,
-    explained,
     read_whole,
 )
 from otcache_registry.store.lock_record import LockRecord, StoredFile, lock_name
@@ -76,6 +73,7 @@ class PolicyStore:
         folder: str,
         contents: Mapping[str, bytes],
         pulled: datetime,
+        asked: str | None = None,
     ) -> LockRecord:
         """Keep a document, all of it or nothing; one that is there already is repaired.
 
@@ -85,6 +83,7 @@ class PolicyStore:
             folder: Folder of the document inside the repository, "" for its root.
             contents: Content by path inside that folder, such as "policy.json".
             pulled: When it was pulled, with time zone.
+            asked: Revision that was asked for, None for the default branch.
 
         Raises:
             DocumentError: The files do not make a valid document.
@@ -92,7 +91,7 @@ class PolicyStore:
                 written.
         """
         check_files({path: len(data) for path, data in contents.items()})
-        document = _parse(contents, repository).document
+        document = parse_policy(contents, repository).document
         try:
             record = LockRecord(
                 repository=repository,
@@ -104,14 +103,42 @@ class PolicyStore:
                 num_inference_steps=document.num_inference_steps,
                 files=tuple(_stored_file(path, contents[path]) for path in sorted(contents)),
                 pulled=pulled,
+                serial=0,
+                asked=asked,
             )
         except ValidationError as error:
             raise StoreError(*document_error(error).args) from None
         with self._files.writing():
             for file in record.files:
                 self._files.write(self._files.blob(file.sha256), contents[file.path])
-            self._files.write(self._files.lock(record.file_name), record.to_json().encode())
-        return record
+            return self._noted(record)
+
+    def pulled_again(self, record: LockRecord, asked: str | None = None) -> LockRecord:
+        """Note that a document was pulled once more, which makes it the one pulled last.
+
+        Args:
+            record: The document, which the store has.
+            asked: Revision that was asked for, None for the default branch.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        with self._files.writing():
+            return self._noted(record.model_copy(update={"asked": asked}))
+
+    def _noted(self, record: LockRecord) -> LockRecord:
+        """Write a record as the last one; only within `writing`."""
+        known = self._records()
+        last = max((each.serial for each in _by_pull(known)), default=0)
+        before = known.get(record.file_name)
+        update: dict[str, int | None] = {"serial": last + 1}
+        if isinstance(before, LockRecord):
+            update["serial"] = last + (before.serial != last)
+            # Once it was the default branch's it stays so, whatever else its commit is called.
+            update |= {"asked": None} if before.asked is None else {}
+        noted = record.model_copy(update=update)
+        self._files.write(self._files.lock(noted.file_name), noted.to_json().encode())
+        return noted
 
     def records(self) -> tuple[LockRecord, ...]:
         """Return all documents, by repository and folder, the one pulled last first.
@@ -121,7 +148,7 @@ class PolicyStore:
         Raises:
             StoreError: The store cannot be read.
         """
-        latest_first = _by_time(self._records())[::-1]
+        latest_first = _by_pull(self._records())[::-1]
         return tuple(sorted(latest_first, key=lambda record: (record.repository, record.folder)))
 
     def problems(self) -> tuple[DamagedError, ...]:
@@ -147,7 +174,7 @@ class PolicyStore:
         """
         return tuple(
             record
-            for record in _by_time(self._records())[::-1]
+            for record in _by_pull(self._records())[::-1]
             if record.model == model
             and revision in (None, record.revision)
             and policy in (None, record.policy)
@@ -166,11 +193,12 @@ class PolicyStore:
         """Read a document, after checking every file of it.
 
         Raises:
+            RemovedError: It was removed meanwhile.
             DamagedError: Files are missing or damaged; adding the document again repairs it.
             DocumentError: This version refuses the document, though its files are as pulled.
             StoreError: The store cannot be read.
         """
-        policy = _parse(self.contents(record), record.source)
+        policy = parse_policy(self.contents(record), record.source)
         document = policy.document
         stated = record.policy, record.model, record.revision, record.num_inference_steps
         if stated != (
@@ -187,11 +215,15 @@ class PolicyStore:
         """Return the content of a document's files by path, after checking every one.
 
         Raises:
+            RemovedError: It was removed meanwhile.
             DamagedError: Files are missing or damaged; adding the document again repairs it.
             StoreError: The store cannot be read.
         """
         contents = {file.path: self._content(file) for file in record.files}
         damaged = tuple(path for path, data in contents.items() if data is None)
+        if damaged and self.record(record.repository, record.commit, record.folder) is None:
+            problem = f"another process has removed {record.source}"
+            raise RemovedError("files", damaged, problem, "Pull the document again")
         if damaged:
             problem = f"missing or damaged in the store's copy of {record.source}"
             raise DamagedError("files", damaged, problem, _PULL_AGAIN)
@@ -205,21 +237,26 @@ class PolicyStore:
         """
         return tuple(file.path for file in record.files if self._content(file) is None)
 
-    def remove(self, record: LockRecord) -> Pruned:
-        """Remove a document, and all files that no other document has.
+    def remove(self, *names: str) -> Pruned:
+        """Remove documents, and all files that no other document has.
+
+        Args:
+            names: File names of their records, which may be damaged.
 
         Raises:
             StoreError: The store cannot be written.
         """
         with self._files.writing():
             records = self._records()
-            return self._keep_only(records.keys() - {record.file_name}, records)
+            return self._keep_only(records.keys() - set(names), records)
 
     def prune(self, keep: Iterable[LockRecord] = ()) -> Pruned:
         """Remove what is not needed.
 
         That is: a document of which the same repository's folder was pulled at another commit
         later, damaged records, files that belong to no document, and leftovers of killed processes.
+        A commit that was pulled by its own name, or a tag's, takes no place of the default
+        branch's, nor the other way round.
 
         Args:
             keep: Documents to keep although a later one was pulled.
@@ -229,12 +266,15 @@ class PolicyStore:
         """
         with self._files.writing():
             records = self._records()
-            latest = {(each.repository, each.folder): each for each in _by_time(records)}
+            latest = {
+                (each.repository, each.folder, each.asked is None): each
+                for each in _by_pull(records)
+            }
             kept = {each.file_name for each in (*latest.values(), *keep)}
             return self._keep_only(kept, records)
 
     def _keep_only(self, names: Set[str], records: Mapping[str, Found]) -> Pruned:
-        kept = _by_time({name: found for name, found in records.items() if name in names})
+        kept = _by_pull({name: found for name, found in records.items() if name in names})
         gone = {name: found for name, found in records.items() if name not in names}
         used = {file.sha256 for record in kept for file in record.files}
         # Records first: killed in between, this leaves no document without its files.
@@ -246,7 +286,7 @@ class PolicyStore:
             size += path.lstat().st_size
             path.unlink()
         files = tuple(path.relative_to(self.folder).as_posix() for path in paths)
-        return Pruned(_by_time(gone), files, size)
+        return Pruned(_by_pull(gone), files, size)
 
     def _content(self, file: StoredFile) -> bytes | None:
         """Return a file's content, None where it is missing or damaged."""
@@ -258,7 +298,7 @@ class PolicyStore:
         """Return every record, or what is wrong with it, by its file's name."""
         records: dict[str, Found] = {}
         with self._files.explained():
-            paths = self._files.own(LOCKS_FOLDER)
+            paths = self._files.settled(LOCKS_FOLDER)
         for path in paths:
             try:
                 record = self._read_record(path)
@@ -287,22 +327,10 @@ class PolicyStore:
         return record
 
 
-def _parse(contents: Mapping[str, bytes], source: str) -> StoredPolicy:
-    """Read a document from checked bytes, by way of a folder that nobody else writes to."""
-    with (
-        explained("TMPDIR", os.environ.get("TMPDIR"), "TMPDIR"),
-        tempfile.TemporaryDirectory(prefix="otcache-") as scratch,
-    ):
-        for name in (DOCUMENT_FILE, TABLES_FILE):
-            if name in contents:
-                (Path(scratch) / name).write_bytes(contents[name])
-        return read_policy(scratch, source=source)
-
-
-def _by_time(records: Mapping[str, Found]) -> tuple[LockRecord, ...]:
+def _by_pull(records: Mapping[str, Found]) -> tuple[LockRecord, ...]:
     """Return the records that can be read, in the order in which they were pulled."""
     sound = [found for found in records.values() if isinstance(found, LockRecord)]
-    return tuple(sorted(sound, key=lambda record: (record.pulled, record.commit)))
+    return tuple(sorted(sound, key=lambda record: record.serial))
 
 
 def _stored_file(path: str, data: bytes) -> StoredFile:

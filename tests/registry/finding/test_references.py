@@ -22,6 +22,7 @@ from otcache_registry.documents.references import (
 from otcache_registry.finding.loading import load_reference
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import HubNotFoundError, HubOfflineError, HubUnreachableError
+from otcache_registry.hub.patience import Patience
 from otcache_registry.store.errors import DamagedError
 from otcache_registry.store.store import PolicyStore
 
@@ -156,7 +157,7 @@ def hub(hub: HubServer) -> HubServer:
 
 @pytest.fixture
 def client(hub: HubServer) -> HubClient:
-    return HubClient(hub.endpoint, sleep=lambda _: None)
+    return HubClient(hub.endpoint, patience=Patience(sleep=lambda _: None))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,18 @@ from hub_world import (
     document_of,
     files_of,
     publish,
+    searched,
     write,
 )
 from otcache_registry import DocumentError, DocumentNotFoundError, PolicyDocument
 from otcache_registry.documents.names import document_folder
 from otcache_registry.hub.client import HubClient
-from otcache_registry.hub.errors import GatedError, HubError, HubNotFoundError
+from otcache_registry.hub.errors import GatedError, HubContentError, HubError, HubNotFoundError
 from otcache_registry.hub.fetching import (
-    HubDocument,
-    fetch,
-    list_documents,
     pull,
-    search,
+    read_documents,
 )
+from otcache_registry.hub.searching import fetch
 from otcache_registry.store.errors import DamagedError
 from otcache_registry.store.store import PolicyStore
 
@@ -76,7 +76,7 @@ def test_a_pulled_document_is_the_one_published(
     hub.upload_mode = mode  # type: ignore[assignment]
     document = document_of()
     commit = publish(hub, tmp_path / "document", document, REPOSITORY)
-    (record,) = pull(alice, store, REPOSITORY)
+    (record,) = pull(alice, store, REPOSITORY).records
     assert store.contents(record) == files_of(tmp_path / "document")
     assert store.open(record).document == document
     assert store.records() == (record,)
@@ -94,7 +94,7 @@ def test_only_files_of_a_document_are_fetched(
     others.append("a/otcache/50-steps/policy.json")
     added = {f"{folder}/{name}": b"strange" for name in strange} | dict.fromkeys(others, b"{}")
     hub.commit(REPOSITORY, added)
-    (record,) = pull(alice, store, REPOSITORY)
+    (record,) = pull(alice, store, REPOSITORY).records
     assert store.contents(record) == files_of(tmp_path / "document")
     assert {path.rpartition(folder)[0] for path in downloads(hub)} == {""}
     assert not {path.removeprefix(f"{folder}/") for path in downloads(hub)} & {*strange}
@@ -114,7 +114,7 @@ def test_a_revision_is_resolved_once(
         ("v1", commit, first),
         (commit, commit, first),
     ]:
-        (record,) = pull(alice, store, REPOSITORY, revision)
+        (record,) = pull(alice, store, REPOSITORY, revision).records
         assert record.commit == expected
         assert store.open(record).document.parameters["rho"] == rho
     assert not hub.requests_to("GET", "/resolve/(main|v1)/")
@@ -125,10 +125,10 @@ def test_one_document_of_several(
 ) -> None:
     other = document_of(revision=OTHER_REVISION)
     publish(hub, tmp_path / "other", other, REPOSITORY)
-    (record,) = pull(alice, store, REPOSITORY, folder=document_folder(other))
+    (record,) = pull(alice, store, REPOSITORY, folder=document_folder(other)).records
     assert record.revision == OTHER_REVISION
     assert {path.partition("/")[0] for path in downloads(hub)} == {OTHER_REVISION}
-    both = pull(alice, store, REPOSITORY)
+    both = pull(alice, store, REPOSITORY).records
     assert [record.revision for record in both] == [REVISION, OTHER_REVISION]
     with pytest.raises(DocumentNotFoundError, match=f"folder='any/x'.*{folder}") as refused:
         pull(alice, store, REPOSITORY, folder="any/x")
@@ -138,9 +138,10 @@ def test_one_document_of_several(
 def test_what_the_store_has_is_not_fetched_again(
     hub: HubServer, alice: HubClient, store: PolicyStore, commit: str, folder: str
 ) -> None:
-    first = pull(alice, store, REPOSITORY)
+    (first,) = pull(alice, store, REPOSITORY).records
     hub.clear_requests()
-    assert pull(alice, store, REPOSITORY) == first
+    (again,) = pull(alice, store, REPOSITORY).records
+    assert again == first
     assert downloads(hub) == [f"{folder}/policy.json"]
 
 
@@ -148,7 +149,7 @@ def test_what_the_store_has_is_not_fetched_again(
 def test_what_is_damaged_is_fetched_again(
     alice: HubClient, store: PolicyStore, commit: str, damage: str
 ) -> None:
-    (record,) = pull(alice, store, REPOSITORY)
+    (record,) = pull(alice, store, REPOSITORY).records
     blob = store.folder / "blobs" / record.files[1].sha256
     if damage == "record":
         (store.folder / "locks" / record.file_name).write_text("{}")
@@ -157,7 +158,7 @@ def test_what_is_damaged_is_fetched_again(
         blob.unlink() if damage == "missing" else blob.write_bytes(b"x" * record.files[1].size)
         with pytest.raises(DamagedError):
             store.open(record)
-    (again,) = pull(alice, store, REPOSITORY, record.commit, record.folder)
+    (again,) = pull(alice, store, REPOSITORY, record.commit, record.folder).records
     assert again.files == record.files
     assert store.problems() == ()
     assert store.verify(again) == ()
@@ -169,7 +170,7 @@ def test_progress(alice: HubClient, store: PolicyStore, tmp_path: Path, hub: Hub
     told: list[tuple[int, int]] = []
     records = pull(
         alice, store, REPOSITORY, progress=lambda done, total: told.append((done, total))
-    )
+    ).records
     total = sum(record.size for record in records)
     done = [each for each, _ in told]
     assert {each for _, each in told} == {total}
@@ -230,7 +231,7 @@ def test_a_document_where_another_belongs_is_refused(
     with pytest.raises(DocumentError, match=f"the document that belongs into {folder}"):
         pull(alice, store, REPOSITORY)
     assert downloads(hub) == [f"{moved}/policy.json"]
-    listing = list_documents(alice, REPOSITORY)
+    listing = read_documents(alice, alice.snapshot(REPOSITORY))
     assert listing.documents == ()
     assert [refusal.source for refusal in listing.refused] == [
         f"hub:{REPOSITORY}@{hub.head(REPOSITORY)}#{moved}"
@@ -266,15 +267,19 @@ def test_invalid_documents_are_refused(
     assert store.records() == ()
 
 
-def test_nothing_is_fetched_beside_a_refused_document(
-    hub: HubServer, alice: HubClient, store: PolicyStore, tmp_path: Path, commit: str
+@pytest.mark.parametrize("name", ["policy.json", "tables.safetensors"])
+def test_a_refused_document_spoils_only_itself(
+    hub: HubServer, alice: HubClient, store: PolicyStore, tmp_path: Path, commit: str, name: str
 ) -> None:
     other = document_of(revision=OTHER_REVISION)
     publish(hub, tmp_path / "other", other, REPOSITORY)
-    hub.commit(REPOSITORY, {f"{document_folder(other)}/policy.json": b"{}"})
-    with pytest.raises(DocumentError):
-        pull(alice, store, REPOSITORY)
-    assert store.records() == ()
+    newer = b'{"schema": "otcache.policy/v9"}'
+    hub.commit(REPOSITORY, {f"{document_folder(other)}/{name}": newer})
+    pulled = pull(alice, store, REPOSITORY)
+    assert [record.revision for record in pulled.records] == [REVISION]
+    (refusal,) = pulled.refused
+    assert refusal.source.endswith(f"#{document_folder(other)}")
+    assert store.records() == pulled.records
 
 
 # Listing and searching.
@@ -283,17 +288,15 @@ def test_nothing_is_fetched_beside_a_refused_document(
 def test_listing(hub: HubServer, alice: HubClient, tmp_path: Path, commit: str) -> None:
     any_revision = document_of(revision=None)
     head = publish(hub, tmp_path / "any", any_revision, REPOSITORY)
-    listing = list_documents(alice, REPOSITORY)
+    listing = read_documents(alice, alice.snapshot(REPOSITORY))
     assert listing.refused == ()
     assert [each.document for each in listing.documents] == [document_of(), any_revision]
     first, second = listing.documents
-    assert isinstance(first, HubDocument)
-    assert (first.model, first.revision, first.num_inference_steps) == (MODEL, REVISION, 50)
-    assert (first.repository, first.commit, second.revision) == (REPOSITORY, head, None)
+    assert (first.repository, first.commit, second.commit) == (REPOSITORY, head, head)
     assert first.source == f"hub:{REPOSITORY}@{head}#{document_folder(document_of())}"
     assert first.size == sum(map(len, files_of(tmp_path / "document").values()))
     assert [path.rpartition("/")[2] for path in downloads(hub)] == ["policy.json"] * 2
-    assert len(list_documents(alice, REPOSITORY, commit).documents) == 1
+    assert len(read_documents(alice, alice.snapshot(REPOSITORY, commit)).documents) == 1
 
 
 def test_search(hub: HubServer, alice: HubClient, tmp_path: Path) -> None:
@@ -303,19 +306,19 @@ def test_search(hub: HubServer, alice: HubClient, tmp_path: Path) -> None:
     publish(hub, tmp_path / "4", document_of(), "bob/mine")
     publish(hub, tmp_path / "5", document_of(), "alice/mine")
 
-    def found(*namespaces: str) -> list[tuple[str, str | None]]:
-        listing = search(alice, MODEL, namespaces)
-        assert listing.refused == ()
-        return [(each.repository, each.revision) for each in listing.documents]
+    def found(namespace: str, model: str | None = MODEL) -> list[tuple[str, str | None]]:
+        documents, refused = searched(alice, namespace, model)
+        assert refused == []
+        return [(each.repository, each.listed.revision) for each in documents]
 
     official = [(OFFICIAL, REVISION), (OFFICIAL, OTHER_REVISION)]
     assert found("otcache") == official
-    assert found("otcache", "bob") == [*official, ("bob/mine", REVISION)]
-    assert found("bob", "otcache") == [("bob/mine", REVISION), *official]
-    assert found("nobody") == found() == []
+    assert found("otcache", None) == [*official, ("otcache/other", REVISION)]
+    assert found("bob") == [("bob/mine", REVISION)]
+    assert found("nobody") == []
     asked = {request.query["author"][0] for request in hub.requests_to("GET", "/api/models\\?")}
     assert asked == {"otcache", "bob", "nobody"}
-    assert not hub.requests_to("GET", "alice")
+    assert len(hub.requests) == 4  # Nothing but the search itself.
 
 
 def test_search_in_a_repository_of_several_models(
@@ -323,8 +326,10 @@ def test_search_in_a_repository_of_several_models(
 ) -> None:
     publish(hub, tmp_path / "1", document_of("example/other"), OFFICIAL)
     publish(hub, tmp_path / "2", document_of(revision=OTHER_REVISION), OFFICIAL)
-    found = search(alice, MODEL, ("otcache",)).documents
-    assert [(each.model, each.revision) for each in found] == [(MODEL, OTHER_REVISION)]
+    found, _ = searched(alice, "otcache")
+    assert [(each.listed.model, each.listed.revision) for each in found] == [
+        (MODEL, OTHER_REVISION)
+    ]
 
 
 def test_search_needs_the_tags_of_the_card(
@@ -332,26 +337,35 @@ def test_search_needs_the_tags_of_the_card(
 ) -> None:
     publish(hub, tmp_path / "1", document_of(), OFFICIAL)
     hub.commit(OFFICIAL, {"README.md": f"---\nbase_model: {MODEL}\n---\n".encode()})
-    assert search(alice, MODEL, ("otcache",)).documents == ()
+    assert searched(alice, "otcache") == ([], [])
 
 
 @pytest.mark.parametrize("model", ["embedded", "/home/me/secret-model", "./model", "a b/c"])
 def test_other_names_are_not_sent(hub: HubServer, alice: HubClient, model: str) -> None:
-    assert search(alice, model, ("otcache",)).documents == ()
+    assert searched(alice, "otcache", model) == ([], [])
     assert hub.requests == []
 
 
-def test_search_goes_on_where_one_repository_is_closed(
+def test_a_card_that_lists_nothing_spoils_only_itself(
     hub: HubServer, alice: HubClient, tmp_path: Path
 ) -> None:
-    hub.create_repo("bob/gated", gated=True)
-    publish(hub, tmp_path / "1", document_of(), "bob/gated")
-    publish(hub, tmp_path / "2", document_of(), "bob/open")
-    listing = search(alice, MODEL, ("bob",))
-    assert [each.repository for each in listing.documents] == ["bob/open"]
-    (refusal,) = listing.refused
-    assert refusal.source == "hub:bob/gated"
-    assert isinstance(refusal.error, GatedError)
+    tags = f"tags: [otcache-policy]\nbase_model: {MODEL}\n"
+    for name, more in {
+        "none": "",
+        "text": "otcache: all of them\n",
+        "wrong": "otcache: [{folder: x}, 7]\n",
+    }.items():
+        hub.create_repo(f"bob/{name}")
+        hub.commit(f"bob/{name}", {"README.md": f"---\n{tags}{more}---\n".encode()})
+    publish(hub, tmp_path / "2", document_of(), "bob/sound")
+    found, refused = searched(alice, "bob")
+    assert [each.repository for each in found] == ["bob/sound"]
+    assert [refusal.source for refusal in refused] == [
+        "hub:bob/none",
+        "hub:bob/text",
+        "hub:bob/wrong",
+        "hub:bob/wrong",
+    ]
 
 
 def test_a_closed_repository_is_not_pulled(
@@ -362,19 +376,37 @@ def test_a_closed_repository_is_not_pulled(
     with pytest.raises(GatedError, match="Accept them on its page"):
         pull(alice, store, "bob/gated")
     hub.grant("bob/gated", "alice")
-    assert len(pull(alice, store, "bob/gated")) == 1
+    assert len(pull(alice, store, "bob/gated").records) == 1
 
 
 def test_fetching_a_listed_document(
-    hub: HubServer, alice: HubClient, store: PolicyStore, commit: str
+    hub: HubServer, alice: HubClient, tmp_path: Path, commit: str
 ) -> None:
-    (document,) = list_documents(alice, REPOSITORY).documents
+    ((document,), _) = searched(alice, "alice")
     hub.commit(REPOSITORY, {"README.md": b"later"})
-    record = fetch(alice, store, document)
-    assert (record.commit, record.size) == (commit, document.size)
+    hub.clear_requests()
+    published = files_of(tmp_path / "document")
+    needed = ("policy.json", "tables.safetensors")
+    assert fetch(alice, document) == {name: published[name] for name in needed}
+    assert document.commit == commit
+    assert len(hub.requests) == 2
+
+
+@pytest.mark.parametrize("claim", ["revision", "policy", "sampling", "sha256"])
+def test_a_card_that_says_something_else(
+    hub: HubServer, alice: HubClient, commit: str, claim: str
+) -> None:
+    """What a document is chosen by has to be what it says itself."""
+    ((document,), _) = searched(alice, "alice")
+    sampling = document.listed.sampling.model_copy(update={"num_inference_steps": 28})
+    claims = {"revision": OTHER_REVISION, "policy": "lemica", "sampling": sampling}
+    update = {claim: claims.get(claim, "0" * 64)}
+    listed = document.listed.model_copy(update=update)
+    with pytest.raises((DocumentError, HubContentError)):
+        fetch(alice, dataclasses.replace(document, listed=listed))
 
 
 def test_a_search_that_fails(hub: HubServer, alice: HubClient) -> None:
     hub.faults.add(Fault("GET", "/api/models", "status", None, status=500))
     with pytest.raises(HubError, match="namespace='otcache': the Hub failed"):
-        search(alice, MODEL, ("otcache",))
+        searched(alice, "otcache")

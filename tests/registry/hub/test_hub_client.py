@@ -9,16 +9,16 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 
-import httpx2
 import pytest
 from hub_server import Fault, HubServer, messages
 from hub_server.faults import FaultKind
 from hub_world import client_of
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError
-from otcache_registry.hub.client import TRIES, Changes, HubClient, RemoteFile
+from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.committing import Changes
 from otcache_registry.hub.errors import (
     CommitUnknownError,
     ForbiddenError,
@@ -34,15 +34,15 @@ from otcache_registry.hub.errors import (
     HubUnreachableError,
     LoginError,
     RateLimitError,
-    explained,
+    refused,
+    retry_after,
 )
+from otcache_registry.hub.listed import RemoteFile
+from otcache_registry.hub.patience import TRIES
+from otcache_registry.hub.transport import Answer
 
 NAME = "alice/x"
 SECRET = "hf_" + "Abc123" * 6
-by_lfs = pytest.mark.filterwarnings(
-    # huggingface_hub 2.4 hands files to its HTTP library as data=, which that deprecates.
-    "ignore:Use 'content=<...>' to upload raw bytes/text content:DeprecationWarning"
-)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ READING: dict[str, Callable[[HubClient], object]] = {
     "/api/whoami-v2": lambda client: client.user(),
     "blobs": lambda client: client.snapshot(NAME),
     "/storage/": large,
-    "/api/models\\?": lambda client: client.search("alice", ("a-tag",)),
+    "/api/models\\?": lambda client: list(client.search("alice", ("a-tag",))),
     "/refs": lambda client: client.pull_requests(NAME),
     "/api/repos/create": lambda client: client.create_repository("alice/new", False),
     "/tag/": lambda client: client.tag(NAME, client.snapshot(NAME).commit, "v1"),
@@ -130,11 +130,15 @@ def test_search_in_one_namespace_by_all_tags(hub: HubServer, alice: HubClient) -
     add("otcache/other", "one")
     add("bob/0", "one, two")
     hub.page_size = 2
-    found = alice.search("otcache", ("one", "two"))
-    assert sorted(found) == [f"otcache/{number}" for number in range(5)]
+    listed = list(alice.search("otcache", ("one", "two")))
+    found = [each for page in listed for each in page.found]
+    assert sorted(each.repository for each in found) == [f"otcache/{n}" for n in range(5)]
+    assert {each.commit for each in found} == {hub.head(each.repository) for each in found}
+    assert [page.foreign for page in listed] == [()] * 3
     pages = hub.requests_to("GET", "/api/models\\?")
     assert [request.token for request in pages] == ["hf_alice"] * 3
-    assert alice.search("nobody", ("one",)) == ()
+    (page,) = alice.search("nobody", ("one",))
+    assert (page.found, page.foreign) == ((), ())
 
 
 def test_pull_requests_newest_first(hub: HubServer, alice: HubClient) -> None:
@@ -162,7 +166,6 @@ def test_nobody_is_logged_in(hub: HubServer, pauses: list[float]) -> None:
 # What is written.
 
 
-@by_lfs
 def test_commit(hub: HubServer, alice: HubClient) -> None:
     parent = hub.head(NAME)
     added = {"b/new.json": b"[]", "new.safetensors": b"new"}
@@ -311,19 +314,29 @@ def test_the_hub_wants_to_be_left_alone(
     ("headers", "seconds"),
     [
         ({}, None),
-        ({"Retry-After": "12"}, 12.0),
-        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
-        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
-        ({"RateLimit": '"api";r=10;t=55'}, None),
-        ({"Retry-After": "12", "RateLimit": '"api";r=0;t=55'}, 12.0),
+        ({"retry-after": "12"}, 12.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:40 GMT"}, 40.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "1" + "0" * 22}, 1e9),
+        ({"ratelimit": '"api";r=0;t=55'}, 55.0),
+        ({"ratelimit": '"api";r=10;t=55'}, None),
+        ({"retry-after": "12", "ratelimit": '"api";r=0;t=55'}, 12.0),
     ],
 )
 def test_headers_of_a_busy_hub(headers: dict[str, str], seconds: float | None) -> None:
-    request = httpx2.Request("GET", "https://huggingface.co/api/models")
-    response = httpx2.Response(429, headers=headers, request=request)
-    with pytest.raises(RateLimitError) as limited, explained("model", "x"):
-        raise HfHubHTTPError("busy", response=response)
-    assert limited.value.retry_after == seconds
+    now = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+    assert retry_after(headers, now) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [("0", "again now"), ("7", "again in 7 seconds"), ("1" + "0" * 22, "again another day")],
+)
+def test_when_to_try_again(seconds: str, says: str) -> None:
+    error = refused(Answer(429, {"retry-after": seconds}, b""), "model", "x")
+    assert isinstance(error, RateLimitError)
+    assert says in str(error)
 
 
 def test_damaged_content_is_fetched_again(
@@ -427,9 +440,11 @@ def test_no_token_is_ever_told(
     caplog.set_level(logging.DEBUG, "huggingface_hub")
     message = f"Bearer hf_alice or {SECRET} will not do"
     hub.faults.add(Fault(".*", "", "status", None, status=status, message=message))
-    # With a card it fails at once: what comes without one, huggingface_hub tries again itself.
     changes = Changes("Mine", {"README.md": b"---\nlicense: mit\n---\n"})
-    for ask in [*READING.values(), lambda client: client.commit(NAME, changes, "0" * 40)]:
+    asks = [*READING.values(), lambda client: client.commit(NAME, changes, "0" * 40)]
+    if status == 409:
+        asks.remove(READING["/api/repos/create"])  # That says that there is one, which is fine.
+    for ask in asks:
         with pytest.raises(HubError) as failed:
             ask(alice)
         told = "".join(traceback.format_exception(failed.value)) + repr(failed.value)
@@ -488,5 +503,5 @@ def test_importing_loads_no_client() -> None:
     code = "".join(f"import otcache_registry.{name}\n" for name in names)
     code += "import sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"huggingface_hub", "httpx2", "torch", "yaml"}
+    heavy = {"huggingface_hub", "httpx2", "requests", "torch", "yaml"}
     assert heavy.isdisjoint(done.stdout.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_server import Fault, HubServer
@@ -17,6 +18,7 @@ from hub_world import (
     document_of,
     files_of,
     publish,
+    searched,
     write,
 )
 from huggingface_hub import ModelCard
@@ -31,6 +33,7 @@ from otcache_registry import (
 )
 from otcache_registry.documents.names import document_folder
 from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.committing import Commit
 from otcache_registry.hub.errors import (
     CommitUnknownError,
     ForbiddenError,
@@ -39,7 +42,7 @@ from otcache_registry.hub.errors import (
     HubServerError,
     LoginError,
 )
-from otcache_registry.hub.fetching import list_documents, pull, search
+from otcache_registry.hub.fetching import pull, read_documents
 from otcache_registry.hub.publishing import LostRaceError, PublishingError, TagError, push
 from otcache_registry.store.store import PolicyStore
 
@@ -96,9 +99,9 @@ def test_everything_in_one_commit(
     assert (done.commit, done.pull_request) == (hub.head(REPOSITORY), None)
     assert done.url == f"{hub.endpoint}/{REPOSITORY}/tree/{done.commit}/{PLACE}"
     store = PolicyStore(tmp_path / "store")
-    (record,) = pull(client_of(hub, "hf_bob"), store, REPOSITORY)
+    (record,) = pull(client_of(hub, "hf_bob"), store, REPOSITORY).records
     assert store.open(record).document == document_of()
-    assert [each.repository for each in search(alice, MODEL, ("alice",)).documents] == [REPOSITORY]
+    assert [each.repository for each in searched(alice, "alice")[0]] == [REPOSITORY]
 
 
 def test_the_file_of_a_document_names_its_folder(
@@ -149,7 +152,7 @@ def test_several_documents_in_one_repository(
     for number, other in enumerate(others):
         write(tmp_path / str(number), other)
         push(alice, tmp_path / str(number), REPOSITORY, without_evidence=True)
-    found = list_documents(alice, REPOSITORY)
+    found = read_documents(alice, alice.snapshot(REPOSITORY))
     assert found.refused == ()
     assert sorted(each.folder for each in found.documents) == sorted(
         map(document_folder, [document_of(), *others])
@@ -188,7 +191,7 @@ def test_card_of_the_repository(hub: HubServer, alice: HubClient, tmp_path: Path
     assert f"| {facts} | {figure}, {row.pairs} pairs | {link} |" in lines
     assert sum(line.endswith("/README.md) |") for line in lines) == 3
     assert any(line.startswith(r"| embedded | v\|1 | otcache | 50 |") for line in lines)
-    assert f'policy="hub:{REPOSITORY}#{document_folder(newest)}"' in text
+    assert f'policy="hub:{REPOSITORY}@COMMIT#{document_folder(newest)}"' in text
     assert text.count("enable_cache(") == 1
     # Whatever it links to is there, and the figures are those of the newest document.
     linked = re.findall(r"\]\(([^)]+)\)", text)
@@ -200,12 +203,13 @@ def test_card_of_the_repository(hub: HubServer, alice: HubClient, tmp_path: Path
     headings = [line for line in lines if line.startswith("#")]
     assert [line for line in headings if line.startswith("# ")] == [headings[0]]
     assert "### Evidence" in headings
+    assert sum("Cache schedules" in line for line in headings) == 1
 
 
 def test_card_of_one_document(hub: HubServer, alice: HubClient, folder: Path) -> None:
     push(alice, folder)
     text = hub.files(REPOSITORY)["README.md"].decode()
-    assert f'cache_dit.enable_cache(pipe, policy="hub:{REPOSITORY}")' in text.splitlines()
+    assert f'cache_dit.enable_cache(pipe, policy="hub:{REPOSITORY}@COMMIT")' in text.splitlines()
     assert ModelCard(text).data.base_model == [MODEL]
 
 
@@ -257,9 +261,9 @@ def test_documents_of_two_policies_side_by_side(
     write(folder, created(document_of(), 1))
     first, second = push(alice, folder), push(alice, tmp_path / "lemica")
     assert first.folder.replace("otcache", "lemica") == second.folder
-    listing = list_documents(alice, REPOSITORY)
+    listing = read_documents(alice, alice.snapshot(REPOSITORY))
     assert listing.refused == ()
-    found = {each.policy: each.document for each in listing.documents}
+    found = {each.document.policy.name: each.document for each in listing.documents}
     assert found == {"otcache": created(document_of(), 1), "lemica": document}
     text = hub.files(REPOSITORY)["README.md"].decode()
     for name in found:
@@ -268,7 +272,7 @@ def test_documents_of_two_policies_side_by_side(
     assert "- Policy: lemica, of otcache-lemica" in text
     assert "█" not in text
     store = PolicyStore(tmp_path / "store")
-    records = pull(alice, store, REPOSITORY)
+    records = pull(alice, store, REPOSITORY).records
     assert [store.open(record).document for record in records] == list(found.values())
 
 
@@ -326,16 +330,20 @@ def test_a_document_that_nobody_can_read_is_replaced(
     assert published_files(hub) == files_of(folder)
 
 
-def test_a_repository_with_a_document_that_cannot_be_listed(
-    hub: HubServer, alice: HubClient, folder: Path
+def test_a_document_of_a_newer_version_stays_listed(
+    hub: HubServer, alice: HubClient, folder: Path, tmp_path: Path
 ) -> None:
-    hub.create_repo(REPOSITORY)
-    newer = b'{"schema": "otcache.policy/v9"}'
-    hub.commit(REPOSITORY, {f"any/{PLACE.partition('/')[2]}/policy.json": newer})
-    head = hub.head(REPOSITORY)
-    with pytest.raises(PublishingError, match=r"unknown schema.*Update otcache"):
-        push(alice, folder)
-    assert hub.head(REPOSITORY) == head
+    other = document_of("example/other", OTHER_REVISION)
+    write(tmp_path / "other", other)
+    push(alice, tmp_path / "other", REPOSITORY)
+    place = document_folder(other)
+    hub.commit(REPOSITORY, {f"{place}/policy.json": b'{"schema": "otcache.policy/v9"}'})
+    push(alice, folder)
+    assert published_files(hub) == files_of(folder)
+    ((document,), refused) = searched(alice, "alice", "example/other")
+    assert (document.folder, refused) == (place, [])
+    text = hub.files(REPOSITORY)["README.md"].decode()
+    assert f"| written by a newer version | [document]({place}/README.md) |" in text
 
 
 def test_who_may_not(hub: HubServer, folder: Path) -> None:
@@ -363,12 +371,96 @@ def test_a_tag_that_stands_for_another_commit(
 ) -> None:
     hub.create_repo(REPOSITORY)
     hub.tag(REPOSITORY, "v1")
-    with pytest.raises(TagError, match="stands, but without this tag") as failed:
+    with pytest.raises(PublishingError, match=r"has not this document.*another name"):
+        push(alice, folder, tag="v1")
+    assert not hub.requests_to("POST", "")
+    assert push(alice, folder, tag="v2").outcome == "published"
+    assert hub.tags(REPOSITORY)["v2"] == hub.head(REPOSITORY)
+
+
+def test_a_tag_that_somebody_sets_meanwhile(
+    hub: HubServer, alice: HubClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.create_repo(REPOSITORY)
+    first = hub.head(REPOSITORY)
+    commit = HubClient.commit
+
+    def and_they_tag(client: HubClient, *arguments: Any) -> Commit:
+        hub.tag(REPOSITORY, "v1", first)
+        return commit(client, *arguments)
+
+    monkeypatch.setattr(HubClient, "commit", and_they_tag)
+    with pytest.raises(TagError, match=r"stands, but without this tag.*another name") as failed:
         push(alice, folder, tag="v1")
     assert f"/tree/{hub.head(REPOSITORY)}/" in failed.value.problem
     assert published_files(hub) == files_of(folder)
-    assert push(alice, folder, tag="v2").outcome == "unchanged"
-    assert hub.tags(REPOSITORY)["v2"] == hub.head(REPOSITORY)
+
+
+def test_a_tag_that_stands_for_the_same_document(
+    hub: HubServer, alice: HubClient, folder: Path
+) -> None:
+    """Somebody else's commit has followed since."""
+    push(alice, folder, tag="v1")
+    tagged = dict(hub.tags(REPOSITORY))
+    hub.commit(REPOSITORY, {"notes.txt": b"theirs"})
+    assert push(alice, folder, tag="v1").outcome == "unchanged"
+    assert hub.tags(REPOSITORY) == tagged
+
+
+def test_a_tag_that_is_only_said_to_be_set(hub: HubServer, alice: HubClient, folder: Path) -> None:
+    """Such as by a proxy that answers everything with its own page."""
+    hub.faults.add(Fault("POST", "/tag/", "status", None, status=200))
+    with pytest.raises(TagError, match="without this tag"):
+        push(alice, folder, tag="v1")
+    assert hub.tags(REPOSITORY) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"repository": "x"}, "repository='x': no name of a repository"),
+        ({"repository": "a/b/c"}, "no name of a repository"),
+        ({"tag": "two words"}, "tag='two words': no name for a tag"),
+        ({"tag": "-v"}, "no name for a tag"),
+        ({"tag": "a..b"}, "no name for a tag"),
+        ({"tag": "x.lock"}, "no name for a tag"),
+        ({"create_pr": True, "private": True}, "as public as the repository"),
+        ({"create_pr": True, "tag": "v1"}, "what is only proposed has no tag"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_asked(
+    hub: HubServer, alice: HubClient, folder: Path, arguments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(PublishingError, match=says):
+        push(alice, folder, **arguments)
+    assert hub.requests == []
+
+
+# A repository that was made for nothing.
+
+
+def test_an_empty_repository_is_removed_again(
+    hub: HubServer, alice: HubClient, folder: Path
+) -> None:
+    hub.faults.add(Fault("POST", "/commit/", "status", None, status=403))
+    with pytest.raises(ForbiddenError, match=f"{REPOSITORY}, which was made for this, was removed"):
+        push(alice, folder)
+    assert hub.repositories == {}
+
+
+def test_what_is_left_behind_is_said(hub: HubServer, alice: HubClient, folder: Path) -> None:
+    hub.faults.add(Fault("POST", "/commit/", "status", None, status=403))
+    hub.faults.add(Fault("DELETE", "", "status", None, status=403))
+    with pytest.raises(ForbiddenError, match="which was made for this, is left behind"):
+        push(alice, folder)
+
+
+def test_no_repository_of_others_is_removed(hub: HubServer, alice: HubClient, folder: Path) -> None:
+    hub.create_repo(REPOSITORY)
+    hub.faults.add(Fault("POST", "/commit/", "status", None, status=403))
+    with pytest.raises(ForbiddenError):
+        push(alice, folder)
+    assert not hub.requests_to("DELETE", "")
 
 
 def test_a_lost_answer_to_a_tag(hub: HubServer, alice: HubClient, folder: Path) -> None:

@@ -25,7 +25,7 @@ from hub_world import (
 from otcache_registry.documents.names import document_folder
 from otcache_registry.hub import client
 from otcache_registry.hub.client import HubClient
-from otcache_registry.hub.fetching import list_documents, pull
+from otcache_registry.hub.fetching import pull, read_documents
 from otcache_registry.hub.publishing import push
 from otcache_registry.store.store import PolicyStore
 from waiting import CEILING
@@ -36,7 +36,7 @@ import sys
 from otcache_registry.hub.fetching import pull
 from otcache_registry.hub.client import HubClient
 from otcache_registry.store.store import PolicyStore
-(record,) = pull(HubClient(), PolicyStore(), *sys.argv[1:])
+(record,) = pull(HubClient(), PolicyStore(), *sys.argv[1:]).records
 print(record.commit)
 """
 
@@ -50,7 +50,7 @@ def pushing(endpoint: str, folder: Path) -> str:
 
 def pulling(endpoint: str, folder: Path) -> str:
     """Pull into a store; returns the commit."""
-    (record,) = pull(HubClient(endpoint, "hf_alice"), PolicyStore(folder), REPOSITORY)
+    (record,) = pull(HubClient(endpoint, "hf_alice"), PolicyStore(folder), REPOSITORY).records
     return record.commit
 
 
@@ -106,7 +106,8 @@ def test_two_push_different_documents(hub: HubServer, tmp_path: Path) -> None:
     # One of them came second, and began again upon the other's commit.
     assert [request.status for request in hub.requests_to("POST", "/commit/")] == [200, 412, 200]
     assert len(hub.commits(REPOSITORY)) == 3
-    listing = list_documents(client_of(hub), REPOSITORY)
+    client = client_of(hub)
+    listing = read_documents(client, client.snapshot(REPOSITORY))
     assert [each.document for each in listing.documents] == documents
     card = hub.files(REPOSITORY)["README.md"].decode()
     assert all(f"({document_folder(each)}/README.md)" in card for each in documents)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from otcache_registry import (
 )
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.documents.tables import NO_TABLES
-from otcache_registry.store.errors import DamagedError, StoreError
-from otcache_registry.store.folder import default_store_folder
+from otcache_registry.store.errors import DamagedError, RemovedError, StoreError
+from otcache_registry.store.folder import StoreFolder, default_store_folder
 from otcache_registry.store.lock_record import LockRecord
 from otcache_registry.store.store import PolicyStore
 
@@ -123,6 +123,8 @@ def test_files_of_the_store(store: PolicyStore) -> None:
             for path in sorted(CONTENTS)
         ],
         "pulled": "2026-01-31T12:00:00Z",
+        "serial": 1,
+        "asked": None,
     }
 
 
@@ -387,6 +389,7 @@ def test_damaged_records(store: PolicyStore, kind: str) -> None:
     add(store, FIRST)
     other = add(store, SECOND, "other", with_card(b"other"))
     before = files(store)
+    first = json.loads(before[lock_path(FIRST)])
     path = store.folder / lock_path(FIRST)
     RECORD_DAMAGES[kind](path)
     assert store.records() == (other,)
@@ -396,8 +399,10 @@ def test_damaged_records(store: PolicyStore, kind: str) -> None:
     with pytest.raises(DamagedError, match="Pull the document again"):
         store.record(REPOSITORY, FIRST)
     assert store.record(REPOSITORY, SECOND, "other") == other
-    add(store, FIRST)
-    assert files(store) == before
+    again = add(store, FIRST)
+    now = files(store)
+    assert json.loads(now.pop(lock_path(FIRST))) == {**first, "serial": again.serial}
+    assert now.items() <= before.items()
 
 
 def test_damaged_records_are_pruned(store: PolicyStore) -> None:
@@ -437,11 +442,10 @@ def test_a_record_that_contradicts_its_document(
 
 def test_find(store: PolicyStore, policy_folder: Path) -> None:
     contents = snapshot(policy_folder)
-    # Of equal length as text, but in another order as moments.
-    east = timezone(timedelta(hours=5))
-    third = add(store, THIRD, "c", contents, NOON.astimezone(east) + HOUR)
-    second = add(store, SECOND, "b", contents, NOON + 2 * HOUR)
-    first = add(store, FIRST, "a", contents, NOON)
+    # In the order of the pulls, whatever the clock said then.
+    first = add(store, FIRST, "a", contents, NOON + 2 * HOUR)
+    third = add(store, THIRD, "c", contents, NOON + HOUR)
+    second = add(store, SECOND, "b", contents, NOON)
     other = add(store, FIRST)
     assert store.find("example/model") == (second, third, first)
     assert store.find("example/model", "0123abcd") == (second, third, first)
@@ -467,16 +471,16 @@ def test_two_policies_of_one_model_side_by_side(
 
 
 def test_records_of_one_folder_are_listed_from_the_last_one_pulled(store: PolicyStore) -> None:
-    first = add(store, FIRST, pulled=NOON)
-    third = add(store, THIRD, pulled=NOON + 2 * HOUR)
+    first = add(store, FIRST, pulled=NOON + 2 * HOUR)
     second = add(store, SECOND, pulled=NOON + HOUR)
+    third = add(store, THIRD, pulled=NOON)
     assert store.records() == (third, second, first)
 
 
 def test_prune_drops_what_a_later_pull_superseded(store: PolicyStore) -> None:
-    last = add(store, FIRST, contents=with_card(b"last"), pulled=NOON + 2 * HOUR)
-    old = add(store, SECOND, contents=with_card(b"old"), pulled=NOON)
+    old = add(store, SECOND, contents=with_card(b"old"), pulled=NOON + 2 * HOUR)
     kept = add(store, THIRD, contents=with_card(b"kept"), pulled=NOON + HOUR)
+    last = add(store, FIRST, contents=with_card(b"last"), pulled=NOON)
     elsewhere = add(store, SECOND, "elsewhere", contents=with_card(b"elsewhere"), pulled=NOON)
     record_size = (store.folder / lock_path(SECOND)).stat().st_size
     before = files(store)
@@ -524,7 +528,7 @@ def test_prune_drops_leftovers_and_leaves_what_is_not_its_own(store: PolicyStore
 def test_remove(store: PolicyStore) -> None:
     first = add(store, FIRST, contents=with_card(b"first"))
     second = add(store, SECOND, contents=with_card(b"second"))
-    removed = store.remove(second)
+    removed = store.remove(second.file_name)
     assert removed.records == (second,)
     assert removed.files == (lock_path(SECOND), f"blobs/{digest(b'second')}")
     assert store.records() == (first,)
@@ -532,8 +536,8 @@ def test_remove(store: PolicyStore) -> None:
     with pytest.raises(DamagedError) as caught:
         store.open(second)
     assert caught.value.value == ("README.md",)
-    assert store.remove(second).records == ()
-    store.remove(first)
+    assert store.remove(second.file_name).records == ()
+    store.remove(first.file_name)
     assert files(store) == {}
 
 
@@ -596,11 +600,11 @@ def test_a_removal_interrupted_at_each_moment(
     with monkeypatch.context() as patch:
         stop_on_call(patch, Path, "unlink", number, Stop())
         with pytest.raises(Stop):
-            store.remove(gone)
+            store.remove(gone.file_name)
     assert store.records() == ((gone, kept) if number == 1 else (kept,))
     for record in store.records():
         assert store.verify(record) == ()
-    store.remove(gone)
+    store.remove(gone.file_name)
     assert len(files(store)) == len(CONTENTS) + 1
     assert store.contents(kept) == with_card(b"kept")
 
@@ -639,14 +643,83 @@ def test_permissions(store: PolicyStore) -> None:
     assert store.records() == (record,)
 
 
-def test_no_temporary_folder(
+def test_no_temporary_folder_is_needed(
     store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = add(store)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(StoreError, match="set TMPDIR to another folder"):
+    assert store.open(record).document == read_policy(BUNDLED_FOLDER / "exact-flow").document
+
+
+# The order of the pulls, and what was asked for.
+
+
+def test_what_was_pulled_last_is_newest_whatever_the_clock_said(store: PolicyStore) -> None:
+    """An author goes back to an earlier commit, and this machine's clock goes back too."""
+    earlier = add(store, FIRST, pulled=NOON)
+    add(store, SECOND, pulled=NOON + 2 * HOUR)
+    again = store.pulled_again(earlier)
+    assert store.find(earlier.model)[0] == again
+    assert [record.commit for record in store.prune().records] == [SECOND]
+    assert store.records() == (again,)
+
+
+def test_a_commit_pulled_by_another_name_takes_no_place_of_the_default_branchs(
+    store: PolicyStore,
+) -> None:
+    add(store, FIRST)
+    proposed = store.add(REPOSITORY, SECOND, "", with_card(b"proposed"), NOON, "refs/pr/1")
+    assert store.prune().records == ()
+    assert [record.asked for record in store.records()] == ["refs/pr/1", None]
+    # Merged, it is the default branch's; and stays so, however it is called later.
+    assert store.pulled_again(proposed, None).asked is None
+    assert store.pulled_again(proposed, "refs/pr/1").asked is None
+
+
+def test_a_damaged_document_is_removed(store: PolicyStore) -> None:
+    record, other = add(store, FIRST), add(store, SECOND, "other", with_card(b"other"))
+    (store.folder / "blobs" / digest(CONTENTS["README.md"])).write_bytes(b"damaged")
+    (store.folder / lock_path(FIRST)).write_text("{}")
+    store.remove(record.file_name)
+    assert (store.records(), store.problems()) == ((other,), ())
+    assert store.contents(other) == with_card(b"other")
+
+
+def test_what_was_removed_meanwhile_is_said_to_be(store: PolicyStore) -> None:
+    record = add(store)
+    store.remove(record.file_name)
+    with pytest.raises(RemovedError, match="another process has removed"):
         store.open(record)
-    assert store.contents(record) == CONTENTS
+
+
+def test_a_list_of_one_moment(store: PolicyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One record appears behind the place that was reached, another vanishes before it."""
+    first = add(store, FIRST)
+    second = add(store, SECOND)
+    both = {record.file_name: record for record in (first, second)}
+    moments = iter([[], [second.file_name], [second.file_name]])
+
+    def own(folder: StoreFolder, name: str) -> list[Path]:
+        return [folder.path / name / each for each in next(moments)]
+
+    monkeypatch.setattr(StoreFolder, "own", own)
+    assert store.records() == (both[second.file_name],)
+
+
+@pytest.mark.parametrize(("mode", "shared"), [(0o2775, True), (0o755, False), (0o1777, False)])
+def test_a_folder_that_a_group_shares(tmp_path: Path, mode: int, shared: bool) -> None:
+    home = tmp_path / "cache"
+    home.mkdir()
+    home.chmod(mode)
+    store = PolicyStore(home / "policies")
+    before = os.umask(0o022)
+    try:
+        add(store)
+    finally:
+        os.umask(before)
+    for path in [store.folder, *store.folder.rglob("*")]:
+        assert bool(path.stat().st_mode & 0o020) == shared, path
+        assert not path.stat().st_mode & 0o002
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

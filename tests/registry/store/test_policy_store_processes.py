@@ -169,7 +169,7 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
         wait_until(held.is_set, processes[0].is_alive)
         for write in (
             lambda: store.add(REPOSITORY, "2" * 40, "", contents_of("second"), NOON),
-            lambda: store.remove(record),
+            lambda: store.remove(record.file_name),
             store.prune,
         ):
             with pytest.raises(StoreError, match=r"writing to it for 0\.2 seconds.*Wait for that"):
@@ -178,7 +178,7 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
         assert store.contents(record) == contents_of("first")
         release.set()
         finish(processes)
-    store.remove(record)
+    store.remove(record.file_name)
     assert store.records() == ()
 
 
@@ -245,7 +245,7 @@ assert store.prune().files == ()
 mount("-o", "remount,ro")
 assert store.records() == (record,) and store.contents(record) == contents
 assert store.open(record).document.num_inference_steps == 50
-for action in (add, store.prune, lambda: store.remove(record)):
+for action in (add, store.prune, lambda: store.remove(record.file_name)):
     refused(action)
 refused(lambda: PolicyStore(Path(sys.argv[1], "new")).prune())
 assert PolicyStore(Path(sys.argv[1], "new")).records() == ()
