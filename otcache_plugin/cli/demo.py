@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from otcache_plugin.cli.common.output import (
     Json,
     Quiet,
     StageProgress,
+    data_console,
     import_libraries,
     print_json,
 )
@@ -43,7 +43,7 @@ def demo(
     if json:
         print_json({**result.to_dict(), "report": str(output)})
         return
-    console = Console(highlight=False)
+    console = data_console()
     console.print(_table(result))
     console.print(_caption(result))
     console.print(f"report: {output}", soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from otcache_plugin.cli.common.document_list import ask_hub, local_entries, print_documents
+from otcache_plugin.cli.common.document_list import hub_search, local_entries, print_documents
 from otcache_plugin.cli.common.output import Json
 
 
@@ -18,4 +18,4 @@ def list_documents(
 ) -> None:
     """List bundled and pulled policy documents."""
     entries, problems = local_entries()
-    print_documents(entries, problems, ask_hub(None) if hub else None, json)
+    print_documents(entries, problems, hub_search(None) if hub else None, json)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otcache_plugin.cli.common.output import Json, print_json
+from otcache_plugin.cli.common.output import Json, data_console, print_json
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
 
 
@@ -67,7 +67,7 @@ def _print_policy(host: PluginHost, name: str, json: bool) -> None:
         about = {"policy": name, "description": description, "distribution": distribution}
         print_json({**about, "options": options})
         return
-    console = Console(highlight=False)
+    console = data_console()
     console.print(f"{name}: {description} ({distribution})", markup=False)
     if not options:
         console.print("Nothing of it can be calibrated here.")

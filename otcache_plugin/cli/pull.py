@@ -23,6 +23,9 @@ def pull(
             metavar="REPOSITORY", help="user/name[@revision][#folder], with or without hub: before."
         ),
     ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Fetch again what is in the store already.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -30,13 +33,24 @@ def pull(
     from otcache_registry.documents.references import parse_hub_reference
     from otcache_registry.hub import fetching
     from otcache_registry.hub.client import HubClient
+    from otcache_registry.hub.remembered import forget_answers
     from otcache_registry.store.store import PolicyStore
 
     wanted = parse_hub_reference(repository)
     with transfer_progress("pulling", quiet) as progress:
-        records = fetching.pull(
-            HubClient(), PolicyStore(), wanted.repository, wanted.revision, wanted.folder, progress
+        pulled = fetching.pull(
+            HubClient(),
+            PolicyStore(),
+            wanted.repository,
+            wanted.revision,
+            wanted.folder,
+            progress,
+            force,
         )
+    forget_answers(PolicyStore().folder)
+    for refusal in pulled.refused:
+        print_hint(f"not usable: {refusal.source}: {refusal.error}")
+    records = pulled.records
     if json:
         print_json([record_data(record) for record in records])
         return

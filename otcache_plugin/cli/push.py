@@ -40,6 +40,8 @@ def push(
     from otcache_registry.documents.references import HubReference
     from otcache_registry.hub import publishing
     from otcache_registry.hub.client import HubClient
+    from otcache_registry.hub.remembered import forget_answers
+    from otcache_registry.store.store import PolicyStore
 
     from otcache_plugin.plugins.host import plugin_host
 
@@ -67,6 +69,7 @@ def push(
     except OSError as error:
         problem = f"a file of it cannot be read ({error.strerror})"
         raise ArgumentError("document", str(document), problem, "Check its permissions") from error
+    forget_answers(PolicyStore().folder)
     policy = str(HubReference(published.repository, published.commit, published.folder))
     if json:
         print_json({"policy": policy, **asdict(published)})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from otcache_plugin.cli.common.document_list import ask_hub, local_entries, print_documents
+from otcache_plugin.cli.common.document_list import hub_search, local_entries, print_documents
 from otcache_plugin.cli.common.output import Json, print_hint
 
 
@@ -16,8 +16,6 @@ def search(
 ) -> None:
     """Find policy documents for a model: bundled, pulled, and on the Hub."""
     entries, problems = local_entries()
-    of_model = [entry for entry in entries if entry.document.model.id == model]
-    answer = ask_hub(model)
-    if not of_model and not answer.entries:
+    of_model = [entry for entry in entries if entry.document.model == model]
+    if not print_documents(of_model, problems, hub_search(model), json):
         print_hint(f"No document for {model}. Make one: otcache calibrate {model} --output FOLDER")
-    print_documents(of_model, problems, answer, json)

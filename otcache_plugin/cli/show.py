@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otcache_plugin.cli.common.output import Json, Quiet, print_json
+from otcache_plugin.cli.common.output import Json, Quiet, data_console, print_json
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def show(
     if json:
         print_json(_data(stored, chosen))
         return
-    console = Console(highlight=False)
+    console = data_console()
     console.print(stored.source, style="bold", markup=False, soft_wrap=True)
     console.print(_facts(document))
     if chosen is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from otcache_plugin.cli.common.calibrating_on_the_way import Calibration, Effort, calibrated
@@ -21,6 +20,7 @@ from otcache_plugin.cli.common.output import (
     Json,
     Quiet,
     StageProgress,
+    data_console,
     import_libraries,
     print_json,
 )
@@ -86,7 +86,7 @@ def try_model(
     if json:
         print_json({**result.to_dict(), "page": str(page)})
         return
-    console = Console(highlight=False)
+    console = data_console()
     console.print(_table(result))
     console.print(_caption(result))
     if result.report.document is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from otcache_plugin.cli.common.output import (
     Json,
     Quiet,
     StageProgress,
+    data_console,
     import_libraries,
     print_hint,
     print_json,
@@ -263,7 +263,7 @@ def _print_replay(replayed: Replay) -> None:
     for row in replayed.rows:
         figures = (f"{value:.5g}" for value in (row.stated, row.replayed, row.tolerance))
         table.add_row(mark(row.agrees), str(row.budget), row.policy, escape(row.metric), *figures)
-    console = Console(highlight=False)
+    console = data_console()
     console.print(table)
     console.print(f"\n{_meaning(replayed)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hub_server import HubServer, environment
+from hub_server import Fault, HubServer, environment
 from huggingface_hub import constants
 from otcache_registry import read_policy, write_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.index_card import IndexEntry, render_index
 
 EXACT = BUNDLED_FOLDER / "exact-flow"
 PUBLISHED = BUNDLED_FOLDER / "z-image"
@@ -89,9 +91,10 @@ def publish(hub: HubServer, folder: Path, repository: str) -> str:
     if repository not in hub.repositories:
         hub.create_repo(repository)
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    model = read_policy(folder).document.model.id
-    card = f"---\ntags:\n- otcache-policy\nbase_model: {model}\n---\n".encode()
+    document = read_policy(folder).document
     files = {f"{place}/{name}": (folder / name).read_bytes() for name in names}
+    digest = hashlib.sha256(files[f"{place}/policy.json"]).hexdigest()
+    card = render_index(repository, [IndexEntry(place, document, digest, ())]).encode()
     commit = hub.commit(repository, {"README.md": card, **files})
     return f"hub:{repository}@{commit}#{place}"
 
@@ -274,9 +277,41 @@ def test_search_looks_through_the_configured_namespaces_only(hub: HubServer, her
     assert (places[official], places[alices]) == ("hub", "hub")
     assert sum(place == "hub" for place in places.values()) == 3
     here("pull", "otcache/z-image", "-q")
+    # Listed once, also after somebody has pushed something besides.
+    hub.commit("otcache/z-image", {"notes.txt": b"theirs"})
     listed = json.loads(here("list", "--hub", "--json").out)
     places = {each["policy"]: each["place"] for each in listed["documents"]}
-    assert places[official] == "store"
+    assert (places[official], "hub" in places.values()) == ("store", False)
+
+
+def test_one_namespace_that_fails_spoils_only_itself(hub: HubServer, here: Any) -> None:
+    found = publish(hub, PUBLISHED, "alice/z-image")
+    hub.faults.add(Fault("GET", "author=otcache", "status", None, status=400))
+    listed = here("search", MODEL, OTCACHE_NAMESPACES="alice")
+    assert listed.code == 1
+    assert found in listed.out.splitlines()
+    assert "so there may be more: namespace='otcache'" in listed.err
+
+
+def test_removing_what_was_pulled(hub: HubServer, here: Any, tmp_path: Path) -> None:
+    """Also where its repository is gone and nobody can repair it."""
+    publish(hub, EXACT, "alice/both")
+    publish(hub, PUBLISHED, "alice/both")
+    first, second = here("pull", "alice/both", "-q").out.splitlines()
+    hub.delete_repo("alice/both")
+    several = here("store", "remove", "hub:alice/both")
+    assert (several.code, several.out) == (2, "")
+    assert first in several.err
+    assert "--force" in several.err
+    assert here("store", "remove", first).out.splitlines()[0] == first
+    (lock,) = (tmp_path / "cache" / "policies" / "locks").iterdir()
+    lock.write_text("{}")
+    assert lock.name in here("list").err
+    assert here("store", "remove", lock.name).code == 0
+    assert here("list").err == ""
+    missing = here("store", "remove", second)
+    assert (missing.code, "not in the store" in missing.err) == (2, True)
+    assert not [*(tmp_path / "cache" / "policies" / "blobs").iterdir()]
 
 
 def test_unreachable_hub_is_said(hub: HubServer, here: Any) -> None:
@@ -290,7 +325,8 @@ def test_unreachable_hub_is_said(hub: HubServer, here: Any) -> None:
 
 def test_document_that_cannot_be_used_is_named(hub: HubServer, here: Any) -> None:
     publish(hub, PUBLISHED, "otcache/z-image")
-    hub.commit("otcache/z-image", {f"{place_of(PUBLISHED)}/policy.json": b"{}"})
+    card = f"---\ntags: [otcache-policy]\nbase_model: {MODEL}\n---\n".encode()
+    hub.commit("otcache/z-image", {"README.md": card})
     found = here("search", MODEL)
     assert found.code == 0
     assert found.out.splitlines()[0] == "bundled:z-image"

@@ -99,7 +99,7 @@ def test_prune(main: Any, store: PolicyStore) -> None:
     assert store.verify(store.records()[0]) == ()
     add(store, OLD, b"# The old card\n")
     data = json.loads(main("store", "prune", "--json").out)
-    assert [document["commit"] for document in data["documents"]] == [OLD]
+    assert [document["commit"] for document in data["documents"]] == [NEW]
     assert (len(data["files"]), data["bytes"]) == (2, size)
 
 

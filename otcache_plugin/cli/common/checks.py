@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from otcache_plugin.cli.common.output import data_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ def print_checks(checks: Iterable[Check]) -> None:
         table.add_column(overflow=overflow)
     for check in checks:
         table.add_row(mark(check.ok), check.subject, escape(check.finding))
-    Console(highlight=False).print(table)
+    data_console().print(table)
 
 
 def mark(ok: bool) -> str:

@@ -1,24 +1,21 @@
-"""Which documents there are, here and on the Hub, and how they are listed."""
+"""Which documents there are, here and on the Hub, and how they are listed: as they are found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
 
-from otcache_plugin.cli.common.output import print_hint, print_json
-from otcache_plugin.cli.common.policy_argument import short_revision, summary_of
+from otcache_plugin.cli.common.output import data_console, print_hint, print_json
+from otcache_plugin.cli.common.policy_argument import short_revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from otcache_registry import PolicyDocument
-    from otcache_registry.hub.client import HubClient
-    from otcache_registry.hub.fetching import Listing
+    from otcache_registry.hub.index import IndexedDocument
+    from otcache_registry.hub.searching import Listing
 
 Place = Literal["bundled", "store", "hub"]
 
@@ -28,53 +25,122 @@ HUB_FAILED = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """A document, and what to pass as POLICY for it."""
+    """A document, and what to pass as POLICY for it.
+
+    Attributes:
+        policy: what names it.
+        place: where it is.
+        document: what is known of it.
+        repository: that it comes from, None for a bundled one.
+    """
 
     policy: str
     place: Place
-    document: PolicyDocument
+    document: IndexedDocument
+    repository: str | None = None
+
+    @property
+    def identity(self) -> tuple[str | None, str, str]:
+        """What is equal of one document at two commits of its repository."""
+        return self.repository, self.document.folder, self.document.sha256
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON."""
-        return {"policy": self.policy, "place": self.place, **summary_of(self.document)}
+        document = self.document
+        served = document.budgets
+        return {
+            "policy": self.policy,
+            "place": self.place,
+            "policy_name": document.policy,
+            "distribution": document.distribution,
+            "model": document.model,
+            "revision": document.revision,
+            "num_inference_steps": document.num_inference_steps,
+            "calibrated_budgets": [] if served is None else list(served.calibrated),
+            "default_budget": document.default_budget,
+            "published": document.published,
+        }
 
 
-@dataclass(frozen=True)
-class HubAnswer:
-    """What the Hub said.
+@dataclass
+class HubSearch:
+    """Looking through namespaces on the Hub, and what was noticed on the way.
 
     Attributes:
-        namespaces: the users and organisations whose repositories were looked through.
-        entries: the documents found there.
-        not_asked: why it was not asked, None when it was.
-        failed: why it gave no answer, None when it did.
-        refused: documents there that cannot be used, and why.
+        model: whose documents are looked for, None for all.
+        namespaces: the users and organisations whose repositories are looked through.
+        not_asked: why it is not asked, None when it is.
+        failed: why it gave no answer, by namespace.
+        refused: documents and repositories there that cannot be used, and why.
     """
 
+    model: str | None
     namespaces: tuple[str, ...]
-    entries: tuple[Entry, ...] = ()
     not_asked: str | None = None
-    failed: str | None = None
-    refused: tuple[str, ...] = ()
+    failed: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def pages(self) -> Iterator[list[Entry]]:
+        """Yield the documents as they are found."""
+        from otcache_registry.hub.client import HubClient
+        from otcache_registry.hub.errors import HubError, HubUnavailableError
+        from otcache_registry.hub.searching import search
+
+        if self.not_asked is not None:
+            return
+        client = HubClient()
+        for namespace in self.namespaces:
+            try:
+                for listing in search(client, namespace, self.model):
+                    yield self._entries(listing)
+            except HubError as error:
+                self.failed.append(str(error))
+                if isinstance(error, HubUnavailableError):
+                    return
+
+    def _entries(self, listing: Listing) -> list[Entry]:
+        self.refused += [f"{each.source}: {each.error}" for each in listing.refused]
+        return [
+            Entry(each.source, "hub", each.listed, each.repository) for each in listing.documents
+        ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON, without the documents."""
+        """Return what was noticed as JSON, without the documents."""
         return {
             "namespaces": list(self.namespaces),
             "not_asked": self.not_asked,
-            "failed": self.failed,
-            "refused": list(self.refused),
+            "failed": " ".join(self.failed) or None,
+            "refused": self.refused,
         }
+
+
+def hub_search(model: str | None) -> HubSearch:
+    """Return the search of the configured namespaces, for one model or for all."""
+    from otcache_registry.documents.names import is_hub_id
+    from otcache_registry.hub.environment import namespaces, offline_variable
+
+    names, variable = namespaces(), offline_variable()
+    if variable is not None:
+        return HubSearch(model, names, not_asked=f"{variable} is set")
+    if model is not None and not is_hub_id(model):
+        return HubSearch(model, names, not_asked=f"{model!r} is no id of a model there")
+    return HubSearch(model, names)
 
 
 def local_entries() -> tuple[list[Entry], list[str]]:
     """Return every bundled and pulled document, and what is wrong with the unreadable ones."""
     from otcache_registry import bundled_policies
+    from otcache_registry.documents.files import DOCUMENT_FILE
     from otcache_registry.documents.references import BundledReference
+    from otcache_registry.hub.index import IndexedDocument
     from otcache_registry.store.store import PolicyStore
 
     entries = [
-        Entry(str(BundledReference(each.name)), "bundled", each.document)
+        Entry(
+            str(BundledReference(each.name)),
+            "bundled",
+            IndexedDocument.of(each.document, "0" * 64),
+        )
         for each in bundled_policies()
     ]
     store = PolicyStore()
@@ -85,115 +151,103 @@ def local_entries() -> tuple[list[Entry], list[str]]:
         except ValueError as error:
             problems.append(str(error))
         else:
-            entries.append(Entry(record.source, "store", document))
+            digests = {file.path: file.sha256 for file in record.files}
+            listed = IndexedDocument.of(document, digests[DOCUMENT_FILE])
+            entries.append(Entry(record.source, "store", listed, record.repository))
     return entries, problems
 
 
-def ask_hub(model: str | None) -> HubAnswer:
-    """Look through the configured namespaces, for one model or for all."""
-    from otcache_registry.documents.names import is_hub_id
-    from otcache_registry.hub.client import HubClient
-    from otcache_registry.hub.environment import namespaces, offline_variable
-    from otcache_registry.hub.errors import HubError
-
-    names, variable = namespaces(), offline_variable()
-    if variable is not None:
-        return HubAnswer(names, not_asked=f"{variable} is set")
-    if model is not None and not is_hub_id(model):
-        return HubAnswer(names, not_asked=f"{model!r} is no id of a model there")
-    try:
-        listings = list(_listings(HubClient(), model, names))
-    except HubError as error:
-        return HubAnswer(names, failed=str(error))
-    entries = tuple(
-        Entry(each.source, "hub", each.document)
-        for listing in listings
-        for each in listing.documents
-    )
-    refused = (f"{each.source}: {each.error}" for listing in listings for each in listing.refused)
-    return HubAnswer(names, entries, refused=tuple(refused))
-
-
-def _listings(client: HubClient, model: str | None, names: Iterable[str]) -> Iterator[Listing]:
-    from otcache_registry.documents.names import POLICY_TAG
-    from otcache_registry.hub import fetching
-
-    if model is not None:
-        yield fetching.search(client, model, names)
-        return
-    for name in names:
-        for repository in client.search(name, (POLICY_TAG,)):
-            yield fetching.list_documents(client, repository)
-
-
 def print_documents(
-    entries: list[Entry], problems: list[str], answer: HubAnswer | None, json: bool
-) -> None:
+    entries: list[Entry], problems: list[str], search: HubSearch | None, json: bool
+) -> int:
     """Print documents, and what else there is to say of them: what is damaged, what the Hub said.
+
+    Returns:
+        How many there are.
 
     Raises:
         typer.Exit: the Hub was asked and gave no answer.
     """
-    known = {entry.policy for entry in entries}
-    found = [] if answer is None else [each for each in answer.entries if each.policy not in known]
+    known, shown = {entry.identity for entry in entries}, list(entries)
+    if not json:
+        _print_entries(entries)
+    for page in _watched(search):
+        found = [each for each in page if each.identity not in known]
+        shown += found
+        if not json:
+            _print_entries(found)
     if json:
         print_json(
             {
-                "documents": [entry.to_dict() for entry in [*entries, *found]],
+                "documents": [entry.to_dict() for entry in shown],
                 "problems": problems,
-                "hub": None if answer is None else answer.to_dict(),
+                "hub": None if search is None else search.to_dict(),
             }
         )
-    else:
-        _print_entries([*entries, *found])
     for problem in problems:
         print_hint(f"not usable: {problem}")
-    if answer is not None:
-        _hint_at_hub(answer)
-        if answer.failed is not None:
+    if problems:
+        print_hint("otcache store remove is rid of what nobody can repair.")
+    if search is not None:
+        _hint_at_hub(search)
+        if search.failed:
             raise typer.Exit(HUB_FAILED)
+    return len(shown)
+
+
+def _watched(search: HubSearch | None) -> Iterator[list[Entry]]:
+    """Yield what is found, with a line on a terminal that says how far it is."""
+    if search is None:
+        return
+    console, count = Console(stderr=True), 0
+    with console.status("Asking the Hub") as status:
+        for page in search.pages():
+            count += len(page)
+            yield page
+            status.update(f"Asking the Hub: {count} documents so far")
 
 
 def _print_entries(entries: list[Entry]) -> None:
     """What to pass as POLICY, on a line of its own and never broken; under it the facts."""
-    console = Console(highlight=False)
+    console = data_console()
     for entry in entries:
         console.print(entry.policy, style="bold", markup=False, soft_wrap=True)
-        console.print(Padding(escape(_facts(entry.document)), (0, 0, 0, 2), expand=False))
+        console.print_indented(_facts(entry.document))
 
 
-def _facts(document: PolicyDocument) -> str:
-    published = "" if document.published is None else ", published by others"
+def _facts(document: IndexedDocument) -> str:
+    published = ", published by others" if document.published else ""
     return (
-        f"{document.policy.name} for {document.model.id} "
-        f"({short_revision(document.model.revision)}), {document.num_inference_steps} steps, "
+        f"{document.policy} for {document.model} "
+        f"({short_revision(document.revision)}), {document.num_inference_steps} steps, "
         f"{_budgets(document)}{published}{_to_install(document)}"
     )
 
 
-def _budgets(document: PolicyDocument) -> str:
+def _budgets(document: IndexedDocument) -> str:
     served = document.budgets
     if served is None:
         return "decides during the run"
     return f"budgets {served.smallest} … {served.largest}, default {document.default_budget}"
 
 
-def _to_install(document: PolicyDocument) -> str:
+def _to_install(document: IndexedDocument) -> str:
     """Return what to install first, where the document's policy is not installed."""
     from otcache_plugin.plugins.host import plugin_host
 
-    if document.policy.name in plugin_host().policies:
+    if document.policy in plugin_host().policies:
         return ""
-    return f"; not installed: {document.policy.distribution or 'its distribution is unknown'}"
+    return f"; not installed: {document.distribution or 'its distribution is unknown'}"
 
 
-def _hint_at_hub(answer: HubAnswer) -> None:
-    names = ", ".join(answer.namespaces)
-    if answer.not_asked is not None:
-        print_hint(f"The Hub was not asked: {answer.not_asked}.")
-    elif answer.failed is not None:
-        print_hint(f"The Hub gave no answer, so there may be more: {answer.failed}")
+def _hint_at_hub(search: HubSearch) -> None:
+    names = ", ".join(search.namespaces)
+    if search.not_asked is not None:
+        print_hint(f"The Hub was not asked: {search.not_asked}.")
+    elif search.failed:
+        for failure in search.failed:
+            print_hint(f"The Hub gave no answer, so there may be more: {failure}")
     else:
         print_hint(f"Looked through on the Hub: {names} (OTCACHE_NAMESPACES adds others).")
-    for refusal in answer.refused:
+    for refusal in search.refused:
         print_hint(f"not usable: {refusal}")

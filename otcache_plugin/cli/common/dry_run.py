@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from otcache_plugin.cli.common.output import print_json
+from otcache_plugin.cli.common.output import data_console, print_json
 
 if TYPE_CHECKING:
     from otcache_plugin.calibration.cost import Estimate
@@ -85,7 +84,7 @@ def print_estimate(
         alternatives = {"alternatives": compared_data(compared)} if compared else {}
         print_json({**estimate_data(estimate), "batch_size": batch_size, **alternatives})
         return
-    console = Console(highlight=False)
+    console = data_console()
     if compared:
         console.print(_comparison(compared))
         for each in compared:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.padding import Padding
 
+from otcache_plugin.cli.common.output import data_console
 from otcache_plugin.cli.common.policy_argument import short_revision
 
 if TYPE_CHECKING:
@@ -33,11 +31,11 @@ def record_data(record: LockRecord) -> dict[str, Any]:
 
 def print_record(record: LockRecord) -> None:
     """Print what to pass as POLICY, and under it the facts."""
-    console = Console(highlight=False)
+    console = data_console()
     console.print(record.source, style="bold", markup=False, soft_wrap=True)
     facts = (
         f"{record.policy} for {record.model} ({short_revision(record.revision)}), "
         f"{record.num_inference_steps} steps, "
         f"{decimal(record.size)}, pulled {record.pulled:%Y-%m-%d}"
     )
-    console.print(Padding(escape(facts), (0, 0, 0, 2), expand=False))
+    console.print_indented(facts)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 
 from otcache_plugin.cli.common.clock import SystemClock
 from otcache_plugin.cli.common.displays import display_for
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
     from otcache_plugin.cli.common.clock import Clock
     from otcache_plugin.plugins.costs import StageCost
+
+UNBROKEN = 10_000
+"""Signs of a line that nobody looks at in a terminal: no value in it is broken or left out."""
 
 BEAT_SECONDS = 60.0
 """How often a log is told how far long work is."""
@@ -38,6 +45,23 @@ def print_error(message: str) -> None:
     console = Console(stderr=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False, soft_wrap=True)
+
+
+class DataConsole(Console):
+    """Prints data on stdout: in the width of a terminal, and unbroken where there is none."""
+
+    def __init__(self) -> None:
+        bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
+        super().__init__(highlight=False, width=None if bounded else UNBROKEN)
+
+    def print_indented(self, text: str) -> None:
+        """Print text as it is, a little indented, on every line of it."""
+        self.print(Padding(escape(text), (0, 0, 0, 2), expand=False))
+
+
+def data_console() -> DataConsole:
+    """Return what prints data on stdout as it is now."""
+    return DataConsole()
 
 
 def print_hint(message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from otcache_plugin.cli.common.output import transfer_progress
 
 if TYPE_CHECKING:
     from otcache_policies import Policy
-    from otcache_registry import PolicyDocument, StoredPolicy
+    from otcache_registry import StoredPolicy
 
 PolicyArgument = Annotated[
     str,
@@ -61,17 +61,3 @@ def short_revision(revision: str | None) -> str:
         return "any revision"
     is_digest = len(revision) >= 40 and not revision.strip("0123456789abcdef")
     return revision[:12] if is_digest else revision
-
-
-def summary_of(document: PolicyDocument) -> dict[str, Any]:
-    """Return what tells a document from others, as JSON."""
-    return {
-        "policy_name": document.policy.name,
-        "distribution": document.policy.distribution,
-        "model": document.model.id,
-        "revision": document.model.revision,
-        "num_inference_steps": document.num_inference_steps,
-        "calibrated_budgets": list(document.calibrated_budgets),
-        "default_budget": document.default_budget,
-        "published": document.published is not None,
-    }

@@ -204,7 +204,7 @@ class Places:
             return _NOTHING
         if self._silent:
             return _NOTHING
-        remembered = Remembered(self.store.folder / "answers", self.remember)
+        remembered = Remembered(self.store.folder, self.remember)
         try:
             listing = remembered.search(self._asked(), namespace, self.model)
         except HubError as error:

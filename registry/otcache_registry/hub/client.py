@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from otcache_registry.hub import errors
 from otcache_registry.hub.answers import COMMIT, LARGEST_ANSWER, Subject, reading, text_of
 from otcache_registry.hub.committing import Changes, Commit, commit, json_request
-from otcache_registry.hub.connection import Connection
+from otcache_registry.hub.connection import Connection, refuse_asking
 from otcache_registry.hub.environment import endpoint_of
 from otcache_registry.hub.errors import (
     HubConflictError,
@@ -72,6 +72,7 @@ class HubClient:
     def user(self) -> str:
         """Return the name of the user who is logged in."""
         subject = Subject("user", None)
+        refuse_asking(subject)
         if self._connection.token is None and self._connection.endpoint.login is None:
             raise errors.no_login(subject.field, subject.value)
 

@@ -34,7 +34,7 @@ from otcache_registry.hub.transport import (
     send,
 )
 
-__all__ = ["TRANSIENT", "Connection"]
+__all__ = ["TRANSIENT", "Connection", "refuse_asking"]
 
 TRANSIENT: Final = (HubContentError, HubUnreachableError, RateLimitError, HubServerError)
 

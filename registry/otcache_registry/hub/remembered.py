@@ -25,10 +25,13 @@ from otcache_registry.hub.searching import HubDocument, Listing, search
 from otcache_registry.store.folder import make_folder
 from pydantic import AwareDatetime, ValidationError
 
-__all__ = ["Remembered"]
+__all__ = ["Remembered", "forget_answers"]
 
 LONGEST_SILENCE: Final = 300.0
 """Seconds for which it is remembered at most that the Hub gave no answer."""
+
+ANSWERS_FOLDER: Final = "answers"
+"""Name of the folder in the store's that they are kept in."""
 
 LARGEST: Final = 16 * 2**20
 """Bytes of a file that are read."""
@@ -52,12 +55,12 @@ class Remembered:
     """Searches of which the answers are kept.
 
     Args:
-        folder: Where they are kept.
+        store: Folder of the store that they are kept in.
         seconds: For how long, 0 for not at all.
         now: Tells the time, in seconds since 1970.
     """
 
-    folder: Path
+    store: Path
     seconds: float
     now: Callable[[], float] = time.time
 
@@ -67,7 +70,7 @@ class Remembered:
         Raises:
             HubError: The Hub cannot be searched, or could not be shortly before.
         """
-        path = self.folder / f"{_key(client.identity, namespace, model)}.json"
+        path = self.store / ANSWERS_FOLDER / f"{_key(client.identity, namespace, model)}.json"
         known = self._read(path)
         if known is not None:
             return _listing(known, namespace, self.now())
@@ -91,12 +94,6 @@ class Remembered:
             self._write(path, _Answer(at=self.now(), documents=kept))
         return Listing(documents, refused)
 
-    def forget(self) -> None:
-        """Forget all answers, because something was changed or asked for anew."""
-        with suppress(OSError):
-            for path in self.folder.glob("*.json"):
-                path.unlink(missing_ok=True)
-
     def _read(self, path: Path) -> _Answer | None:
         if not self.seconds:
             return None
@@ -113,10 +110,17 @@ class Remembered:
         if not self.seconds:
             return
         with suppress(OSError):
-            make_folder(self.folder)
+            make_folder(path.parent)
             temporary = path.with_suffix(f".{os.getpid()}")
             temporary.write_text(answer.model_dump_json())
             temporary.replace(path)
+
+
+def forget_answers(store: Path) -> None:
+    """Forget all answers that are kept in a store, because something is known to be new."""
+    with suppress(OSError):
+        for path in (store / ANSWERS_FOLDER).glob("*.json"):
+            path.unlink(missing_ok=True)
 
 
 def _listing(answer: _Answer, namespace: str, now: float) -> Listing:

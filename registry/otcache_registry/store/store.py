@@ -159,6 +159,15 @@ class PolicyStore:
         """
         return tuple(each for each in self._records().values() if isinstance(each, DamagedError))
 
+    def damaged(self) -> tuple[str, ...]:
+        """Return the file names of records that cannot be read.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        found = self._records()
+        return tuple(name for name, each in found.items() if isinstance(each, DamagedError))
+
     def find(
         self, model: str, revision: str | None = None, policy: str | None = None
     ) -> tuple[LockRecord, ...]:
