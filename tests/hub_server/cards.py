@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import yaml
 
 FRONT_MATTER = re.compile(r"\A\s*---[\r\n]+(.*?)[\r\n]+---(?:\r?\n|\Z)", re.DOTALL)
 MODEL_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RELATIONS = ("adapter", "finetune", "merge", "quantized")
 LICENSES = """
     afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m
@@ -28,11 +30,16 @@ LICENSES = """
 
 def front_matter(readme: bytes) -> dict[str, Any]:
     """The metadata of a README; empty without any, or when it is not a mapping in YAML."""
+    return _front_matter(readme)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _front_matter(readme: bytes) -> dict[str, Any]:
     block = FRONT_MATTER.search(readme.decode("utf-8", "replace").removeprefix("\ufeff"))
     if block is None:
         return {}
     try:
-        value = yaml.safe_load(block[1])
+        value = yaml.load(block[1], LOADER)  # A safe one.
     except yaml.YAMLError:
         return {}
     return value if isinstance(value, dict) else {}

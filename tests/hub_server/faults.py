@@ -10,7 +10,17 @@ from typing import Literal, get_args
 from hub_server.messages import HubError, Request, Response
 
 FaultKind = Literal[
-    "status", "drop", "lose_answer", "drop_body", "truncate", "corrupt", "slow", "drip", "meet"
+    "status",
+    "drop",
+    "lose_answer",
+    "drop_body",
+    "truncate",
+    "corrupt",
+    "slow",
+    "drip",
+    "meet",
+    "endless",
+    "endless_headers",
 ]
 
 
@@ -29,6 +39,8 @@ class Fault:
             right, and text stays text.
         slow: `seconds` pass before anything is done.
         drip: the body comes in ten pieces, `seconds` before each.
+        endless: the body has no end: `seconds` pass before each of its bytes.
+        endless_headers: the same of the headers.
         meet: nothing is done before all of its `times` requests have arrived.
 
     A whole server that refuses connections is `HubServer.stop_listening`.

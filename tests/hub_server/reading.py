@@ -66,6 +66,7 @@ def list_models(hub: Hub, call: Call) -> Response:
         facts
         for repository in hub.repositories.values()
         if hub.may_read(call.user, repository)
+        and call.parameter("author", repository.namespace).lower() == repository.namespace.lower()
         and _is_found(facts := facts_of(repository, repository.head), call)
     ]
     if "sort" in query:
@@ -82,7 +83,6 @@ def _is_found(facts: dict[str, Any], call: Call) -> bool:
     query = call.request.query
     return (
         set(query.get("filter", [])) <= set(facts["tags"])
-        and call.parameter("author", facts["author"]).lower() == facts["author"].lower()
         and call.parameter("search", "").lower() in facts["id"].lower()
         and call.parameter("pipeline_tag", str(facts["pipeline_tag"])) == str(facts["pipeline_tag"])
         and ("gated" not in query or call.is_set("gated") == bool(facts["gated"]))

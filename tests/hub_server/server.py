@@ -268,6 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
         return response
 
     def _send(self, response: Response, fault: Fault | None) -> None:
+        if fault is not None and fault.kind in ("endless", "endless_headers"):
+            self._send_without_end(fault)
+            return
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
@@ -277,6 +280,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self._send_body(response.body, fault)
+
+    def _send_without_end(self, fault: Fault) -> None:
+        """Send a byte now and then, until the client goes away or the server is closed."""
+        self.close_connection = True
+        end = "\r\n\r\n" if fault.kind == "endless" else "\r\nX-Endless: "
+        self.wfile.write(f"HTTP/1.1 200 OK\r\nConnection: close{end}".encode())
+        while True:
+            self.server.hub.pause(fault.seconds)
+            self.wfile.write(b" ")
 
     def _send_body(self, body: bytes, fault: Fault | None) -> None:
         half = body[: len(body) // 2]

@@ -12,11 +12,13 @@ from otcache_registry.documents.values import (
     Count,
     Digest,
     Distribution,
+    Identifier,
     JsonObject,
     Name,
     NotNegative,
     Part,
     Pixels,
+    Seconds,
     Text,
     by_key,
 )
@@ -58,8 +60,8 @@ class ModelReference(Part):
             of published schedules, which nobody tied to a commit.
     """
 
-    id: Text
-    revision: Text | None
+    id: Identifier
+    revision: Identifier | None
 
 
 class Sampling(Part):
@@ -181,7 +183,7 @@ class Calibration(Part):
     transformer_calls: Count
     denoising_steps: Count
     evidence_steps: Count
-    seconds: NotNegative
+    seconds: Seconds
     libraries: Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES), AfterValidator(by_key)]
     device: Text
     created: Text

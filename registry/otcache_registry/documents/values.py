@@ -20,6 +20,7 @@ __all__ = [
     "Count",
     "Digest",
     "Distribution",
+    "Identifier",
     "JsonObject",
     "LookBack",
     "Name",
@@ -27,6 +28,7 @@ __all__ = [
     "Part",
     "Pixels",
     "Positive",
+    "Seconds",
     "Text",
     "by_key",
 ]
@@ -41,12 +43,20 @@ MAX_TEXT: Final = 1_000
 Value = TypeVar("Value")
 
 # Documents come from strangers and are shown in terminals and cards: one line, no control codes,
-# and none of the signs that change the direction of what follows.
-_REFUSED_SIGNS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+# and none of the signs that change the direction of what follows, or that nobody sees. The two that
+# join letters belong to the writing of some languages, and to no id.
+_REFUSED_SIGNS = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_JOINERS = r"\u200c\u200d"
 _REFUSED = re.compile(rf"[{_REFUSED_SIGNS}\ud800-\udfff]")
 
 Text = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=rf"^[^{_REFUSED_SIGNS}]+$")
+]
+Identifier = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=MAX_TEXT, pattern=rf"^[^{_REFUSED_SIGNS}{_JOINERS}]+$"
+    ),
 ]
 Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Distribution = Annotated[
@@ -57,6 +67,7 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Pixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Budget = Annotated[int, Field(ge=2, le=MAX_INFERENCE_STEPS)]
 LookBack = Annotated[int, Field(ge=1, le=MAX_INFERENCE_STEPS)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -113,7 +124,7 @@ def _json_text(text: str, path: tuple[str, ...]) -> str:
         problem = f"longer than {MAX_TEXT} characters"
         raise DocumentError(field, excerpt(text), problem, "Make it shorter")
     if _REFUSED.search(text):
-        problem = "with a line break, a control character or a sign that reverses the writing"
+        problem = "with a line break, a control character or a sign that reverses the writing or that nobody sees"
         raise DocumentError(field, text, problem, "Remove it")
     return text
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Self
 from otcache_registry.documents.document import PolicyDocument, Sampling, ServedBudgets
 from otcache_registry.documents.names import document_folder, is_document_folder
 from otcache_registry.documents.refusals import document_error
-from otcache_registry.documents.values import Budget, Digest, Distribution, Name, Part, Text
+from otcache_registry.documents.values import Budget, Digest, Distribution, Identifier, Name, Part
 from otcache_registry.errors import DocumentError
 from pydantic import Field, ValidationError, model_validator
 
@@ -52,8 +52,8 @@ class IndexedDocument(Part):
     sha256: Digest
     policy: Name
     distribution: Distribution | None
-    model: Text
-    revision: Text | None
+    model: Identifier
+    revision: Identifier | None
     sampling: Sampling
     default_budget: Budget | None
     budgets: ServedBudgets | None

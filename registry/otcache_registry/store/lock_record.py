@@ -13,7 +13,7 @@ from otcache_registry.documents import strict_json
 from otcache_registry.documents.files import check_files
 from otcache_registry.documents.references import HubReference
 from otcache_registry.documents.refusals import document_error
-from otcache_registry.documents.values import Budget, Count, Digest, Name, Part, Text
+from otcache_registry.documents.values import Budget, Count, Digest, Identifier, Name, Part, Text
 from otcache_registry.errors import DocumentError
 from pydantic import (
     AwareDatetime,
@@ -81,8 +81,8 @@ class LockRecord(Part):
     commit: CommitId
     folder: Folder
     policy: Name
-    model: Text
-    revision: Text | None
+    model: Identifier
+    revision: Identifier | None
     num_inference_steps: Budget
     files: tuple[StoredFile, ...]
     pulled: AwareDatetime

@@ -68,6 +68,13 @@ REFUSED = [
     ("model.id", "\x9b2J", "model.id", "pattern"),
     ("model.id", "two\u2028lines", "model.id", "pattern"),
     ("model.id", "org/\u202egnp.exe", "model.id", "pattern"),
+    *(
+        ("model.id", f"org/na{sign}me", "model.id", "pattern")
+        for sign in "\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff\xad\u180e"
+    ),
+    ("model.revision", "v1\u200d", "model.revision", "pattern"),
+    ("calibration.device", "c\u200bpu", "calibration.device", "pattern"),
+    ("calibration.seconds", 1e308, "calibration.seconds", "less than or equal"),
     ("model.id", "org/\u2066name", "model.id", "pattern"),
     ("model.id", "x" * 1001, "model.id", "at most 1000 characters"),
     ("model.revision", LEFT_OUT, "model.revision", "missing"),

@@ -178,7 +178,7 @@ def grow(name: str, size: int) -> Callable[[Path], None]:
         (
             grow("tables.safetensors", 2**28 + 1),
             "tables.safetensors",
-            "above the limit of 268435456",
+            "above the limit of 67108864",
         ),
         (grow("policy.json", 2**20 + 1), "policy.json", "above the limit of 1048576"),
         (lambda folder: (folder / "tables.safetensors").unlink(), "tables.safetensors", "missing"),
