@@ -45,7 +45,10 @@ Value = TypeVar("Value")
 # Documents come from strangers and are shown in terminals and cards: one line, no control codes,
 # and none of the signs that change the direction of what follows, or that nobody sees. The two that
 # join letters belong to the writing of some languages, and to no id.
-_REFUSED_SIGNS = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_REFUSED_SIGNS = (
+    r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f"
+    r"\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+)
 _JOINERS = r"\u200c\u200d"
 _REFUSED = re.compile(rf"[{_REFUSED_SIGNS}\ud800-\udfff]")
 
@@ -124,7 +127,8 @@ def _json_text(text: str, path: tuple[str, ...]) -> str:
         problem = f"longer than {MAX_TEXT} characters"
         raise DocumentError(field, excerpt(text), problem, "Make it shorter")
     if _REFUSED.search(text):
-        problem = "with a line break, a control character or a sign that reverses the writing or that nobody sees"
+        problem = "with a line break, a control character, or a sign that reverses the writing"
+        problem += " or that nobody sees"
         raise DocumentError(field, text, problem, "Remove it")
     return text
 
