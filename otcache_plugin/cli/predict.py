@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from otcache_plugin.cli.common.output import Quiet, print_hint
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from otcache_registry import PolicyDocument, StoredPolicy
@@ -33,6 +34,7 @@ class Format(StrEnum):
     MASK = "mask"
     JSON = "json"
     CACHE_DIT_YAML = "cache-dit-yaml"
+    SGLANG_ENV = "sglang-env"
 
 
 def predict(
@@ -153,9 +155,30 @@ def _cache_dit_yaml(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     ).rstrip("\n")
 
 
+def bins_of(mask: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return how many steps in a row are computed, and how many cached, one after the other."""
+    lengths = [(value, len(list(steps))) for value, steps in groupby(mask)]
+    compute = [length for value, length in lengths if value]
+    return compute, [length for value, length in lengths if not value]
+
+
+def _sglang_env(stored: StoredPolicy, resolution: ScheduledRun) -> str:
+    """Return the variables that SGLang's native backend reads: the mask, as bins."""
+    compute, cache = bins_of(cache_dit_mask(resolution))
+    bins = {"COMPUTE": compute, "CACHE": cache}
+    lines = [
+        f"SGLANG_CACHE_DIT_SCM_{name}_BINS={','.join(map(str, lengths))}"
+        for name, lengths in bins.items()
+    ]
+    return "\n".join(
+        ["SGLANG_CACHE_DIT_ENABLED=true", *lines, "SGLANG_CACHE_DIT_SCM_POLICY=static"]
+    )
+
+
 PRINTED: dict[Format, Callable[[StoredPolicy, ScheduledRun], str]] = {
     Format.STEPS: _steps,
     Format.MASK: _mask,
     Format.JSON: _json,
     Format.CACHE_DIT_YAML: _cache_dit_yaml,
+    Format.SGLANG_ENV: _sglang_env,
 }

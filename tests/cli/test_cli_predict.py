@@ -159,6 +159,33 @@ def test_refused(main: Any, arguments: list[str], words: list[str]) -> None:
         assert each in refused.err
 
 
+def sglang(main: Any, *arguments: str) -> dict[str, str]:
+    """The variables that SGLang reads."""
+    lines = predict(main, *arguments, "--format", "sglang-env").splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_sglangs_bins_of_a_published_schedule(main: Any) -> None:
+    assert sglang(main, "bundled:qwen-image", "--budget", "15") == {
+        "SGLANG_CACHE_DIT_ENABLED": "true",
+        "SGLANG_CACHE_DIT_SCM_COMPUTE_BINS": "5,1,1,1,1,1,1,1,1,1,1",
+        "SGLANG_CACHE_DIT_SCM_CACHE_BINS": "1,1,1,2,7,6,6,7,3,1",
+        "SGLANG_CACHE_DIT_SCM_POLICY": "static",
+    }
+
+
+@pytest.mark.parametrize("budget", [8, 9, 10, 12, 15, 17, 20])
+def test_sglangs_bins_give_the_mask_back(main: Any, budget: int) -> None:
+    arguments = ("bundled:exact-flow", "--budget", str(budget))
+    variables = sglang(main, *arguments)
+    compute, cache = (
+        [int(each) for each in variables[f"SGLANG_CACHE_DIT_SCM_{name}_BINS"].split(",")]
+        for name in ("COMPUTE", "CACHE")
+    )
+    mask = json.loads(predict(main, *arguments, "--format", "mask"))
+    assert cache_dit.steps_mask(compute, cache, total_steps=50) == mask
+
+
 @pytest.fixture
 def yaml(main: Any, tmp_path: Path) -> Any:
     """Write the YAML of budget 12 and return its path and the steps it is to compute."""

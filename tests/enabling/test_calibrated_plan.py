@@ -50,7 +50,7 @@ def store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Poli
     store = PolicyStore()
     names = ("policy.json", "tables.safetensors", "README.md")
     contents = {name: (folder / name).read_bytes() for name in names}
-    store.add("someone/policies", "f" * 40, "", contents, datetime.now(UTC))
+    store.add("otcache/policies", "f" * 40, "", contents, datetime.now(UTC))
     return store
 
 

@@ -259,8 +259,8 @@ def test_an_unknown_origin(path: str) -> None:
 
 
 def test_a_document_on_the_hub() -> None:
-    message = refused(HubOfflineError, policy="hub:someone/policy")
-    assert message.startswith("policy='hub:someone/policy': ")
+    message = refused(HubOfflineError, policy="hub:otcache/policy")
+    assert message.startswith("policy='hub:otcache/policy': ")
     assert "Unset OTCACHE_OFFLINE" in message
 
 
@@ -311,7 +311,7 @@ def test_one_policys_documents_are_not_anothers(
     names = ("policy.json", "tables.safetensors", "README.md")
     contents = {name: (tmp_path / "policy" / name).read_bytes() for name in names}
     monkeypatch.setenv("OTCACHE_CACHE", str(tmp_path / "cache"))
-    PolicyStore().add("someone/policies", "f" * 40, "", contents, datetime.now(UTC))
+    PolicyStore().add("otcache/policies", "f" * 40, "", contents, datetime.now(UTC))
 
     def otcache_register_policies(registry: PolicyRegistry) -> None:
         registry.register_calibrated(

@@ -58,7 +58,7 @@ class Shelf:
         names = ("policy.json", "tables.safetensors", "README.md")
         contents = {name: (folder / name).read_bytes() for name in names}
         commit = f"{number:040x}"
-        self.store.add(f"someone/policy-{number}", commit, "", contents, datetime.now(UTC))
+        self.store.add(f"otcache/policy-{number}", commit, "", contents, datetime.now(UTC))
         (source,) = {each.source for each in self.store.records() if each.commit == commit}
         return source
 
