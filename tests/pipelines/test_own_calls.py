@@ -10,6 +10,7 @@ import copy
 import gc
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import cache_dit
@@ -142,9 +143,27 @@ def test_the_enabled_pipeline_is_what_it_was_to_everybody(executor: str) -> None
 
 
 @both_executors
-@pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
-)
+def test_an_enabled_pipeline_is_saved_as_it_was(executor: str, tmp_path: Path) -> None:
+    make_pipe().save_pretrained(tmp_path / "plain")
+    enabled(executor).save_pretrained(tmp_path / "enabled")
+    plain, saved = (
+        {
+            str(path.relative_to(tmp_path / name)): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("plain", "enabled")
+    )
+    assert saved == plain
+    assert "transformer/diffusion_pytorch_model.safetensors" in saved
+
+
+def pickled(pipe: Any) -> Any:
+    return pickle.loads(pickle.dumps(pipe))
+
+
+@both_executors
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
 def test_a_copy_is_not_enabled(executor: str, copied: Any) -> None:
     plain = run(make_pipe())
     pipe = enabled(executor)
