@@ -238,13 +238,14 @@ def bench(
     schedules = {**graph, **{name: each.schedules for name, each in found.items()}}
     measure = model.held_out()
     cheap = [metric for metric in metrics if metric.name not in LPIPS]
-    values = {
-        (name, budget): measure(
-            schedule, metrics if name in LPIPS_OF and budget in LPIPS_BUDGETS else cheap
-        )
-        for name, own in schedules.items()
-        for budget, schedule in own.items()
-    }
+    known: dict[Schedule, dict[str, NDArray[np.float64]]] = {}
+    values = {}
+    for name, own in schedules.items():
+        for budget, schedule in own.items():
+            wanted = metrics if name in LPIPS_OF and budget in LPIPS_BUDGETS else cheap
+            if not all(metric.name in known.get(schedule, {}) for metric in wanted):
+                known[schedule] = measure(schedule, wanted)
+            values[name, budget] = known[schedule]
     return {
         "model": setup.name,
         "held_out_pairs": HELD_OUT,

@@ -53,7 +53,8 @@ def main() -> None:
     axes.set_xlabel("denoising steps of the calibration, each pair's own")
     axes.set_ylabel("gain over the best MeanCache\nschedule of each budget, dB")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend(frameon=False, title="large: mean over so many models", loc="best")
+    title = "large: mean over\nso many models"
+    figure.legend(frameon=False, title=title, loc="outside right upper")
     figure.savefig(FIGURE, metadata={"Date": None})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from otcache_plugin.calibration.measuring.grams import gram_table
 from otcache_plugin.calibration.measuring.losses import losses_of, lowest
 from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
 from otcache_plugin.calibration.settings import SMALL_BATCH
-from otcache_plugin.evaluation.batches import Batch
+from otcache_plugin.evaluation.batches import between, parts_of
 from otcache_plugin.plugins.calibrating import DisplacedRun
 from otcache_plugin.plugins.costs import FULL_RUNS, RECORDING
 from otcache_plugin.plugins.host import plugin_host
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.measuring.measurements import Measurements
     from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
     from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.evaluation.batches import Batch
     from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.plugins.calibrating import Search
 
@@ -76,7 +76,7 @@ class MeasuredContext:
     def batches_within(self, pairs: range) -> tuple[Batch, ...]:
         """Return some of the calibration pairs, in batches that are as large as they can be."""
         cuts = {pairs.start, pairs.stop} | {each.start for each in self.batches} & {*pairs}
-        return _batches(cuts)
+        return between("calibration", cuts)
 
     @property
     def metric(self) -> str:
@@ -205,10 +205,7 @@ class MeasuredContext:
 
     def _parts(self, pairs: range) -> tuple[Batch, ...]:
         """Return pairs in small batches, each within one that was run in full."""
-        cuts = {pairs.start, pairs.stop}
-        for batch in self.batches:
-            cuts |= {*range(batch.start, batch.stop, SMALL_BATCH)} & {*pairs}
-        return _batches(cuts)
+        return parts_of(self.batches, pairs, SMALL_BATCH)
 
     def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
         """Run searches side by side, each sent the losses that it asks for."""
@@ -227,8 +224,3 @@ class MeasuredContext:
         references = [Reference(batch) for batch in self.batches]
         self._measurements.prepare(references, self._progress.advance)
         self._has_full_runs = True
-
-
-def _batches(cuts: set[int]) -> tuple[Batch, ...]:
-    """Return the calibration pairs between the first and the last cut, cut there."""
-    return tuple(Batch("calibration", start, stop) for start, stop in pairwise(sorted(cuts)))

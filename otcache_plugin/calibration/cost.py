@@ -125,17 +125,23 @@ def measure_costs(
         pair_step_seconds=own,
         call_seconds=call,
         judge_seconds=max(0.0, judged.seconds - short.seconds),
-        minimise_seconds=_minimising(recorded.arrays, (few, more)),
+        minimise_seconds=_minimising(recorded.arrays, settings.pairs, (few, more)),
         transformer_calls=sum(long.calls) // more,
         peak_bytes=worker.peak_memory(),
     )
 
 
-def _minimising(recorded: Mapping[str, NDArray[Any]], budgets: tuple[int, int]) -> float:
-    """Return the seconds of finding a schedule, in the mean over budgets."""
+def _minimising(
+    recorded: Mapping[str, NDArray[Any]], pairs: int, budgets: tuple[int, int]
+) -> float:
+    """Return the seconds of finding a schedule, in the mean over budgets.
+
+    It takes longer with more pairs. Those of the batch stand for all of them, over and over.
+    """
     started = time.monotonic()
     grams = [recorded[name] for name in ("grams", "latent_grams") if name in recorded]
-    table = gram_table(np.concatenate(grams), recorded)
+    repeated = [np.resize(each, (pairs, *each.shape[1:])) for each in grams]
+    table = gram_table(np.concatenate(repeated), recorded)
     largest = MAX_LOOK_BACK if table.response is None else 1
     policy = GramPolicy(table, GramSettings(max_look_back=largest))
     for budget in budgets:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from otcache_plugin.evaluation.batches import Batch
-
-if TYPE_CHECKING:
-    pass
+from otcache_plugin.evaluation.batches import Batch, parts_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,21 @@ class StageCost:
     def without_model(cls, stage: str, minimised: int) -> StageCost:
         """Return the cost of a stage that minimises quadratic forms and runs nothing."""
         return cls(stage, 0, 0, 0, minimised)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Schedules of one budget that run on a few pairs.
+
+    Attributes:
+        budget: of each of them.
+        schedules: how many there are.
+        pairs: that each runs on.
+    """
+
+    budget: int
+    schedules: int
+    pairs: range
 
 
 @dataclass(frozen=True)
@@ -75,24 +86,22 @@ class Workload:
             ends_early=count > 1,
         )
 
-    def runs(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
-        """Return the cost of runs on a few pairs each.
-
-        Args:
-            stage: what it is.
-            counts: budgets, each with how many runs of one pair there are of it.
-        """
-        calls = [(budget, ceil(count / self.small_batch)) for budget, count in counts]
+    def runs(self, stage: str, runs: Sequence[Runs]) -> StageCost:
+        """Return the cost of runs on a few pairs each."""
+        calls = [each.schedules * len(self._parts(each.pairs)) for each in runs]
         return StageCost(
             stage,
-            sum(count for _, count in calls),
-            sum(budget * count for budget, count in calls),
-            sum(budget * count for budget, count in counts),
+            sum(calls),
+            sum(each.budget * count for each, count in zip(runs, calls, strict=True)),
+            sum(each.budget * each.schedules * len(each.pairs) for each in runs),
         )
 
-    def at_most(self, stage: str, counts: Sequence[tuple[int, int]]) -> StageCost:
+    def _parts(self, pairs: range) -> tuple[Batch, ...]:
+        return parts_of(self.batches, pairs, self.small_batch)
+
+    def at_most(self, stage: str, runs: Sequence[Runs]) -> StageCost:
         """Return the cost of runs of which many may turn out not to be needed."""
-        return replace(self.runs(stage, counts), ends_early=True)
+        return replace(self.runs(stage, runs), ends_early=True)
 
     @property
     def recording(self) -> StageCost:

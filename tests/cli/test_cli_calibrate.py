@@ -389,3 +389,26 @@ def test_lpips_without_its_weights_ends_before_anything_is_measured(
     for text in ("weights of vgg16", "no route to host", "set TORCH_HOME", "lpips_weights.py"):
         assert text in " ".join(done.err.split())
     assert not list(tmp_path.rglob("record-*"))
+
+
+def test_the_second_testbed_is_a_model_in_a_folder(calibrate: Any, tmp_path: Path) -> None:
+    """A Wan, which diffusers loads with accelerate alone; guidance is a second call per step."""
+    folder = Path(__file__).parents[2] / "tools" / "testbed"
+    call = {"height": 32, "width": 32, "num_frames": 1, "max_sequence_length": 8}
+    done = calibrate(
+        *("--revision", "1", "--call", json.dumps({**call, "guidance_scale": 3.5})),
+        *("--metric", "psnr", "--effort", "quick", "--steps", "8"),
+        *("--budget-anchor", "3", "--budget-reference", "4"),
+        *("--pairs", "2", "--held-out-pairs", "2", "--batch-size", "2", "--quiet"),
+        *("--prompts", str(folder / "calibration.txt")),
+        *("--evaluation-prompts", str(folder / "evaluation.jsonl")),
+        model=str(folder),
+    )
+    assert done.code == 0, done.err
+    document = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    assert document["sampling"]["pipeline"] == "WanPipeline"
+    assert document["sampling"]["guidance"] == {"guidance_scale": 3.5}
+    spent = document["calibration"]
+    assert spent["denoising_steps"] == 2 * 8
+    # Of a batch of two pairs every step is two calls.
+    assert spent["transformer_calls"] == spent["denoising_steps"] + spent["evidence_steps"]

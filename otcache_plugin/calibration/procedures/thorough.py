@@ -15,7 +15,7 @@ from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.racing.race import challenged
 from otcache_plugin.calibration.searching.running import run_searches
 from otcache_plugin.calibration.searching.scopes import JointSearch
-from otcache_plugin.plugins.costs import StageCost
+from otcache_plugin.plugins.costs import Runs, StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,6 @@ class Thorough:
     ) -> Sequence[StageCost]:
         """Return the cost of recording, of the race, and of the searches and their finals."""
         plan = RacePlan(workload.num_inference_steps, workload.pairs, options.served_budgets)
-        searching, selecting = len(plan.searching), len(plan.selecting)
         searched = options.searched_budgets
         return (
             workload.recording,
@@ -54,17 +53,18 @@ class Thorough:
             *(
                 workload.at_most(
                     stages.searching(stages.waypoint(budget)),
-                    [(budget, (1 + algorithm.trials) * searching)],
+                    [Runs(budget, 1 + algorithm.trials, plan.searching)],
                 )
                 for budget in searched
             ),
             workload.at_most(
-                stages.SEARCHED_FINAL, [(budget, CHALLENGES * selecting) for budget in searched]
+                stages.SEARCHED_FINAL,
+                [Runs(budget, CHALLENGES, plan.selecting) for budget in searched],
             ),
             workload.at_most(
                 stages.PREDICTED_FINAL,
                 [
-                    (budget, CHALLENGES * selecting)
+                    Runs(budget, CHALLENGES, plan.selecting)
                     for budget in options.served_budgets
                     if budget not in searched
                 ],

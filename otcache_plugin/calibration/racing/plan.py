@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.racing.candidates import DAMPINGS
-from otcache_plugin.plugins.costs import StageCost
+from otcache_plugin.plugins.costs import Runs, StageCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,17 +109,18 @@ class RacePlan:
         """Return what the stages take at most; candidates that are the same run once."""
         budgets = self.budgets
 
-        def runs(stage: str, counts: Sequence[int]) -> StageCost:
-            return workload.runs(stage, list(zip(budgets, counts, strict=True)))
-
         def minimising(stage: str, count: int) -> StageCost:
             return StageCost.without_model(stage, count * len(budgets))
 
+        first = [Runs(each, self.candidates(each), self.first_heat) for each in budgets]
+        fitted = [Runs(each, FITTED, self.first_heat) for each in budgets]
+        second = [Runs(each, SURVIVING, self.second_heat(each)) for each in budgets]
+        final = [Runs(each, FINALISTS, self.final(each)) for each in budgets]
         return (
             minimising(stages.OPTIMISING, len(DAMPINGS)),
-            runs(stages.FIRST_HEAT, [self.candidates(each) * HEAT_PAIRS for each in budgets]),
+            workload.runs(stages.FIRST_HEAT, first),
             minimising(stages.FITTING, MINIMISED_BY_GAINS),
-            runs(stages.FITTED_HEAT, [FITTED * HEAT_PAIRS for _ in budgets]),
-            runs(stages.SECOND_HEAT, [SURVIVING * len(self.second_heat(each)) for each in budgets]),
-            runs(stages.FINAL, [FINALISTS * len(self.final(each)) for each in budgets]),
+            workload.runs(stages.FITTED_HEAT, fitted),
+            workload.runs(stages.SECOND_HEAT, second),
+            workload.runs(stages.FINAL, final),
         )

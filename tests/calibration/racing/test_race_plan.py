@@ -18,9 +18,12 @@ def workload(steps: int, pairs: int, batch_size: int = 16) -> Workload:
     return Workload(steps, 6, batches_of("calibration", pairs, batch_size), min(4, batch_size))
 
 
-def costs_of(effort: str, steps: int, pairs: int, **budgets: int) -> dict[str, StageCost]:
+def costs_of(
+    effort: str, steps: int, pairs: int, batch_size: int = 16, **budgets: int
+) -> dict[str, StageCost]:
     options = OTCacheOptions(effort=effort, **budgets)  # type: ignore[arg-type]
-    return {each.stage: each for each in OTCacheCalibrator().costs(options, workload(steps, pairs))}
+    costs = OTCacheCalibrator().costs(options, workload(steps, pairs, batch_size))
+    return {each.stage: each for each in costs}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,15 @@ def test_runs_of_few_pairs_are_calls_of_four() -> None:
     assert costs["second heat"].calls == 13 * 4 + 3 * 4
     assert costs["second heat"].call_steps == 4 * (sum(range(8, 21)) + 8 + 9 + 10)
     assert costs["recording full runs"] == StageCost("recording full runs", 3, 150, 2_400)
+
+
+def test_runs_of_few_pairs_end_where_a_batch_does() -> None:
+    """Of batches of six pairs there are runs of four and of two: 0-3, 4-5, 6-9, 10-11 …"""
+    costs = costs_of("standard", 50, 48, 6, budget_anchor=19, budget_reference=20)
+    assert RacePlan(50, 48, range(19, 21)).second_heat(19) == range(4, 12)
+    # Pairs 4 and 5, then 6 … 9, then 10 and 11: three calls, not two.
+    assert costs["second heat"].calls == 2 * 4 * 3
+    assert costs["second heat"].denoising_steps == 4 * 8 * (19 + 20)
 
 
 def test_thorough_adds_searches_and_their_finals() -> None:
