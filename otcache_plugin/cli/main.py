@@ -19,6 +19,7 @@ from otcache_plugin.cli.common.command import Command
 from otcache_plugin.cli.common.output import print_error
 from otcache_plugin.cli.demo import demo
 from otcache_plugin.cli.doctor import doctor
+from otcache_plugin.cli.import_schedules import import_schedules
 from otcache_plugin.cli.list import list_documents
 from otcache_plugin.cli.merge import merge
 from otcache_plugin.cli.plugins import plugins
@@ -61,6 +62,7 @@ app.command("demo", cls=Command)(demo)
 app.command("try", cls=Command)(try_model)
 app.command("calibrate", cls=OptionalRayAddress)(calibrate)
 app.command("merge", cls=Command)(merge)
+app.command("import", cls=Command)(import_schedules)
 app.command("search", cls=Command)(search)
 app.command("list", cls=Command)(list_documents)
 app.command("show", cls=Command)(show)

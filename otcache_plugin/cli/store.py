@@ -39,9 +39,12 @@ def list_store(json: Json = False) -> None:
 @store.command("prune")
 def prune(json: Json = False) -> None:
     """Remove documents that a later commit replaced, damaged records and leftovers."""
+    from otcache_registry.hub.remembered import forget_answers
     from otcache_registry.store.store import PolicyStore
 
-    _print_removed(PolicyStore().prune(), json)
+    kept = PolicyStore()
+    forget_answers(kept.folder)
+    _print_removed(kept.prune(), json)
 
 
 @store.command("remove")

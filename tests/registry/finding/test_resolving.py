@@ -34,6 +34,7 @@ from otcache_registry.finding.nearest import RunSetup
 from otcache_registry.finding.resolving import OtherRevisionWarning, Resolved, resolve
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.fetching import pull
+from otcache_registry.store.lock_record import LockRecord
 from otcache_registry.store.store import PolicyStore
 
 OTHER_REVISION = "f" * 40
@@ -477,6 +478,24 @@ def test_a_store_that_cannot_be_used_keeps_nothing_else_from_being_used(world: W
     world.store.folder.write_text("in the way")
     world.bundle(document_of())
     assert source_of(world.resolve(client_factory=None)) == "bundled:one"
+
+
+def test_what_is_pruned_while_it_is_looked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed before a later commit was pulled, and read after it was removed."""
+    world.keep(document_of())
+    (stale,) = world.store.records()
+    world.keep(document_of(rho=2.5))
+    world.store.prune()
+    find, listed = PolicyStore.find, [(stale,)]
+
+    def listing(store: PolicyStore, model: str) -> tuple[LockRecord, ...]:
+        return listed.pop() if listed else find(store, model)
+
+    monkeypatch.setattr(PolicyStore, "find", listing)
+    found = world.resolve(client_factory=None)
+    assert (found.policy.document.parameters["rho"], found.notes) == (2.5, ())
 
 
 # Damage.

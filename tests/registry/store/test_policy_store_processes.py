@@ -160,7 +160,9 @@ def test_processes_killed_while_they_add(tmp_path: Path) -> None:
     store.add(REPOSITORY, "f" * 40, "", contents_of("last"), NOON)
 
 
-def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_does_not_wait_for_ever_nor_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     store = PolicyStore(tmp_path)
     record = store.add(REPOSITORY, "1" * 40, "", contents_of("first"), NOON)
     monkeypatch.setattr(otcache_registry.store.folder, "LOCK_SECONDS", 0.2)
@@ -174,6 +176,8 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
         ):
             with pytest.raises(StoreError, match=r"writing to it for 0\.2 seconds.*Wait for that"):
                 write()
+            assert f"Waiting for another process that writes to {tmp_path}" in caplog.messages
+            caplog.clear()
         assert store.records() == (record,)
         assert store.contents(record) == contents_of("first")
         release.set()
