@@ -6,14 +6,12 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-from otcache_policies import budget_for_speedup
-
-from otcache_plugin.efforts import USUAL_STEPS, effort_costs
-from otcache_plugin.errors import PipelineError
-from otcache_plugin.executors.schedulers import Substitute, supported_substitute
+from otcache_plugin.efforts import effort_costs
+from otcache_plugin.executors.schedulers import is_supported
+from otcache_plugin.executors.serving import require_blocks, require_velocity
 from otcache_plugin.origins.finding import describe_origin
 from otcache_plugin.origins.paths import is_repository_id, repository_of
-from otcache_plugin.pipelines.call_arguments import usual_arguments, usual_steps
+from otcache_plugin.pipelines.call_arguments import usual_arguments
 from otcache_plugin.pipelines.parts import find_scheduler
 
 if TYPE_CHECKING:
@@ -44,31 +42,18 @@ def ways_on(pipe: DiffusionPipeline, to_calibrate: str | None, wanted: Wanted) -
     Raises:
         PipelineError: nothing can run it as the executor that was asked for does.
     """
-    try:
-        substitute = supported_substitute(find_scheduler(pipe))
-    except PipelineError:
-        if wanted.executor == "velocity":
-            raise  # A document would be of no use either.
+    if wanted.executor == "velocity":
+        require_velocity(pipe)  # A document would be of no use either.
+    if wanted.executor == "blocks":
+        require_blocks(pipe)
+    if not is_supported(find_scheduler(pipe)):
         now = _without(f"policy='uniform', speedup={SPEEDUP}, executor={wanted.executor!r}")
         return f"{now}\nIt can't be calibrated: that takes executor='velocity'"
-    now = _runs_now(pipe, substitute)
+    now = _without(f"policy='uniform', speedup={SPEEDUP}")
     if to_calibrate is None:
         return f"{now}\nNothing that is installed calibrates this policy"
     command = calibrate_command(pipe, to_calibrate, wanted)
     return f"{now}\n{_cost(to_calibrate)}:\n    {command}\n{_afterwards(to_calibrate)}"
-
-
-def _runs_now(pipe: DiffusionPipeline, substitute: Substitute) -> str:
-    if substitute is Substitute.AVERAGE_VELOCITY:
-        return _without(f"policy='uniform', speedup={SPEEDUP}")
-    # The policy's schedules look back, which this scheduler does not allow; these do not.
-    steps = usual_steps(pipe) or USUAL_STEPS
-    budget = budget_for_speedup(SPEEDUP, steps)
-    return (
-        f"What runs now, with num_inference_steps={steps}:"
-        "\n    from otcache_policies import UniformPolicy"
-        f"\n    {_enable(f'policy=UniformPolicy({steps}).schedule({budget})')}"
-    )
 
 
 def _without(arguments: str) -> str:

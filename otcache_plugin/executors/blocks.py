@@ -13,15 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otcache_plugin import cache_dit_originals
-from otcache_plugin.errors import ArgumentError, PipelineError
+from otcache_plugin.errors import ArgumentError
 from otcache_plugin.executors.blocks_call import BlocksCall
 from otcache_plugin.executors.cached_twin import CachedTwin, unannounced
+from otcache_plugin.executors.serving import beside_blocks, require_blocks
 from otcache_plugin.executors.velocity import BLOCK_CACHE_ARGUMENTS
-from otcache_plugin.pipelines.parts import (
-    find_scheduler,
-    refuse_cache_of_others,
-    require_one_denoiser,
-)
+from otcache_plugin.pipelines.parts import refuse_cache_of_others
 from otcache_plugin.runs.report import planned_report
 
 if TYPE_CHECKING:
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
-
-VELOCITY = "Use executor='velocity'"
 
 
 class BlocksExecutor:
@@ -58,7 +53,7 @@ class BlocksExecutor:
             ArgumentError: the `cache_config` says itself which steps to compute, or the policy
                 decides it at every step.
             PipelineError: cache-dit does not support the pipeline, it has two transformers, or
-                its scheduler has no sigmas to resolve a schedule from.
+                its scheduler has no sigmas to resolve a schedule from, or repeats them.
         """
         if plan.deciding is not None:
             raise ArgumentError(
@@ -68,7 +63,7 @@ class BlocksExecutor:
                 f"{plan.policy_name!r} decides at every step",
                 "Pass executor='velocity', or a policy that gives a schedule",
             )
-        _require_served(pipe)
+        require_blocks(pipe)
         given = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         arguments = {name: given.pop(name) for name in BLOCK_CACHE_ARGUMENTS if name in given}
         arguments["cache_config"] = _cache_config(arguments.get("cache_config"))
@@ -77,32 +72,6 @@ class BlocksExecutor:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
             cache_dit_originals.original("enable_cache")(pipe, **given)
         return BlocksActivation(plan, arguments)
-
-
-def _require_served(pipe: DiffusionPipeline) -> Any:
-    """Return a pipeline's scheduler; raise PipelineError where the pipeline is not served."""
-    _require_blocks(pipe)
-    require_one_denoiser(
-        pipe, "cache-dit counts the steps of each of its transformers on its own", VELOCITY
-    )
-    scheduler = find_scheduler(pipe)
-    if not hasattr(scheduler, "sigmas"):
-        raise PipelineError(
-            "scheduler",
-            type(scheduler).__name__,
-            "it has no sigmas to resolve a schedule from",
-            "Use a scheduler of the flow-matching, Euler or UniPC families",
-        )
-    return scheduler
-
-
-def _require_blocks(pipe: DiffusionPipeline) -> None:
-    """Raise PipelineError unless cache-dit knows the blocks of the pipeline."""
-    from cache_dit.caching.block_adapters import BlockAdapterRegister
-
-    if not BlockAdapterRegister.is_supported(pipe):
-        problem = "cache-dit knows no blocks of this pipeline"
-        raise PipelineError("pipe_or_adapter", type(pipe).__name__, problem, VELOCITY)
 
 
 def _cache_config(given: Any) -> Any:
@@ -136,10 +105,12 @@ class BlocksActivation:
             PipelineError: the pipeline has other parts by now, which cannot be served.
         """
         refuse_cache_of_others(pipe)
-        scheduler = _require_served(pipe)
+        scheduler = require_blocks(pipe)
         with unannounced():
             twin = CachedTwin(pipe, self._arguments)
-        self._call = BlocksCall(self.plan, setup, scheduler, twin, self.report())
+        self._call = BlocksCall(
+            self.plan, setup, scheduler, twin, beside_blocks(pipe), self.report()
+        )
         return self._call
 
     def report(self) -> RunReport:

@@ -37,6 +37,7 @@ class BlocksCall(Call):
         setup: what the call says of its runs.
         scheduler: of the pipeline.
         twin: that cache-dit's cache is on.
+        other: the executor that serves the pipeline as well, for errors; None where none does.
         report: what is to be said until a run begins.
     """
 
@@ -46,12 +47,14 @@ class BlocksCall(Call):
         setup: RunSetup,
         scheduler: Any,
         twin: CachedTwin,
+        other: str | None,
         report: RunReport,
     ) -> None:
         self._plan = plan
         self._setup = setup
         self._scheduler = scheduler
         self._twin: CachedTwin | None = twin
+        self._other = other
         self._report = report
         self._resolution: ScheduledRun | None = None
         self._run_pending = False
@@ -121,7 +124,7 @@ class BlocksCall(Call):
             raise transformer_not_called()
         expected = self._expected_calls(self._twin)
         if self._calls_in_step != expected:
-            raise _wrong_number_of_calls(self._calls_in_step, expected)
+            raise self._wrong_number_of_calls(expected)
         if self._resolution is None:
             self._resolve(self._twin, begin_by_timestep(self._scheduler, timestep))
         result = original(model_output, timestep, *args, **kwargs)
@@ -169,20 +172,22 @@ class BlocksCall(Call):
         separate = all(context.cache_config.enable_separate_cfg for context in twin.contexts())
         return 2 if separate else 1
 
+    def _wrong_number_of_calls(self, expected: int) -> ExecutionError:
+        calls = self._calls_in_step
+        if self._step == 0 and calls <= 2:
+            separate = calls == 2
+            config = f"DBCacheConfig(Fn_compute_blocks=1, enable_separate_cfg={separate})"
+            remedy = f"Pass cache_config={config}"
+        elif self._other is not None:
+            remedy = f"Pass {self._other}"
+        else:
+            remedy = "Call cache_dit.disable_cache(pipe)"
+        return ExecutionError(
+            f"calls of the transformer in step {self._step}: {calls}, but cache-dit counts on "
+            f"{expected}, so its steps are not those of the run. {remedy}."
+        )
+
 
 def _set_mask(twin: CachedTwin, mask: Iterable[bool]) -> None:
     for context in twin.contexts():
         context.cache_config.steps_computation_mask = [int(computed) for computed in mask]
-
-
-def _wrong_number_of_calls(calls: int, expected: int) -> ExecutionError:
-    separate = expected == 1
-    remedy = (
-        f"cache_config=DBCacheConfig(Fn_compute_blocks=1, enable_separate_cfg={separate})"
-        if calls <= 2
-        else "executor='velocity'"
-    )
-    return ExecutionError(
-        f"calls of the transformer in this step: {calls}, but cache-dit counts on {expected}, so "
-        f"its steps are not those of the run. Pass {remedy}."
-    )

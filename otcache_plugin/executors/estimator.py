@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from otcache_policies.average_velocity import velocity_slope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,8 @@ class LogEntry:
         velocity: the model output it used, same shape.
         sigma_before: noise level before the step, a 0-dimensional float32 tensor.
         sigma_after: noise level after the step, likewise.
+        continued: whether the next step began from `x_after`; not where a callback or the pipeline
+            itself (inpainting) changed the latents in between, perhaps in place.
     """
 
     x_before: torch.Tensor
@@ -36,6 +37,7 @@ class LogEntry:
     velocity: torch.Tensor
     sigma_before: torch.Tensor
     sigma_after: torch.Tensor
+    continued: bool = True
 
 
 def estimate_velocity(
@@ -48,6 +50,10 @@ def estimate_velocity(
     `v[L-1] - jvp * (sigma_next - sigma)`. K = 1 is plain reuse of the last velocity, up to
     rounding.
 
+    The average is over what the steps did. What others did to the latents between them is no
+    velocity, and over a window it would count as one: where a step did not begin from what the one
+    before gave, the window's velocities are averaged themselves, which is the same but for that.
+
     Args:
         log: the steps so far, oldest first, at least one; entries older than the look-back are
             never read, so a caller may drop them.
@@ -58,10 +64,17 @@ def estimate_velocity(
     Returns:
         The velocity, in the shape and dtype of the last one logged.
     """
-    last = log[-1]
-    first = log[len(log) - min(look_back, len(log))]
+    steps = [log[place] for place in range(len(log) - min(look_back, len(log)), len(log))]
+    first, last = steps[0], steps[-1]
     window = last.sigma_after - first.sigma_before
-    travelled = last.x_after.float() - first.x_before.float()
-    jvp = velocity_slope(first.velocity.float(), travelled, window).to(last.velocity.dtype)
+    jvp = velocity_slope(first.velocity.float(), _travelled(steps), window).to(last.velocity.dtype)
     velocity: torch.Tensor = last.velocity - jvp * (sigma_next - sigma)
     return velocity
+
+
+def _travelled(steps: Sequence[LogEntry]) -> torch.Tensor:
+    """Return how far steps in a row went, in float32, without what was done between them."""
+    if all(step.continued for step in steps):
+        return steps[-1].x_after.float() - steps[0].x_before.float()
+    distances = [(step.sigma_after - step.sigma_before) * step.velocity.float() for step in steps]
+    return torch.stack(distances).sum(dim=0)

@@ -20,8 +20,8 @@ from diffusers import (
 
 from otcache_plugin.errors import PipelineError
 
-BLOCKS = "executor='blocks'"
 EULER = "a FlowMatchEulerDiscreteScheduler"
+SET_EULER = f"Set {EULER} if the model predicts a flow-matching velocity"
 
 ADDS_NOISE = "its steps add noise, so the latents' displacement is not an average velocity"
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -72,7 +72,7 @@ def supported_substitute(scheduler: Any) -> Substitute:
                 "scheduler.stochastic_sampling",
                 True,
                 ADDS_NOISE,
-                f"Set stochastic_sampling=False, or use {BLOCKS}",
+                "Set stochastic_sampling=False",
             )
         return Substitute.AVERAGE_VELOCITY
     for solver, overriding in NOT_THE_FLOWS_NOISE_LEVELS.items():
@@ -111,9 +111,8 @@ def require_look_back(
             type(scheduler).__name__,
             f"its steps are not Euler steps, so a cached step can only repeat the last velocity, "
             f"and {whose} has a look-back of {look_back}",
-            f"Pass a schedule of look-back 1, policy=Schedule(computed_steps, "
-            f"{steps}), or a policy calibrated with this scheduler; "
-            f"or pass {BLOCKS}, or set {EULER}",
+            f"Pass a schedule of look-back 1, policy=Schedule(computed_steps, {steps}), or a "
+            f"policy calibrated with this scheduler, or set {EULER}",
         )
 
 
@@ -144,7 +143,7 @@ def _require_plain_flow_solver(scheduler: Any, overriding: tuple[str, ...]) -> N
             "scheduler.use_flow_sigmas",
             config.get("use_flow_sigmas"),
             f"the noise levels of this {type(scheduler).__name__} are not those of flow matching",
-            f"Set use_flow_sigmas=True, or use {BLOCKS}",
+            "Set use_flow_sigmas=True",
         )
     for option in overriding:
         if config.get(option):
@@ -153,21 +152,21 @@ def _require_plain_flow_solver(scheduler: Any, overriding: tuple[str, ...]) -> N
                 config.get(option),
                 "it overrides use_flow_sigmas with noise levels that are not those of flow "
                 "matching",
-                f"Set {option}=False, or use {BLOCKS}",
+                f"Set {option}=False",
             )
     if "sde" in config.get("algorithm_type", ""):
         raise PipelineError(
             "scheduler.algorithm_type",
             config["algorithm_type"],
             ADDS_NOISE,
-            f"Set algorithm_type='dpmsolver++', or use {BLOCKS}",
+            "Set algorithm_type='dpmsolver++'",
         )
     if getattr(scheduler, "solver_p", None) is not None:
         raise PipelineError(
             "scheduler.solver_p",
             type(scheduler.solver_p).__name__,
             "another scheduler takes a part of its steps",
-            f"Set solver_p=None, or use {BLOCKS}",
+            "Set solver_p=None",
         )
 
 
@@ -189,7 +188,4 @@ def _predicts(prediction: str | None) -> str:
 
 
 def _refusal(scheduler: Any, problem: str) -> PipelineError:
-    # The blocks executor, too, needs sigmas to resolve a schedule from.
-    other = BLOCKS if hasattr(scheduler, "sigmas") else "cache-dit's own cache, without policy="
-    remedy = f"Set {EULER} if the model predicts a flow-matching velocity, or use {other}"
-    return PipelineError("scheduler", type(scheduler).__name__, problem, remedy)
+    return PipelineError("scheduler", type(scheduler).__name__, problem, SET_EULER)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otcache_plugin import cache_dit_originals
-from otcache_plugin.errors import ArgumentError
-from otcache_plugin.executors.schedulers import require_look_back, supported_substitute
+from otcache_plugin.errors import ArgumentError, PipelineError
+from otcache_plugin.executors.schedulers import require_look_back
+from otcache_plugin.executors.serving import BLOCKS, beside_velocity, or_else, require_velocity
 from otcache_plugin.executors.velocity_call import VelocityCall, require_look_backs
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
 from otcache_plugin.runs.plan import SchedulePlan
@@ -74,7 +75,7 @@ class VelocityExecutor:
         if plan.deciding is not None:
             _require_observable(plan.deciding)
         find_denoisers(pipe)
-        _require_served(find_scheduler(pipe), plan)
+        _require_served(pipe, plan)
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
@@ -124,10 +125,15 @@ class VelocityActivation:
             PipelineError: the pipeline has other parts by now, which cannot be served.
         """
         refuse_cache_of_others(pipe)
-        scheduler = find_scheduler(pipe)
-        substitute = _require_served(scheduler, self.plan)
         self._call = VelocityCall(
-            self.plan, setup, scheduler, substitute, self.report(), self._replay, self._log
+            self.plan,
+            setup,
+            find_scheduler(pipe),
+            _require_served(pipe, self.plan),
+            _other_executor(pipe, self.plan),
+            self.report(),
+            self._replay,
+            self._log,
         )
         return self._call
 
@@ -138,11 +144,20 @@ class VelocityActivation:
         return self._call.report()
 
 
-def _require_served(scheduler: Any, plan: Plan) -> Substitute:
-    """Return what stands in with a scheduler; raise PipelineError where nothing does."""
-    substitute = supported_substitute(scheduler)
-    if isinstance(plan, SchedulePlan):
-        require_look_backs(scheduler, ScheduledRun(plan.schedule))
-    if plan.deciding is not None:
-        require_look_back(scheduler, plan.deciding.look_back, "the policy")
+def _require_served(pipe: DiffusionPipeline, plan: Plan) -> Substitute:
+    """Return what stands in on a cached step; raise PipelineError where nothing does."""
+    substitute = require_velocity(pipe, plan)
+    scheduler = find_scheduler(pipe)
+    try:
+        if isinstance(plan, SchedulePlan):
+            require_look_backs(scheduler, ScheduledRun(plan.schedule))
+        if plan.deciding is not None:
+            require_look_back(scheduler, plan.deciding.look_back, "the policy")
+    except PipelineError as error:
+        raise or_else(error, _other_executor(pipe, plan)) from None
     return substitute
+
+
+def _other_executor(pipe: DiffusionPipeline, plan: Plan) -> str | None:
+    """Return the executor that can follow a plan on a pipeline as well, None where none can."""
+    return BLOCKS if beside_velocity(pipe, plan) == BLOCKS else None

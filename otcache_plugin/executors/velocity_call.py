@@ -22,14 +22,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from otcache_plugin.errors import ExecutionError
+from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.schedulers import Substitute, require_look_back
+from otcache_plugin.executors.serving import or_else
 from otcache_plugin.executors.solver_response import response_of_run
+from otcache_plugin.executors.stale_outputs import samples_of
 from otcache_plugin.executors.velocity_run import VelocityRun
 from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
+from otcache_plugin.runs.plan import UncalibratedPlan
 from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
@@ -57,6 +60,7 @@ class VelocityCall(Call):
         setup: what the call says of its runs.
         scheduler: of the pipeline.
         substitute: what stands in on a cached step.
+        other: the executor that serves the pipeline as well, for errors; None where none does.
         report: what is to be said until a run begins.
         replay: what an earlier run has computed already.
         log: where the outputs of the transformer are kept.
@@ -68,6 +72,7 @@ class VelocityCall(Call):
         setup: RunSetup,
         scheduler: Any,
         substitute: Substitute,
+        other: str | None,
         report: RunReport,
         replay: Replay | None,
         log: OutputLog | None,
@@ -76,6 +81,7 @@ class VelocityCall(Call):
         self._setup = setup
         self._scheduler = scheduler
         self._substitute = substitute
+        self._other = other
         self._report = report
         self._replay = replay
         self._log = log
@@ -117,8 +123,9 @@ class VelocityCall(Call):
         if run is None or run.finished:
             return module(*args, **kwargs)
         call, run.calls_in_step = run.calls_in_step, run.calls_in_step + 1
+        samples = samples_of(args, kwargs)
         if not run.computes():
-            return run.stale_outputs[min(call, len(run.stale_outputs) - 1)]
+            return run.stale.answer(call, samples)
         if self._replay is not None and self._replay.has(run.step, call):
             output = self._replay.log.read(run.step, call)
         else:
@@ -126,9 +133,7 @@ class VelocityCall(Call):
             run.transformer_calls += 1
         if self._log is not None:
             self._log.write(run.step, output)
-        if call == 0:
-            run.stale_outputs.clear()
-        run.stale_outputs.append(output)
+        run.stale.keep(call, samples, output)
         return output
 
     def step(
@@ -144,12 +149,11 @@ class VelocityCall(Call):
         run = self._run
         if run is None or run.finished:
             raise transformer_not_called()
-        refuse_token_noise_levels(kwargs)
+        disable = "Call cache_dit.disable_cache(pipe)"
+        refuse_token_noise_levels(kwargs, f"Use {self._other}" if self._other else disable)
         if not run.is_known:
             self._resolve(run, begin_by_timestep(self._scheduler, timestep))
-        # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
-        kept = bool(run.log) and sample is run.log[-1].x_after
-        x_before = sample if kept else sample.clone()
+        x_before = run.begin_step(sample)
         if run.step == 0:
             run.resolution.begin(x_before)
         velocity = self._velocity(run, model_output)
@@ -170,8 +174,20 @@ class VelocityCall(Call):
         levels = sigmas.double().cpu().numpy()
         resolution = self._plan.resolve(levels, response, self._setup)
         if isinstance(resolution, ScheduledRun):
-            require_look_backs(self._scheduler, resolution)
+            resolution = self._served(resolution)
         run.follow(resolution, sigmas)
+
+    def _served(self, run: ScheduledRun) -> ScheduledRun:
+        """Return a run as the scheduler can take it; raise PipelineError where it can't."""
+        if isinstance(self._plan, UncalibratedPlan):
+            # Nobody has measured that its look-backs are better than none.
+            reuse = self._substitute is Substitute.PLAIN_REUSE
+            return run.reusing_the_last_velocity() if reuse else run
+        try:
+            require_look_backs(self._scheduler, run)
+        except PipelineError as error:
+            raise or_else(error, self._other) from None
+        return run
 
     def _end_run(self) -> None:
         self._report = self.report()
@@ -188,5 +204,6 @@ class VelocityCall(Call):
                 f"step {run.step} is to be computed, but the pipeline did not call its transformer "
                 "for it, so its steps cannot be followed. Call cache_dit.disable_cache(pipe)."
             )
+        run.note_calls()
         run.computed_steps.append(run.step)
         return model_output

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from otcache_plugin.executors.stale_outputs import StaleOutputs
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +25,7 @@ class VelocityRun:
         calls_in_step: of the transformer, made or answered for it.
         computed_steps: so far.
         transformer_calls: that really ran.
-        stale_outputs: of the last computed step, one per call.
+        stale: outputs of the last computed step.
         log: the last steps, as many as a cached step looks back on.
     """
 
@@ -31,10 +34,12 @@ class VelocityRun:
         self.calls_in_step = 0
         self.computed_steps: list[int] = []
         self.transformer_calls = 0
-        self.stale_outputs: list[Any] = []
+        self.stale = StaleOutputs()
         self.log: deque[LogEntry] = deque()
         self._resolution: Resolution | None = None
         self._sigmas: torch.Tensor | None = None
+        self._version: int | None = None
+        self._calls: tuple[int | None, ...] | None = None
         self._computing: bool | None = None
 
     def follow(self, resolution: Resolution, sigmas: torch.Tensor) -> None:
@@ -78,14 +83,45 @@ class VelocityRun:
             self._computing = self.resolution.computes(self.step, latents)
         return self._computing
 
+    def begin_step(self, sample: torch.Tensor) -> torch.Tensor:
+        """Take note of the latents that a step begins with, and return them for the log.
+
+        Others may have changed them since the last step, which then isn't continued.
+        """
+        if not self.log:
+            return sample.clone()
+        last = self.log[-1]
+        is_result = sample is last.x_after
+        if not is_result or self._version is None or _version(sample) != self._version:
+            self.log[-1] = replace(last, continued=False)
+        # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
+        return sample if is_result else sample.clone()
+
+    def note_calls(self) -> None:
+        """Take note of the calls of a computed step, when they have been made.
+
+        Others than those of the last one, with other samples, mean that guidance was switched on
+        or off. No slope is to be taken over the velocities of both, so the log begins anew.
+        """
+        calls = self.stale.samples
+        if self._calls is not None and self._calls != calls:
+            self.log.clear()
+        self._calls = calls
+
     def advance(self, entry: LogEntry) -> None:
         """Take note of a step, and go on to the next."""
         self.log.append(entry)
+        self._version = _version(entry.x_after)
         self.step, self.calls_in_step, self._computing = self.step + 1, 0, None
         if self.finished:
             self.release()
 
     def release(self) -> None:
         """Drop the tensors, which nothing needs once the last step is taken."""
-        self.stale_outputs.clear()
+        self.stale.clear()
         self.log.clear()
+
+
+def _version(latents: torch.Tensor) -> int | None:
+    """Return what changes with every change in place; None under inference mode, which has none."""
+    return None if latents.is_inference() else latents._version

@@ -78,10 +78,15 @@ def transformer_not_called() -> ExecutionError:
     )
 
 
-def refuse_token_noise_levels(step_arguments: Mapping[str, Any]) -> None:
-    """Raise ExecutionError when a step gives every token a noise level of its own."""
+def refuse_token_noise_levels(step_arguments: Mapping[str, Any], remedy: str) -> None:
+    """Raise ExecutionError when a step gives every token a noise level of its own.
+
+    Args:
+        step_arguments: of `scheduler.step`.
+        remedy: what to do about it.
+    """
     if step_arguments.get("per_token_timesteps") is not None:
         raise ExecutionError(
             "this pipeline denoises tokens at different noise levels (per_token_timesteps), "
-            "which the velocity executor cannot follow. Use executor='blocks'."
+            f"which the velocity executor cannot follow. {remedy}."
         )

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from otcache_policies import Decision, FieldError
+from otcache_policies import Decision, FieldError, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otcache_policies import Decider, DecidingPolicy, RunConditions, Schedule
+    from otcache_policies import Decider, DecidingPolicy, RunConditions
 
 
 class Adaptation(StrEnum):
@@ -60,6 +60,11 @@ class ScheduledRun:
     def planned_steps(self) -> tuple[int, ...]:
         """The steps that will be computed."""
         return self.schedule.computed_steps
+
+    def reusing_the_last_velocity(self) -> ScheduledRun:
+        """Return the same steps with look-back 1."""
+        steps = Schedule(self.schedule.computed_steps, self.num_inference_steps)
+        return replace(self, schedule=steps)
 
     @property
     def largest_look_back(self) -> int:

@@ -192,7 +192,7 @@ def test_a_pipeline_without_scheduler(executor: str) -> None:
     ("scheduler", "problem", "remedy"),
     [
         (DDIMScheduler, "its prediction_type is 'epsilon'", "cache-dit's own cache"),
-        (FlowMatchHeunDiscreteScheduler, "it calls the transformer twice", "executor='blocks'"),
+        (FlowMatchHeunDiscreteScheduler, "it calls the transformer twice", "cache-dit's own cache"),
         (UniPCMultistepScheduler, "its prediction_type is 'epsilon'", "executor='blocks'"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 import cache_dit
 import pytest
 import typer
-from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchHeunDiscreteScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, UniPCMultistepScheduler
 from otcache_policies import UniformPolicy
 from otcache_registry import DocumentNotFoundError, Part
 from plugin_fakes import FakeEntryPoint, plugin
@@ -86,7 +86,7 @@ def test_what_runs_now_runs(case: Case) -> None:
 
 
 def test_what_runs_now_with_another_executor() -> None:
-    pipe = make_flux(scheduler=FlowMatchHeunDiscreteScheduler())
+    pipe = make_flux(scheduler=UniPCMultistepScheduler())
     message = refused(pipe, executor="blocks", **SAID)
     assert "otcache calibrate" not in message  # which runs the other executor
     code = code_of(message)

@@ -114,7 +114,19 @@ def test_every_other_scheduler_is_refused_as_it_comes(name: str) -> None:
         supported_substitute(scheduler)
     assert (caught.value.field, caught.value.value) == ("scheduler", name)
     # Whatever is recommended instead has to be possible.
-    assert ("executor='blocks'" in caught.value.remedy) == hasattr(scheduler, "sigmas")
+    pipe = make_flux()
+    pipe.scheduler = scheduler
+    with pytest.raises(PipelineError) as caught:
+        otcache_plugin.enable_cache(pipe, policy="uniform")
+    blocks = hasattr(scheduler, "sigmas") and scheduler.order == 1
+    assert ("executor='blocks'" in caught.value.remedy) == blocks
+    assert ("cache-dit's own cache, without policy=" in caught.value.remedy) != blocks
+    if blocks:
+        otcache_plugin.enable_cache(pipe, policy="uniform", executor="blocks")
+        otcache_plugin.disable_cache(pipe)
+    else:
+        with pytest.raises(PipelineError, match=r"it has no sigmas|at sigmas that repeat"):
+            otcache_plugin.enable_cache(pipe, policy="uniform", executor="blocks")
 
 
 class OwnStep(FlowMatchEulerDiscreteScheduler):
@@ -163,13 +175,13 @@ def test_a_subclass_is_known_by_its_step() -> None:
             lambda: UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="v_prediction"),
             "scheduler",
             "its prediction_type is 'v_prediction', not a flow-matching velocity",
-            "executor='blocks'",
+            "Set a FlowMatchEulerDiscreteScheduler",
         ),
         (
             lambda: DPMSolverMultistepScheduler(prediction_type="sample"),
             "scheduler",
             "its prediction_type is 'sample'",
-            "executor='blocks'",
+            "Set a FlowMatchEulerDiscreteScheduler",
         ),
         (
             lambda: unipc_scheduler(use_beta_sigmas=True),
@@ -193,16 +205,16 @@ def test_a_subclass_is_known_by_its_step() -> None:
             lambda: DPMSolverSinglestepScheduler(**FLOW),
             "scheduler",
             "not known to take one deterministic step",
-            "executor='blocks'",
+            "Set a FlowMatchEulerDiscreteScheduler",
         ),
-        (lambda: DEISMultistepScheduler(**FLOW), "scheduler", "not known", "executor='blocks'"),
-        (lambda: SASolverScheduler(**FLOW), "scheduler", "not known", "executor='blocks'"),
-        (lambda: EulerDiscreteScheduler(), "scheduler", "'epsilon'", "executor='blocks'"),
+        (lambda: DEISMultistepScheduler(**FLOW), "scheduler", "not known", "Set a FlowMatch"),
+        (lambda: SASolverScheduler(**FLOW), "scheduler", "not known", "Set a FlowMatch"),
+        (lambda: EulerDiscreteScheduler(), "scheduler", "'epsilon'", "Set a FlowMatch"),
         (
             lambda: CogVideoXDDIMScheduler(prediction_type="v_prediction"),
             "scheduler",
             "'v_prediction'",
-            "cache-dit's own cache, without policy=",
+            "Set a FlowMatchEulerDiscreteScheduler",
         ),
     ],
 )
@@ -322,27 +334,27 @@ def test_a_schedule_that_looks_back_is_refused_at_once(make_scheduler: Any, enab
     assert message.startswith(f"scheduler='{type(pipe.scheduler).__name__}': its steps are not")
     assert "the schedule has a look-back of 3" in message
     assert "policy=Schedule(computed_steps, 14)" in message
-    assert "executor='blocks'" in message
     assert "set a FlowMatchEulerDiscreteScheduler" in message
+    assert "executor=" not in message  # two transformers
     assert torch.equal(WAN.run(pipe, num_inference_steps=STEPS), expected)
 
 
-def test_a_policy_that_looks_back_is_refused_when_the_run_begins(enable: Any) -> None:
-    pipe = make_wan(scheduler=unipc_scheduler())
-    expected = WAN.run(pipe, num_inference_steps=STEPS)
+@pytest.mark.parametrize("make_scheduler", [unipc_scheduler, dpm_scheduler])
+def test_uniform_does_not_look_back_there(make_scheduler: Any, enable: Any) -> None:
+    pipe = make_wan(scheduler=make_scheduler())
     enable(pipe, policy="uniform", budget=5)
-    with count_forwards(pipe.transformer.patch_embedding) as forwards:
-        for _ in range(2):
-            with pytest.raises(PipelineError, match="the schedule has a look-back of 2") as caught:
-                WAN.run(pipe, num_inference_steps=STEPS)
-    assert forwards == []
-    assert "policy=Schedule(computed_steps, 14)" in str(caught.value)
-    # As the message says.
-    enable(pipe, policy=Schedule(UniformPolicy(STEPS).schedule(5).computed_steps, 14))
+    result = WAN.run(pipe, num_inference_steps=STEPS)
+    report = otcache_plugin.summary(pipe)
+    planned = UniformPolicy(STEPS).schedule(5)
+    assert (report.planned_steps, report.as_planned) == (planned.computed_steps, True)
+    assert report.look_backs == (1, 1, 1, 1)
+    enable(pipe, policy=planned)
+    assert torch.equal(WAN.run(pipe, num_inference_steps=STEPS), result)
+    # As everywhere, it looks back where that is served.
+    pipe.scheduler = euler_scheduler()
+    enable(pipe, policy="uniform", budget=5)
     WAN.run(pipe, num_inference_steps=STEPS)
-    assert otcache_plugin.summary(pipe).as_planned
-    otcache_plugin.disable_cache(pipe)
-    assert torch.equal(WAN.run(pipe, num_inference_steps=STEPS), expected)
+    assert otcache_plugin.summary(pipe).look_backs == (2, 2, 2, 2)
 
 
 def test_a_document_that_looks_back_is_refused_too(enable: Any, tmp_path: Path) -> None:

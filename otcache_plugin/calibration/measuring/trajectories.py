@@ -93,7 +93,7 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
     def step(
         model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        refuse_token_noise_levels(kwargs)
+        refuse_token_noise_levels(kwargs, "Calibrate another pipeline of the model")
         _require_continued(trajectory, sample)
         before = None if trajectory.timesteps else copy_scheduler(scheduler)
         result = hook.original(model_output, timestep, sample, *args, **kwargs)

@@ -1,0 +1,122 @@
+"""Which pipelines each executor serves, and what an error names in its place: only what works.
+
+An error of one executor that sends to the other, which sends back, helps nobody. So a remedy beside
+the executor that was asked for is named here, after a look at whether the pipeline can have it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otcache_plugin.errors import PipelineError
+from otcache_plugin.executors.schedulers import (
+    SET_EULER,
+    Substitute,
+    is_supported,
+    supported_substitute,
+)
+from otcache_plugin.pipelines.parts import find_scheduler, require_one_denoiser
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from otcache_plugin.runs.plan import Plan
+
+VELOCITY = "executor='velocity'"
+BLOCKS = "executor='blocks'"
+CACHE_DITS_OWN = "cache-dit's own cache, without policy="
+
+
+def require_velocity(pipe: DiffusionPipeline, plan: Plan | None = None) -> Substitute:
+    """Return what stands in on a cached step under the velocity executor.
+
+    Args:
+        pipe: the pipeline.
+        plan: to be followed, where there is one already.
+
+    Raises:
+        PipelineError: nothing is known to, or there is no scheduler.
+    """
+    scheduler = find_scheduler(pipe)
+    try:
+        return supported_substitute(scheduler)
+    except PipelineError as error:
+        raise or_else(error, beside_velocity(pipe, plan)) from None
+
+
+def require_blocks(pipe: DiffusionPipeline) -> Any:
+    """Return the scheduler of a pipeline that the blocks executor serves.
+
+    Raises:
+        PipelineError: cache-dit does not know the pipeline, it has two transformers, or its
+            scheduler does not take one step per transformer step at a noise level of its own.
+    """
+    if not _cache_dit_knows(pipe):
+        problem = "cache-dit knows no blocks of this pipeline"
+        raise PipelineError(
+            "pipe_or_adapter", type(pipe).__name__, problem, _instead_of_blocks(pipe)
+        )
+    require_one_denoiser(
+        pipe,
+        "cache-dit counts the steps of each of its transformers on its own",
+        _instead_of_blocks(pipe),
+    )
+    scheduler = find_scheduler(pipe)
+    name = type(scheduler).__name__
+    if not hasattr(scheduler, "sigmas"):
+        problem = "it has no sigmas to resolve a schedule from"
+        raise PipelineError("scheduler", name, problem, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
+    if getattr(scheduler, "order", 1) > 1:
+        problem = (
+            "it calls the transformer twice for one step, at sigmas that repeat, so the steps that "
+            "cache-dit counts are not those of a schedule"
+        )
+        raise PipelineError("scheduler", name, problem, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
+    return scheduler
+
+
+def beside_velocity(pipe: DiffusionPipeline, plan: Plan | None) -> str | None:
+    """Return what serves a pipeline that the velocity executor does not; None where nothing.
+
+    Args:
+        pipe: the pipeline.
+        plan: to be followed; the blocks executor follows none that decides at every step.
+    """
+    own = CACHE_DITS_OWN if _cache_dit_knows(pipe) else None
+    if plan is not None and plan.deciding is not None:
+        return own
+    try:
+        require_blocks(pipe)
+    except PipelineError:
+        return own
+    return BLOCKS
+
+
+def beside_blocks(pipe: DiffusionPipeline) -> str | None:
+    """Return the executor that serves a pipeline that blocks does not; None where none does."""
+    return VELOCITY if is_supported(find_scheduler(pipe)) else None
+
+
+def or_else(error: PipelineError, other: str | None) -> PipelineError:
+    """Return an error whose remedy names something else as well."""
+    if other is None:
+        return error
+    remedy = f"{error.remedy}, or use {other}"
+    return PipelineError(error.field, error.value, error.problem, remedy)
+
+
+def _instead_of_blocks(pipe: DiffusionPipeline) -> str:
+    try:
+        supported_substitute(find_scheduler(pipe))
+    except PipelineError as error:
+        others = f" and {VELOCITY}"
+        if _cache_dit_knows(pipe):
+            others += f", or use {CACHE_DITS_OWN}"
+        return error.remedy + others
+    return f"Use {VELOCITY}"
+
+
+def _cache_dit_knows(pipe: DiffusionPipeline) -> bool:
+    from cache_dit.caching.block_adapters import BlockAdapterRegister
+
+    return bool(BlockAdapterRegister.is_supported(pipe))
