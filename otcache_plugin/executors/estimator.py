@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from otcache_policies.average_velocity import velocity_slope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class LogEntry:
         velocity: the model output it used, same shape.
         sigma_before: noise level before the step, a 0-dimensional float32 tensor.
         sigma_after: noise level after the step, likewise.
-        continued: whether the next step began from `x_after`; not where a callback or the pipeline
-            itself (inpainting) changed the latents in between, perhaps in place.
+        shift: what a callback or the pipeline itself (inpainting) added to the latents since the
+            step before, same shape, float32; None where that is nothing.
     """
 
     x_before: torch.Tensor
@@ -37,7 +38,7 @@ class LogEntry:
     velocity: torch.Tensor
     sigma_before: torch.Tensor
     sigma_after: torch.Tensor
-    continued: bool = True
+    shift: torch.Tensor | None = None
 
 
 def estimate_velocity(
@@ -51,8 +52,7 @@ def estimate_velocity(
     rounding.
 
     The average is over what the steps did. What others did to the latents between them is no
-    velocity, and over a window it would count as one: where a step did not begin from what the one
-    before gave, the window's velocities are averaged themselves, which is the same but for that.
+    velocity, so it is taken out of the way that the latents went.
 
     Args:
         log: the steps so far, oldest first, at least one; entries older than the look-back are
@@ -74,7 +74,8 @@ def estimate_velocity(
 
 def _travelled(steps: Sequence[LogEntry]) -> torch.Tensor:
     """Return how far steps in a row went, in float32, without what was done between them."""
-    if all(step.continued for step in steps):
-        return steps[-1].x_after.float() - steps[0].x_before.float()
-    distances = [(step.sigma_after - step.sigma_before) * step.velocity.float() for step in steps]
-    return torch.stack(distances).sum(dim=0)
+    travelled = steps[-1].x_after.float() - steps[0].x_before.float()
+    for step in steps[1:]:
+        if step.shift is not None:
+            travelled = travelled - step.shift
+    return travelled

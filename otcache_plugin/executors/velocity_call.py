@@ -153,12 +153,12 @@ class VelocityCall(Call):
         refuse_token_noise_levels(kwargs, f"Use {self._other}" if self._other else disable)
         if not run.is_known:
             self._resolve(run, begin_by_timestep(self._scheduler, timestep))
-        x_before = run.begin_step(sample)
+        x_before, shift = run.begin_step(sample)
         if run.step == 0:
             run.resolution.begin(x_before)
         velocity = self._velocity(run, model_output)
         result = original(velocity, timestep, sample, *args, **kwargs)
-        run.advance(LogEntry(x_before, result[0], velocity, *run.sigmas))
+        run.advance(LogEntry(x_before, result[0], velocity, *run.sigmas, shift))
         return result
 
     def _begin_run(self) -> None:

@@ -83,19 +83,21 @@ class VelocityRun:
             self._computing = self.resolution.computes(self.step, latents)
         return self._computing
 
-    def begin_step(self, sample: torch.Tensor) -> torch.Tensor:
-        """Take note of the latents that a step begins with, and return them for the log.
+    def begin_step(self, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the latents that a step begins with, and their shift, as the log has them.
 
-        Others may have changed them since the last step, which then isn't continued.
+        Nothing is compared by value, which would wait for the device.
         """
         if not self.log:
-            return sample.clone()
+            return sample.clone(), None
         last = self.log[-1]
         is_result = sample is last.x_after
-        if not is_result or self._version is None or _version(sample) != self._version:
-            self.log[-1] = replace(last, continued=False)
+        changed = self._version is None or _version(last.x_after) != self._version
+        if changed:
+            last = self.log[-1] = replace(last, x_after=_euler_step(last))
+        shift = sample.float() - last.x_after.float() if changed or not is_result else None
         # Pipelines may overwrite the latents that they hand over (Kandinsky 5), but no result.
-        return sample if is_result else sample.clone()
+        return sample if is_result else sample.clone(), shift
 
     def note_calls(self) -> None:
         """Take note of the calls of a computed step, when they have been made.
@@ -120,6 +122,12 @@ class VelocityRun:
         """Drop the tensors, which nothing needs once the last step is taken."""
         self.stale.clear()
         self.log.clear()
+
+
+def _euler_step(step: LogEntry) -> torch.Tensor:
+    """Return what a step gave, which somebody may have changed in place since."""
+    width = step.sigma_after - step.sigma_before
+    return (step.x_before.float() + width * step.velocity).to(step.velocity.dtype)
 
 
 def _version(latents: torch.Tensor) -> int | None:

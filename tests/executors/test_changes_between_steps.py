@@ -117,7 +117,7 @@ def test_the_average_by_hand() -> None:
             **said,
         )
 
-    log = [entry(10.0, 4.0, 2.0, continued=False), entry(108.0, 2.0, 1.5)]
+    log = [entry(10.0, 4.0, 2.0), entry(108.0, 2.0, 1.5, shift=torch.tensor([100.0]))]
     # The average is 3 and the window -1, so the slope is -1: 2 - (-1)(-0.5) = 1.5.
     estimate = estimate_velocity(log, 2, torch.tensor(1.0), torch.tensor(0.5))
     assert estimate.tolist() == [1.5]

@@ -582,7 +582,7 @@ def test_the_log_is_as_long_as_the_largest_look_back(
 
     def look(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         run = attachment(pipe)._call._run
-        kept.append(len(run.stale_outputs))
+        kept.append(len(run.stale.samples))
         lengths.append(len(run.log))
         return tensors
 
