@@ -144,6 +144,8 @@ def test_from_calibration_to_a_fresh_machine(tmp_path: Path) -> None:
         assert named["document"] == found["document"]
         assert {each.method for each in hub.requests} == {"GET", "HEAD"}
     # Without the Hub, from the store.
-    (offline,) = fresh.run(generate(revision, "otcache", "offline.npy"), HF_HUB_OFFLINE="1")
+    (offline,) = fresh.run(
+        generate(revision, "otcache", "offline.npy"), HF_HUB_OFFLINE="1", **alice
+    )
     assert offline["document"] == found["document"]
     np.testing.assert_array_equal(fresh.picture("offline.npy"), publisher.picture("own.npy"))
