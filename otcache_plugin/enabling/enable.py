@@ -103,12 +103,7 @@ def enable_cache(
     host = plugin_host()
     chosen_executor = host.executor(executor)
     if not isinstance(pipe_or_adapter, DiffusionPipeline):
-        raise PipelineError(
-            "pipe_or_adapter",
-            type(pipe_or_adapter).__name__,
-            "a policy follows a pipeline's scheduler, so it needs the whole pipeline",
-            "Pass the diffusers pipeline",
-        )
+        raise _not_a_pipeline(pipe_or_adapter)
     find_denoisers(pipe_or_adapter)
     find_scheduler(pipe_or_adapter)
     refuse_cache_of_others(pipe_or_adapter)
@@ -123,6 +118,17 @@ def enable_cache(
     watched = plan.origin is not None
     attach(pipe_or_adapter, Watched(activation, pipe_or_adapter) if watched else activation)
     return pipe_or_adapter
+
+
+def _not_a_pipeline(given: Any) -> PipelineError:
+    from diffusers import ModularPipeline
+
+    problem = "a policy follows a pipeline's scheduler, so it needs the whole pipeline"
+    remedy = "Pass the diffusers pipeline"
+    if isinstance(given, ModularPipeline):
+        problem = "a policy follows the call of a DiffusionPipeline, and a ModularPipeline is none"
+        remedy = "Load the same model with DiffusionPipeline.from_pretrained"
+    return PipelineError("pipe_or_adapter", type(given).__name__, problem, remedy)
 
 
 def disable_policy(pipe: Any) -> bool:

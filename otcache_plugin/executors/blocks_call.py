@@ -15,7 +15,7 @@ from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import transformer_not_called
-from otcache_plugin.runs.report import resolved_report
+from otcache_plugin.runs.report import report_of_call, resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class BlocksCall(Call):
         scheduler: of the pipeline.
         twin: that cache-dit's cache is on.
         other: the executor that serves the pipeline as well, for errors; None where none does.
-        report: what is to be said until a run begins.
+        report: what is to be said until the call's first run begins.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class BlocksCall(Call):
         self._scheduler = scheduler
         self._twin: CachedTwin | None = twin
         self._other = other
-        self._report = report
+        self._report_before = report
+        self._reports: tuple[RunReport, ...] = ()
         self._resolution: ScheduledRun | None = None
         self._run_pending = False
         self._step = 0
@@ -65,20 +66,24 @@ class BlocksCall(Call):
         self.statistics: list[Any] = []
 
     def report(self) -> RunReport:
-        """Return the current or last run."""
+        """Return the current or last run, and the call's earlier ones."""
+        return report_of_call((*self._reports, *self._report_under_way()), self._report_before)
+
+    def _report_under_way(self) -> tuple[RunReport, ...]:
         if self._resolution is None or self._twin is None:
-            return self._report
+            return ()
         cached = {
             step
             for context in self._twin.contexts()
             for step in (*context.cached_steps, *context.cfg_cached_steps)
         }
-        return replace(
-            resolved_report(self._report, self._resolution),
+        report = replace(
+            resolved_report(self._report_before, self._resolution),
             computed_steps=tuple(step for step in range(self._step) if step not in cached),
             finished_steps=self._step,
             transformer_calls=self._calls,
         )
+        return (report,)
 
     def run(self, pipeline_call: Callable[[], Any]) -> Any:
         """Make the pipeline's call within cache-dit's contexts."""
@@ -87,7 +92,7 @@ class BlocksCall(Call):
 
     def end(self) -> None:
         """Keep the report and cache-dit's statistics alone."""
-        self._report = self.report()
+        self._reports += self._report_under_way()
         if self._twin is not None:
             self.statistics = self._twin.statistics()
             self._twin.clear()
@@ -95,7 +100,7 @@ class BlocksCall(Call):
 
     def set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let the next transformer call begin a run."""
-        self._report = self.report()
+        self._reports += self._report_under_way()
         self._resolution, self._run_pending = None, True
         return original(*args, **kwargs)
 
@@ -150,6 +155,8 @@ class BlocksCall(Call):
         return index
 
     def _begin_run(self, twin: CachedTwin) -> None:
+        if self._reports:
+            twin.renew()
         self._run_pending = False
         self._step = self._calls = self._calls_in_step = 0
         self._step_index = None

@@ -64,7 +64,8 @@ class CachedTwin:
         arguments: of `cache_dit.enable_cache`, its `cache_config` among them.
 
     Raises:
-        PipelineError: something has replaced the transformer's forward, so that it has no own one.
+        PipelineError: something has replaced the transformer's forward, so that it has no own one;
+            or cache-dit knows other pipelines of that name, but not this one's transformer.
     """
 
     def __init__(self, pipe: DiffusionPipeline, arguments: Mapping[str, Any]) -> None:
@@ -76,11 +77,24 @@ class CachedTwin:
         self._pipe.__dict__.update(vars(pipe), transformer=self._transformer)
         for name in CACHE_DITS_OWN:
             self._pipe.__dict__.pop(name, None)
-        cache_dit_originals.original("enable_cache")(self._pipe, **arguments)
+        try:
+            cache_dit_originals.original("enable_cache")(self._pipe, **arguments)
+        except AssertionError as error:
+            # cache-dit goes by the pipeline's name, and then asserts what its parts are.
+            raise PipelineError(
+                "transformer",
+                type(self._module).__name__,
+                f"cache-dit cannot put its cache on a {type(pipe).__name__} of it: {error}",
+                "Use executor='velocity'",
+            ) from error
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call a function within cache-dit's contexts, made anew."""
         return self._pipe(function)
+
+    def renew(self) -> None:
+        """Make cache-dit's contexts anew, for another run in the same call."""
+        self.run(lambda: None)
 
     def forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the transformer, the twin's forward in the place of its own."""

@@ -1,9 +1,10 @@
 """One call of a pipeline under the velocity executor.
 
 On cached steps the transformer's calls are answered with the outputs of the last computed step,
-whatever their number (guidance as two calls, as one doubled batch, or none). What the pipeline
-makes of them does not matter, because the model output that reaches `scheduler.step` is replaced by
-the estimate: the average velocity, or the last one again where the scheduler takes no Euler steps.
+whatever their number (guidance as two calls, as one doubled batch, or none), and so are those of
+what feeds it, a ControlNet. What the pipeline makes of them does not matter, because the model
+output that reaches `scheduler.step` is replaced by the estimate: the average velocity, or the last
+one again where the scheduler takes no Euler steps.
 
 A run begins at `scheduler.set_timesteps`: the state of any earlier run is dropped there, and what
 the run follows is resolved from the scheduler's sigmas as soon as its first step is known
@@ -33,7 +34,7 @@ from otcache_plugin.executors.velocity_run import VelocityRun
 from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
 from otcache_plugin.runs.plan import UncalibratedPlan
-from otcache_plugin.runs.report import resolved_report
+from otcache_plugin.runs.report import report_of_call, resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class VelocityCall(Call):
         scheduler: of the pipeline.
         substitute: what stands in on a cached step.
         other: the executor that serves the pipeline as well, for errors; None where none does.
-        report: what is to be said until a run begins.
+        report: what is to be said until the call's first run begins.
         replay: what an earlier run has computed already.
         log: where the outputs of the transformer are kept.
     """
@@ -82,25 +83,30 @@ class VelocityCall(Call):
         self._scheduler = scheduler
         self._substitute = substitute
         self._other = other
-        self._report = report
+        self._report_before = report
+        self._reports: tuple[RunReport, ...] = ()
         self._replay = replay
         self._log = log
         self._run: VelocityRun | None = None
         self._run_pending = False
 
     def report(self) -> RunReport:
-        """Return the current or last run."""
+        """Return the current or last run, and the call's earlier ones."""
+        return report_of_call((*self._reports, *self._report_under_way()), self._report_before)
+
+    def _report_under_way(self) -> tuple[RunReport, ...]:
         run = self._run
         if run is None or not run.is_known:
-            return self._report
+            return ()
         resolution = run.resolution
-        return replace(
-            resolved_report(self._report, resolution),
+        report = replace(
+            resolved_report(self._report_before, resolution),
             look_backs=resolution.look_backs(run.computed_steps),
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
         )
+        return (report,)
 
     def end(self) -> None:
         """Keep the report alone."""
@@ -117,10 +123,8 @@ class VelocityCall(Call):
 
     def denoise(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the transformer, or answer for it."""
-        if self._run_pending:
-            self._begin_run()
-        run = self._run
-        if run is None or run.finished:
+        run = self._run_at_hand()
+        if run is None:
             return module(*args, **kwargs)
         call, run.calls_in_step = run.calls_in_step, run.calls_in_step + 1
         samples = samples_of(args, kwargs)
@@ -134,6 +138,20 @@ class VelocityCall(Call):
         if self._log is not None:
             self._log.write(run.step, output)
         run.stale.keep(call, samples, output)
+        return output
+
+    def feed(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call what feeds the transformer, or answer for it, as the transformer will be."""
+        run = self._run_at_hand()
+        if run is None:
+            return module(*args, **kwargs)
+        call, run.feeds_in_step = run.feeds_in_step, run.feeds_in_step + 1
+        if not run.computes() and call < len(run.stale_feeds):
+            return run.stale_feeds[call]
+        output = module(*args, **kwargs)
+        if call == 0:
+            run.stale_feeds.clear()
+        run.stale_feeds.append(output)
         return output
 
     def step(
@@ -160,6 +178,12 @@ class VelocityCall(Call):
         result = original(velocity, timestep, sample, *args, **kwargs)
         run.advance(LogEntry(x_before, result[0], velocity, *run.sigmas, shift))
         return result
+
+    def _run_at_hand(self) -> VelocityRun | None:
+        """Return the run that a call of a module belongs to, begun now if it is its first."""
+        if self._run_pending:
+            self._begin_run()
+        return None if self._run is None or self._run.finished else self._run
 
     def _begin_run(self) -> None:
         self._run = VelocityRun()
@@ -190,7 +214,7 @@ class VelocityCall(Call):
         return run
 
     def _end_run(self) -> None:
-        self._report = self.report()
+        self._reports += self._report_under_way()
         self._run, self._run_pending = None, False
 
     def _velocity(self, run: VelocityRun, model_output: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,8 @@ class VelocityRun:
         computed_steps: so far.
         transformer_calls: that really ran.
         stale: outputs of the last computed step.
+        feeds_in_step: calls of what feeds the transformer, made or answered for it.
+        stale_feeds: what those of the last computed step gave.
         log: the last steps, as many as a cached step looks back on.
     """
 
@@ -35,6 +37,8 @@ class VelocityRun:
         self.computed_steps: list[int] = []
         self.transformer_calls = 0
         self.stale = StaleOutputs()
+        self.feeds_in_step = 0
+        self.stale_feeds: list[Any] = []
         self.log: deque[LogEntry] = deque()
         self._resolution: Resolution | None = None
         self._sigmas: torch.Tensor | None = None
@@ -115,12 +119,14 @@ class VelocityRun:
         self.log.append(entry)
         self._version = _version(entry.x_after)
         self.step, self.calls_in_step, self._computing = self.step + 1, 0, None
+        self.feeds_in_step = 0
         if self.finished:
             self.release()
 
     def release(self) -> None:
         """Drop the tensors, which nothing needs once the last step is taken."""
         self.stale.clear()
+        self.stale_feeds.clear()
         self.log.clear()
 
 

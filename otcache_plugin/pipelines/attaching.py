@@ -18,6 +18,7 @@ from otcache_plugin.pipelines.calls import (
     ACTIVATION,
     OwnCall,
     SuspendedCallback,
+    inner_pipelines,
     own_call,
     suspended,
 )
@@ -41,9 +42,14 @@ SAME = ("__module__", "__qualname__", "__doc__")
 
 
 def attach(pipe: DiffusionPipeline, activation: BeginsCalls) -> None:
-    """Have an activation begin every call of a pipeline from now on, in the place of any other."""
-    if FORMER_CLASS not in vars(type(pipe)):
-        pipe.__class__ = _own_class(type(pipe))
+    """Have an activation begin every call of a pipeline from now on, in the place of any other.
+
+    Pipelines that it is made of (VisualCloze's two) are part of its call when it calls them, and
+    as they were when they are called by themselves.
+    """
+    for each in (pipe, *inner_pipelines(pipe)):
+        if FORMER_CLASS not in vars(type(each)):
+            each.__class__ = _own_class(type(each))
     vars(pipe)[ACTIVATION] = activation
 
 
@@ -57,7 +63,9 @@ def detach(pipe: Any) -> bool:
     if attachment(pipe) is None:
         return False
     del vars(pipe)[ACTIVATION]
-    pipe.__class__ = former_class(pipe)
+    for each in (pipe, *inner_pipelines(pipe)):
+        if attachment(each) is None:
+            each.__class__ = former_class(each)
     return True
 
 

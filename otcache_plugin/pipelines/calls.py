@@ -7,19 +7,22 @@ own call the executor decides, anywhere else the part is used as if there were n
 
 from __future__ import annotations
 
+import functools
+import weakref
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import wrapt
+from diffusers import DiffusionPipeline
 
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.pipelines.method_hook import MethodHook
+from otcache_plugin.pipelines.parts import step_not_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from diffusers import DiffusionPipeline
     from otcache_registry.finding.nearest import RunSetup
 
     Proxy = wrapt.ObjectProxy[Any]
@@ -86,6 +89,8 @@ class OwnCall:
         self._activation = activation
         self._scheduler: Any = vars(pipe).get("scheduler")
         self._stand_ins: dict[str, StandIn] = {}
+        self._awaits_step = False
+        self._copy_stepped = False
 
     def is_running(self) -> bool:
         """Return whether the caller is in this call, and the activation still on the pipeline."""
@@ -114,17 +119,45 @@ class OwnCall:
             stack.callback(_running.reset, token)
             for name in SCHEDULER_METHODS:
                 stack.callback(self._hook(name).remove)
-            return self.call.run(pipeline_call)
+            result = self.call.run(pipeline_call)
+            if self._awaits_step:
+                raise step_not_taken()
+            return result
+
+    def denoise(self, part: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a denoiser, whose output the scheduler's step is to be given.
+
+        Raises:
+            ExecutionError: the one before was given to a copy of the scheduler.
+        """
+        if self._awaits_step and self._copy_stepped:
+            raise step_not_taken()
+        self._awaits_step, self._copy_stepped = True, False
+        return self.call.denoise(part, *args, **kwargs)
+
+    def feed(self, part: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a part that feeds the denoiser."""
+        return self.call.feed(part, *args, **kwargs)
+
+    def note_step_of_copy(self) -> None:
+        """Be told that a copy of the scheduler, made in this call, takes a step.
+
+        It may be one beside the scheduler's own (LTX-2 denoises sound with a copy), or instead.
+        """
+        self._copy_stepped = True
 
     def _hook(self, name: str) -> MethodHook:
         replacement = getattr(self.call, name)
 
         def method(*args: Any, **kwargs: Any) -> Any:
-            if self.is_running():
-                return replacement(hook.original, *args, **kwargs)
-            return hook.original(*args, **kwargs)
+            if not self.is_running():
+                return hook.original(*args, **kwargs)
+            if name == "step":
+                self._awaits_step = False
+            return replacement(hook.original, *args, **kwargs)
 
-        hook = MethodHook(self._scheduler, name, method)
+        of_copies = functools.partial(_StepOfCopy, weakref.ref(self)) if name == "step" else None
+        hook = MethodHook(self._scheduler, name, method, of_copies)
         return hook
 
     def _end(self) -> None:
@@ -136,9 +169,16 @@ _running: ContextVar[OwnCall | None] = ContextVar("otcache_own_call", default=No
 
 
 def own_call(pipe: DiffusionPipeline) -> OwnCall | None:
-    """Return the call of a pipeline that the caller is in, None outside of it."""
+    """Return the call of a pipeline, or of one made of it, that the caller is in, or None."""
     running = _running.get()
-    return running if running is not None and running.pipe is pipe else None
+    if running is None or not (running.pipe is pipe or pipe in inner_pipelines(running.pipe)):
+        return None
+    return running
+
+
+def inner_pipelines(pipe: Any) -> list[DiffusionPipeline]:
+    """Return the pipelines that a pipeline is made of."""
+    return [each for each in vars(pipe).values() if isinstance(each, DiffusionPipeline)]
 
 
 @contextmanager
@@ -171,7 +211,26 @@ class StandIn(Proxy):
         if not own.is_running():
             return self.__wrapped__(*args, **kwargs)
         own.require_same_scheduler()
-        return getattr(own.call, self._self_method)(self.__wrapped__, *args, **kwargs)
+        return getattr(own, self._self_method)(self.__wrapped__, *args, **kwargs)
+
+
+class _StepOfCopy:
+    """The `step` of a copy of the scheduler, which tells the call that it was made in."""
+
+    def __init__(self, own: weakref.ref[OwnCall], method: Any) -> None:
+        self._own, self._method = own, method
+        functools.update_wrapper(self, method, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the step."""
+        own = self._own()
+        if own is not None:
+            own.note_step_of_copy()
+        return self._method(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        """Copy and pickle the method alone."""
+        return getattr, (self._method.__self__, self._method.__name__)
 
 
 class SuspendedCallback(Proxy):

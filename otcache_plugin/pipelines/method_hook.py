@@ -25,14 +25,23 @@ class MethodHook:
         instance: its class is not touched.
         method: name of the method.
         replacement: called in its place.
+        of_copies: gives what deep copies of the instance have in the place of the method, from
+            the copy's own one; without it they have that.
 
     Attributes:
         original: what the replacement stands in for, for it to call.
     """
 
-    def __init__(self, instance: Any, method: str, replacement: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        instance: Any,
+        method: str,
+        replacement: Callable[..., Any],
+        of_copies: Callable[[Callable[..., Any]], Any] | None = None,
+    ) -> None:
         self._instance, self._method = instance, method
         self._replacement = replacement
+        self._of_copies = of_copies
         with _placing:
             self.original: Callable[..., Any] = getattr(instance, method)
             self._beneath = vars(instance).get(method)
@@ -50,7 +59,8 @@ class MethodHook:
         Pipelines that denoise two things at once (LTX-2's audio) copy their scheduler. The hook's
         replacement holds the pipeline, which must not be copied with it.
         """
-        return copy.deepcopy(self.original, memo)
+        method = copy.deepcopy(self.original, memo)
+        return method if self._of_copies is None else self._of_copies(method)
 
     def remove(self) -> None:
         """Give the instance back what it had, as soon as nothing lies on top any more."""

@@ -12,15 +12,19 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-DENOISERS = ("transformer", "transformer_2")
-"""Attributes of a pipeline that hold a denoiser; Wan 2.2 has two."""
+DENOISERS = ("transformer", "transformer_2", "unconditional_transformer")
+"""Attributes of a pipeline that hold a denoiser; Wan 2.2 and Ideogram 4 have two."""
 
 FEEDERS = ("controlnet",)
 """Attributes of a pipeline that hold what feeds its denoiser alone."""
 
 
 def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
-    """Return the pipeline's transformers; raise PipelineError when it has none."""
+    """Return the pipeline's transformers.
+
+    Raises:
+        PipelineError: it has none, or one under a name that is not known.
+    """
     found = tuple(module for name in DENOISERS if (module := getattr(pipe, name, None)) is not None)
     if not found:
         raise PipelineError(
@@ -29,7 +33,22 @@ def find_denoisers(pipe: DiffusionPipeline) -> tuple[torch.nn.Module, ...]:
             f"{type(pipe).__name__} has no transformer",
             "Pass a diffusers pipeline with a transformer denoiser (FLUX, Qwen-Image, …)",
         )
+    _refuse_unknown_denoisers(pipe, found)
     return found
+
+
+def _refuse_unknown_denoisers(pipe: DiffusionPipeline, known: tuple[torch.nn.Module, ...]) -> None:
+    """Raise PipelineError for another part of a denoiser's class: its calls would go unnoticed."""
+    classes = {type(module) for module in known}
+    for name, part in vars(pipe).items():
+        if type(part) in classes and not any(part is module for module in known):
+            raise PipelineError(
+                name,
+                type(part).__name__,
+                f"{type(pipe).__name__} has a denoiser there, and only those at "
+                f"{', '.join(DENOISERS)} are followed",
+                "Use cache-dit's own cache, without policy=",
+            )
 
 
 def require_one_denoiser(pipe: DiffusionPipeline, problem: str, remedy: str) -> None:
@@ -73,8 +92,19 @@ def transformer_not_called() -> ExecutionError:
     """Return the error of a step that was taken without a denoiser called for it."""
     return ExecutionError(
         "scheduler.step was called without the transformer: this pipeline denoises with something "
-        f"else than {' or '.join(f'pipe.{name}' for name in DENOISERS)}, so its steps cannot be "
-        "followed. Call cache_dit.disable_cache(pipe)."
+        f"else than {' or '.join(f'pipe.{name}' for name in DENOISERS)}, or takes more steps than "
+        "its scheduler has been set to, so its steps cannot be followed. Call "
+        "cache_dit.disable_cache(pipe)."
+    )
+
+
+def step_not_taken() -> ExecutionError:
+    """Return the error of a denoiser that was called without the scheduler's step after it."""
+    return ExecutionError(
+        "the transformer was called, but no step of pipe.scheduler followed: this pipeline steps "
+        "by a copy of its scheduler or by itself (SkyReels-V2 with diffusion forcing has a "
+        "scheduler for every frame), so its steps cannot be followed. Call "
+        "cache_dit.disable_cache(pipe)."
     )
 
 

@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.resolution import Adaptation, DocumentOrigin, Resolution
 
-__all__ = ["RunReport", "planned_report", "resolved_report"]
+__all__ = ["RunReport", "planned_report", "report_of_call", "resolved_report"]
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """The last run of an accelerated pipeline.
+    """The last run of an accelerated pipeline, and what came before it in the same call.
+
+    One call makes one run, as a rule. Some make several: one for every segment of a video, or a
+    second one that enlarges the picture of the first. Then this is the last of them, and the others
+    are in `earlier`.
 
     Attributes:
         policy: name of the policy, or `"schedule"` for an explicit one.
@@ -34,6 +38,7 @@ class RunReport:
             part; every guidance branch counts.
         adaptation: how the schedule came to fit other steps or sigmas than those of the
             calibration, None where nothing was to be done.
+        earlier: the runs before this one in the same call.
     """
 
     policy: str
@@ -50,14 +55,24 @@ class RunReport:
     finished_steps: int = 0
     transformer_calls: int = 0
     adaptation: Adaptation | None = None
+    earlier: tuple[RunReport, ...] = ()
+
+    @property
+    def runs(self) -> tuple[RunReport, ...]:
+        """All runs of the call, this one the last."""
+        return (*self.earlier, replace(self, earlier=()))
 
     @property
     def as_planned(self) -> bool:
-        """Whether a run finished and computed exactly the planned steps.
+        """Whether every run of the call finished and computed exactly the planned steps.
 
         Where the policy decides, there is nothing to compare with but what holds for every run:
         that its first and its last step were computed.
         """
+        return all(run._went_as_planned for run in self.runs)
+
+    @property
+    def _went_as_planned(self) -> bool:
         if self.finished_steps != self.num_inference_steps:
             return False
         if self.decided:
@@ -73,22 +88,35 @@ class RunReport:
         if not self.num_inference_steps:
             first = f"policy {self.policy}{origin}, executor {self.executor}: no run yet"
             return "\n".join([first, *self.notes])
+        lines = [f"policy {self.policy}{origin}, executor {self.executor}"]
+        for number, run in enumerate(self.runs, 1):
+            name = f"run {number} of the call: " if self.earlier else ""
+            first, *others = run._lines()
+            lines += [f"{name}{first}", *others]
+        return "\n".join([*lines, *self.notes])
+
+    def _lines(self) -> list[str]:
+        """Return what there is to say of this run alone."""
         steps = " ".join(map(str, self.computed_steps))
         when = ", decided at run time" if self.decided else ""
         lines = [
-            f"policy {self.policy}{origin}, executor {self.executor}",
             f"computed {len(self.computed_steps)} of {self.num_inference_steps} steps "
-            f"({self.transformer_calls} transformer calls){when}: {steps}",
+            f"({self.transformer_calls} transformer calls){when}: {steps}"
         ]
         if self.adaptation is not None:
             lines.append(
                 f"schedule {self.adaptation}: these are not the steps and sigmas of the calibration"
             )
-        if not self.as_planned:
+        if not self._went_as_planned:
             planned = " ".join(map(str, self.planned_steps)) or "the first and the last at least"
             done = f"NOT AS PLANNED: finished {self.finished_steps} steps"
             lines.append(f"{done}; planned to compute {planned}")
-        return "\n".join([*lines, *self.notes])
+        return lines
+
+
+def report_of_call(runs: tuple[RunReport, ...], before: RunReport) -> RunReport:
+    """Return the report of a call with these runs; the one before where there is none so far."""
+    return replace(runs[-1], earlier=runs[:-1]) if runs else before
 
 
 def planned_report(plan: Plan, executor: str) -> RunReport:
@@ -110,6 +138,7 @@ def resolved_report(report: RunReport, resolution: Resolution) -> RunReport:
         planned_steps=resolution.planned_steps,
         look_backs=resolution.look_backs(()),
         adaptation=resolution.adaptation,
+        earlier=(),
     )
 
 

@@ -45,12 +45,14 @@ def quiet(pipe: Any) -> Any:
     return pipe
 
 
-def text_embeddings(batch: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
+def text_embeddings(batch: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Random embeddings of prompts."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, TEXT_TOKENS, TEXT_WIDTH, generator=generator).to(dtype)
 
 
-def pooled_embeddings(batch: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
+def pooled_embeddings(batch: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Random embeddings of whole prompts."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, POOLED_WIDTH, generator=generator).to(dtype)
 

@@ -63,8 +63,8 @@ def make_flux(
     return quiet(pipe)
 
 
-def make_flux_img2img() -> Any:
-    """A FluxImg2ImgPipeline with a one-block VAE."""
+def make_vae() -> AutoencoderKL:
+    """A VAE of one block per level."""
     torch.manual_seed(1)
     vae = AutoencoderKL(
         in_channels=3,
@@ -81,7 +81,12 @@ def make_flux_img2img() -> Any:
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
-    return make_flux(pipeline=FluxImg2ImgPipeline, vae=vae.eval())
+    return vae.eval()
+
+
+def make_flux_img2img() -> Any:
+    """A FluxImg2ImgPipeline with a one-block VAE."""
+    return make_flux(pipeline=FluxImg2ImgPipeline, vae=make_vae())
 
 
 def flux_arguments(

@@ -1,0 +1,366 @@
+"""Pipelines that denoise in another way than most: what is not followed is refused, never run."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import cache_dit
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    FluxPipeline,
+    FluxTransformer2DModel,
+    ModularPipeline,
+    ModularPipelineBlocks,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Transformer3DModel,
+)
+from otcache_policies import Schedule, UniformPolicy
+from reference_runs import reference_run
+from tiny_pipelines import (
+    SIZE,
+    TEXT_WIDTH,
+    count_forwards,
+    flux_arguments,
+    make_flux,
+    quiet,
+    unipc_scheduler,
+)
+from tiny_pipelines.common import text_embeddings
+from tiny_pipelines.ideogram import IDEOGRAM
+from tiny_pipelines.visual_cloze import VISUAL_CLOZE
+
+import otcache_plugin
+from otcache_plugin.errors import ExecutionError, PipelineError
+from otcache_plugin.pipelines.attaching import former_class
+
+STEPS = 8
+SCHEDULE = Schedule([0, 2, 7], STEPS, [2, 2])
+
+
+def test_both_transformers_of_ideogram_rest(enable: Any) -> None:
+    pipe = IDEOGRAM.make()
+    enable(pipe, policy=SCHEDULE)
+    with (
+        count_forwards(pipe.transformer) as conditional,
+        count_forwards(pipe.unconditional_transformer) as unconditional,
+    ):
+        result = IDEOGRAM.run(pipe, num_inference_steps=STEPS)
+    assert (len(conditional), len(unconditional)) == (3, 3)
+    report = otcache_plugin.summary(pipe)
+    assert (report.transformer_calls, report.as_planned) == (6, True)
+    steps, look_backs = SCHEDULE.computed_steps, SCHEDULE.look_backs
+    expected = reference_run(
+        IDEOGRAM, IDEOGRAM.make(), steps, look_backs, num_inference_steps=STEPS
+    )
+    assert torch.equal(result, expected)
+
+
+class FluxTwoNamesPipeline(FluxPipeline):
+    """Has a second denoiser under a name of its own."""
+
+    def __init__(self, refiner: FluxTransformer2DModel, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.register_modules(refiner=refiner)
+
+
+@pytest.mark.parametrize("executor", ["velocity", "blocks"])
+def test_a_denoiser_of_an_unknown_name_is_refused(executor: str) -> None:
+    base = make_flux()
+    parts = {name: part for name, part in base.components.items() if part is not None}
+    empty = dict.fromkeys(("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    pipe = FluxTwoNamesPipeline(refiner=make_flux().transformer, **{**empty, **parts})
+    with pytest.raises(PipelineError, match=r"refiner='FluxTransformer2DModel'.*a denoiser there"):
+        cache_dit.enable_cache(pipe, policy="uniform", executor=executor)
+    assert type(pipe) is FluxTwoNamesPipeline
+
+
+class FluxSteppingPipeline(FluxPipeline):
+    """Denoises with steps that are overridden."""
+
+    @torch.no_grad()
+    def __call__(self, **_: Any) -> torch.Tensor:
+        return self.denoise(torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0)))
+
+    def velocity(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        arguments = flux_arguments()
+        return self.transformer(
+            hidden_states=x,
+            timestep=t.expand(1) / 1000,
+            pooled_projections=arguments["pooled_prompt_embeds"],
+            encoder_hidden_states=arguments["prompt_embeds"],
+            txt_ids=torch.zeros(5, 3),
+            img_ids=torch.zeros(16, 3),
+            return_dict=False,
+        )[0]
+
+    def set_timesteps(self) -> None:
+        self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.1, STEPS))
+
+
+class FluxOwnStepsPipeline(FluxSteppingPipeline):
+    """Takes Euler steps itself."""
+
+    def denoise(self, x: torch.Tensor) -> torch.Tensor:
+        self.set_timesteps()
+        sigmas = self.scheduler.sigmas
+        for i, t in enumerate(self.scheduler.timesteps):
+            x = x + (sigmas[i + 1] - sigmas[i]) * self.velocity(x, t)
+        return x
+
+
+class FluxCopiesPipeline(FluxSteppingPipeline):
+    """Steps by a copy of its scheduler."""
+
+    def denoise(self, x: torch.Tensor) -> torch.Tensor:
+        self.set_timesteps()
+        stepping = copy.deepcopy(self.scheduler)
+        for t in stepping.timesteps:
+            x = stepping.step(self.velocity(x, t), t, x)[0]
+        return x
+
+
+class FluxSoundPipeline(FluxSteppingPipeline):
+    """Denoises something else with a copy of its scheduler, before or after, as LTX-2 does."""
+
+    sound_first = False
+
+    def denoise(self, x: torch.Tensor) -> torch.Tensor:
+        self.set_timesteps()
+        beside = copy.deepcopy(self.scheduler)
+        sound = torch.ones(1, 4)
+        for t in self.scheduler.timesteps:
+            v = self.velocity(x, t)
+            if self.sound_first:
+                sound = beside.step(v[0, :1, :4], t, sound)[0]
+            x = self.scheduler.step(v, t, x)[0]
+            if not self.sound_first:
+                sound = beside.step(v[0, :1, :4], t, sound)[0]
+        return x
+
+
+class FluxSegmentsPipeline(FluxSteppingPipeline):
+    """Makes three segments, and sets its scheduler after each, as WanAnimate does."""
+
+    def denoise(self, x: torch.Tensor) -> torch.Tensor:
+        self.set_timesteps()
+        for _ in range(3):
+            for t in self.scheduler.timesteps:
+                x = self.scheduler.step(self.velocity(x, t), t, x)[0]
+            self.set_timesteps()
+        return x
+
+
+@pytest.mark.parametrize("executor", ["velocity", "blocks"])
+@pytest.mark.parametrize("pipeline", [FluxOwnStepsPipeline, FluxCopiesPipeline])
+def test_steps_that_go_elsewhere_are_noticed(pipeline: Any, executor: str, enable: Any) -> None:
+    pipe = make_flux(pipeline=pipeline, num_layers=2)
+    expected = pipe()
+    enable(pipe, policy="uniform", budget=4, executor=executor)
+    with (
+        count_forwards(pipe.transformer) as forwards,
+        pytest.raises(ExecutionError, match=r"no step of pipe.scheduler followed.*disable_cache"),
+    ):
+        pipe()
+    # By a copy it is seen in the second step, by itself only when the call has ended.
+    assert len(forwards) == (1 if pipeline is FluxCopiesPipeline else STEPS)
+    assert not otcache_plugin.summary(pipe).as_planned
+    cache_dit.disable_cache(pipe)
+    assert torch.equal(pipe(), expected)
+
+
+@pytest.mark.parametrize("sound_first", [False, True])
+def test_a_copy_of_the_scheduler_may_step_beside_it(sound_first: bool, enable: Any) -> None:
+    pipe = make_flux(pipeline=FluxSoundPipeline)
+    pipe.sound_first = sound_first
+    enable(pipe, policy="uniform", budget=4)
+    pipe()
+    assert otcache_plugin.summary(pipe).as_planned
+
+
+def make_diffusion_forcing() -> Any:
+    torch.manual_seed(0)
+    transformer = SkyReelsV2Transformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=TEXT_WIDTH,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    )
+    pipe = SkyReelsV2DiffusionForcingPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=None,
+        transformer=transformer.eval(),
+        scheduler=unipc_scheduler(flow_shift=8.0),
+    )
+    return quiet(pipe)
+
+
+@pytest.mark.parametrize("executor", ["velocity", "blocks"])
+def test_diffusion_forcing_has_a_scheduler_for_every_frame(executor: str, enable: Any) -> None:
+    pipe = make_diffusion_forcing()
+    enable(pipe, policy=Schedule([0, 2, 7], STEPS), executor=executor)
+    with pytest.raises(ExecutionError, match="diffusion forcing has a scheduler for every frame"):
+        pipe(
+            prompt=None,
+            prompt_embeds=text_embeddings(1, 1),
+            negative_prompt_embeds=text_embeddings(1, 3),
+            height=SIZE,
+            width=SIZE,
+            num_frames=5,
+            base_num_frames=5,
+            num_inference_steps=STEPS,
+            output_type="latent",
+        )
+
+
+@pytest.mark.parametrize("executor", ["velocity", "blocks"])
+def test_a_report_covers_every_segment_of_a_call(executor: str, enable: Any) -> None:
+    pipe = make_flux(pipeline=FluxSegmentsPipeline, num_layers=2)
+    enable(pipe, policy="uniform", budget=4, executor=executor)
+    with count_forwards(pipe.transformer.transformer_blocks[1]) as forwards:
+        result = pipe()
+    assert len(forwards) == 3 * 4
+    report = otcache_plugin.summary(pipe)
+    planned = UniformPolicy(STEPS).schedule(4).computed_steps
+    assert [run.computed_steps for run in report.runs] == [planned] * 3
+    assert report.as_planned
+    assert str(report).count(" of the call: computed 4 of 8 steps") == 3
+    assert torch.equal(pipe(), result)
+    assert len(otcache_plugin.summary(pipe).runs) == 3
+
+
+def test_a_report_is_as_planned_when_all_its_runs_are(enable: Any) -> None:
+    class Unfinished(FluxSegmentsPipeline):
+        """Stops in the middle of its first segment."""
+
+        def denoise(self, x: torch.Tensor) -> torch.Tensor:
+            self.set_timesteps()
+            t = self.scheduler.timesteps[0]
+            x = self.scheduler.step(self.velocity(x, t), t, x)[0]
+            return super().denoise(x)
+
+    pipe = make_flux(pipeline=Unfinished)
+    enable(pipe, policy="uniform", budget=4)
+    pipe()
+    report = otcache_plugin.summary(pipe)
+    assert [run.as_planned for run in report.runs] == [False, True, True, True]
+    assert not report.as_planned
+    assert "NOT AS PLANNED: finished 1 steps" in str(report)
+
+
+@pytest.mark.parametrize("executor", ["velocity", "blocks"])
+def test_both_loops_of_visual_cloze_are_followed(executor: str, enable: Any) -> None:
+    full = VISUAL_CLOZE.run(VISUAL_CLOZE.make(), num_inference_steps=STEPS)
+    pipe = VISUAL_CLOZE.make()
+    classes = type(pipe), type(pipe.generation_pipe), type(pipe.upsampling_pipe)
+    enable(pipe, policy="uniform", budget=3, executor=executor)
+    with count_forwards(pipe.transformer.single_transformer_blocks[1]) as forwards:
+        VISUAL_CLOZE.run(pipe, num_inference_steps=STEPS)
+    assert len(forwards) == 3 + 3
+    report = otcache_plugin.summary(pipe)
+    assert [run.num_inference_steps for run in report.runs] == [STEPS, STEPS // 2]
+    assert report.as_planned
+
+    # Called by itself, one of the two is not part of the pipeline's call.
+    arguments = VISUAL_CLOZE.arguments()
+    upsampling = [name for name in arguments if name.startswith("upsampling")]
+    own = {name: value for name, value in arguments.items() if name not in upsampling}
+    generator = torch.Generator().manual_seed(0)
+    more = {"num_inference_steps": STEPS, "output_type": "latent", "generator": generator}
+    with count_forwards(pipe.transformer) as forwards:
+        pipe.generation_pipe(**own, **more)
+    assert len(forwards) == STEPS
+
+    cache_dit.disable_cache(pipe)
+    inner = pipe.generation_pipe, pipe.upsampling_pipe
+    assert (type(pipe), *map(type, inner)) == classes
+    assert [former_class(each) for each in inner] == [*classes[1:]]
+    result = VISUAL_CLOZE.run(pipe, num_inference_steps=STEPS)
+    assert all(torch.equal(one, other) for one, other in zip(result, full, strict=True))
+
+
+UNKNOWN_TO_CACHE_DIT = {
+    "WanAnimatePipeline": {
+        "_class": "WanAnimateTransformer3DModel",
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 12,
+        "latent_channels": 4,
+        "out_channels": 4,
+        "text_dim": 8,
+        "freq_dim": 8,
+        "ffn_dim": 8,
+        "num_layers": 2,
+        "image_dim": 4,
+        "motion_encoder_channel_sizes": {"4": 8, "8": 8, "16": 8},
+        "motion_encoder_size": 16,
+        "motion_style_dim": 8,
+        "motion_dim": 4,
+        "motion_encoder_dim": 16,
+        "face_encoder_hidden_dim": 16,
+        "face_encoder_num_heads": 2,
+        "inject_face_latents_blocks": 2,
+    },
+    "SanaVideoPipeline": {
+        "_class": "SanaVideoTransformer3DModel",
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "num_layers": 2,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 12,
+        "cross_attention_dim": 24,
+        "caption_channels": 8,
+    },
+    "HunyuanVideoFramepackPipeline": {
+        "_class": "HunyuanVideoFramepackTransformer3DModel",
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_attention_heads": 2,
+        "attention_head_dim": 10,
+        "num_layers": 2,
+        "num_single_layers": 2,
+        "num_refiner_layers": 1,
+        "text_embed_dim": 8,
+        "pooled_projection_dim": 8,
+        "rope_axes_dim": (2, 4, 4),
+    },
+}
+
+
+@pytest.mark.parametrize("pipeline", UNKNOWN_TO_CACHE_DIT)
+def test_what_cache_dit_knows_by_name_alone_is_refused(pipeline: str) -> None:
+    config = dict(UNKNOWN_TO_CACHE_DIT[pipeline])
+    architecture = config.pop("_class")
+    cls = getattr(diffusers, pipeline)
+    parts = dict.fromkeys(list(inspect.signature(cls.__init__).parameters)[1:])
+    parts["transformer"] = getattr(diffusers, architecture)(**config)
+    parts["scheduler"] = unipc_scheduler()
+    pipe = cls(**parts)
+    with pytest.raises(PipelineError, match=f"transformer='{architecture}'.*cache-dit cannot put"):
+        cache_dit.enable_cache(pipe, policy="uniform", executor="blocks")
+    assert type(pipe) is cls
+    cache_dit.enable_cache(pipe, policy="uniform", executor="velocity")  # the remedy
+    cache_dit.disable_cache(pipe)
+
+
+def test_a_modular_pipeline_is_told_from_a_part() -> None:
+    pipe = ModularPipeline(blocks=ModularPipelineBlocks())
+    with pytest.raises(PipelineError, match=r"Load the same model with DiffusionPipeline"):
+        cache_dit.enable_cache(pipe, policy="uniform")
+    with pytest.raises(PipelineError, match="Pass the diffusers pipeline"):
+        cache_dit.enable_cache(make_flux().transformer, policy="uniform")
