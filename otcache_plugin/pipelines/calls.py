@@ -156,9 +156,13 @@ class OwnCall:
                 self._awaits_step = False
             return replacement(hook.original, *args, **kwargs)
 
-        of_copies = functools.partial(_StepOfCopy, weakref.ref(self)) if name == "step" else None
+        of_copies = self._step_of_copy if name == "step" else None
         hook = MethodHook(self._scheduler, name, method, of_copies)
         return hook
+
+    def _step_of_copy(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what a copy of the scheduler has as `step`; one made elsewhere has its own."""
+        return _StepOfCopy(weakref.ref(self), method) if self.is_running() else method
 
     def _end(self) -> None:
         self._stand_ins.clear()

@@ -65,7 +65,12 @@ if TYPE_CHECKING:
         PolicyRegistry,
     )
     from otcache_plugin.runs.plan import Plan
-    from otcache_plugin.runs.report import RunReport, planned_report, resolved_report
+    from otcache_plugin.runs.report import (
+        RunReport,
+        planned_report,
+        report_of_call,
+        resolved_report,
+    )
     from otcache_plugin.runs.resolution import Resolution
 
 __all__ = [
@@ -114,6 +119,7 @@ __all__ = [
     "Workload",
     "hookimpl",
     "planned_report",
+    "report_of_call",
     "resolved_report",
 ]
 
@@ -143,7 +149,12 @@ __getattr__, __dir__ = lazy_names(
         ),
         "otcache_plugin.runs.plan": ("Plan",),
         "otcache_plugin.runs.resolution": ("Resolution",),
-        "otcache_plugin.runs.report": ("RunReport", "planned_report", "resolved_report"),
+        "otcache_plugin.runs.report": (
+            "RunReport",
+            "planned_report",
+            "report_of_call",
+            "resolved_report",
+        ),
         "otcache_registry.finding.nearest": ("RunSetup",),
         "otcache_policies": (
             "BudgetError",

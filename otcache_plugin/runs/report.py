@@ -115,7 +115,12 @@ class RunReport:
 
 
 def report_of_call(runs: tuple[RunReport, ...], before: RunReport) -> RunReport:
-    """Return the report of a call with these runs; the one before where there is none so far."""
+    """Return the report of a call.
+
+    Args:
+        runs: of the call, the last one last.
+        before: the report of what was before, which stays until the call's first run begins.
+    """
     return replace(runs[-1], earlier=runs[:-1]) if runs else before
 
 
