@@ -1,0 +1,354 @@
+"""Rows of other video models: LTX, Mochi, Cosmos, CogVideoX, EasyAnimate, Allegro, Sana Video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import CogVideoXDDIMScheduler, EDMEulerScheduler, EulerAncestralDiscreteScheduler
+
+from tiny_pipelines.building import Row, assemble, model, picture, prompts, wan_vae
+from tiny_pipelines.common import TEXT_WIDTH, dpm_scheduler, euler_scheduler, unipc_scheduler
+
+SIDE = 32
+PIXELS = {"height": SIDE, "width": SIDE}
+VIDEO = {**PIXELS, "num_frames": 9}
+COSMOS = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "num_layers": 2,
+    "mlp_ratio": 2,
+    "text_embed_dim": TEXT_WIDTH,
+    "adaln_lora_dim": 4,
+    "max_size": (4, 32, 32),
+    "patch_size": (1, 2, 2),
+    "rope_scale": (2.0, 1.0, 1.0),
+    "concat_padding_mask": True,
+    "extra_pos_embed_type": "learnable",
+}
+MASKED = "_attention_mask"
+
+
+def _ltx(pipeline: str) -> Any:
+    transformer = model(
+        "LTXVideoTransformer3DModel",
+        in_channels=8,
+        out_channels=8,
+        patch_size=1,
+        patch_size_t=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        num_layers=2,
+        caption_channels=TEXT_WIDTH,
+    )
+    vae = model(
+        "AutoencoderKLLTXVideo",
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        decoder_inject_noise=(False, False, False, False, False),
+        upsample_residual=(False, False, False, False),
+        upsample_factor=(1, 1, 1, 1),
+        timestep_conditioning=False,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+    return assemble(pipeline, transformer=transformer, scheduler=euler_scheduler(), vae=vae)
+
+
+def _ltx_arguments(**others: Any) -> dict[str, Any]:
+    return {**VIDEO, **prompts(TEXT_WIDTH, masked=MASKED), **others}
+
+
+def _mochi() -> Any:
+    transformer = model(
+        "MochiTransformer3DModel",
+        patch_size=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=3,
+        pooled_projection_dim=8,
+        in_channels=12,
+        out_channels=None,
+        qk_norm="rms_norm",
+        text_embed_dim=TEXT_WIDTH,
+        time_embed_dim=4,
+        activation_fn="swiglu",
+        max_sequence_length=16,
+    )
+    return assemble("MochiPipeline", transformer=transformer, scheduler=euler_scheduler(shift=1.0))
+
+
+def _mochi_arguments() -> dict[str, Any]:
+    given = prompts(TEXT_WIDTH, masked=MASKED)
+    given = {name: value.bool() if "mask" in name else value for name, value in given.items()}
+    return {**VIDEO, **given, "num_frames": 7}
+
+
+def _cosmos(pipeline: str, scheduler: Any, *, vae: Any = None, **config: Any) -> Any:
+    transformer = model("CosmosTransformer3DModel", **{**COSMOS, **config})
+    pipe = assemble(
+        pipeline, transformer=transformer, scheduler=scheduler, vae=vae, safety_checker=Lax()
+    )
+    return pipe
+
+
+def _cosmos_vae() -> Any:
+    return model(
+        "AutoencoderKLCosmos",
+        latent_channels=4,
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decode_block_out_channels=(8, 8, 8, 8),
+        attention_resolutions=(8,),
+        resolution=64,
+        num_layers=2,
+        patch_size=4,
+        patch_type="haar",
+        spatial_compression_ratio=8,
+        temporal_compression_ratio=8,
+    )
+
+
+class Lax:
+    """A safety checker without a model."""
+
+    def to(self, device: Any) -> Lax:
+        """Stay."""
+        return self
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Let everything pass."""
+        return True
+
+    def check_video_safety(self, video: Any) -> Any:
+        """Let everything pass."""
+        return video
+
+
+def _edm() -> EDMEulerScheduler:
+    return EDMEulerScheduler(
+        sigma_min=0.002,
+        sigma_max=80,
+        sigma_data=0.5,
+        sigma_schedule="karras",
+        prediction_type="epsilon",
+        rho=7.0,
+        final_sigmas_type="sigma_min",
+    )
+
+
+def _karras() -> Any:
+    return euler_scheduler(use_karras_sigmas=True, shift=1.0)
+
+
+def _cogvideox(pipeline: str, **config: Any) -> Any:
+    usual = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "time_embed_dim": 4,
+        "text_embed_dim": TEXT_WIDTH,
+        "num_layers": 2,
+        "sample_width": 4,
+        "sample_height": 4,
+        "sample_frames": 9,
+        "patch_size": 2,
+        "temporal_compression_ratio": 4,
+        "max_text_seq_length": 5,
+    }
+    vae = model(
+        "AutoencoderKLCogVideoX",
+        latent_channels=4,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+    )
+    return assemble(
+        pipeline,
+        transformer=model("CogVideoXTransformer3DModel", **{**usual, **config}),
+        scheduler=CogVideoXDDIMScheduler(),
+        vae=vae,
+    )
+
+
+def _easyanimate() -> Any:
+    transformer = model(
+        "EasyAnimateTransformer3DModel",
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=2,
+        text_embed_dim=TEXT_WIDTH,
+        num_layers=2,
+        sample_width=4,
+        sample_height=4,
+        patch_size=2,
+        mmdit_layers=2,
+    )
+    vae = model(
+        "AutoencoderKLMagvit",
+        latent_channels=4,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=(
+            "SpatialDownBlock3D",
+            "SpatialTemporalDownBlock3D",
+            "SpatialTemporalDownBlock3D",
+            "SpatialTemporalDownBlock3D",
+        ),
+        up_block_types=(
+            "SpatialUpBlock3D",
+            "SpatialTemporalUpBlock3D",
+            "SpatialTemporalUpBlock3D",
+            "SpatialTemporalUpBlock3D",
+        ),
+        layers_per_block=1,
+        norm_num_groups=2,
+        spatial_group_norm=False,
+    )
+    return assemble(
+        "EasyAnimatePipeline", transformer=transformer, scheduler=euler_scheduler(), vae=vae
+    )
+
+
+def _allegro() -> Any:
+    transformer = model(
+        "AllegroTransformer3DModel",
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        cross_attention_dim=24,
+        sample_width=4,
+        sample_height=4,
+        sample_frames=3,
+        caption_channels=TEXT_WIDTH,
+    )
+    return assemble(
+        "AllegroPipeline",
+        transformer=transformer,
+        scheduler=EulerAncestralDiscreteScheduler(),
+    )
+
+
+def _sana_video(pipeline: str, scheduler: Any) -> Any:
+    transformer = model(
+        "SanaVideoTransformer3DModel",
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=TEXT_WIDTH,
+        mlp_ratio=2.5,
+        sample_size=8,
+        patch_size=(1, 2, 2),
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    )
+    return assemble(pipeline, transformer=transformer, scheduler=scheduler, vae=wan_vae())
+
+
+def _sana_video_arguments(**others: Any) -> dict[str, Any]:
+    return {
+        **PIXELS,
+        "frames": 5,
+        **prompts(TEXT_WIDTH, masked=MASKED),
+        "negative_prompt": None,
+        "use_resolution_binning": False,
+        **others,
+    }
+
+
+ROWS = (
+    Row("LTXPipeline", lambda: _ltx("LTXPipeline"), _ltx_arguments),
+    Row(
+        "LTXImageToVideoPipeline",
+        lambda: _ltx("LTXImageToVideoPipeline"),
+        lambda: _ltx_arguments(image=picture(SIDE)),
+    ),
+    Row(
+        "LTXConditionPipeline",
+        lambda: _ltx("LTXConditionPipeline"),
+        lambda: _ltx_arguments(image=picture(SIDE)),
+    ),
+    Row("MochiPipeline", _mochi, _mochi_arguments),
+    Row(
+        "CosmosTextToWorldPipeline",
+        lambda: _cosmos("CosmosTextToWorldPipeline", _edm()),
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH)},
+    ),
+    Row(
+        "CosmosVideoToWorldPipeline",
+        lambda: _cosmos("CosmosVideoToWorldPipeline", _edm(), vae=_cosmos_vae(), in_channels=5),
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH), "image": picture(SIDE)},
+    ),
+    Row(
+        "Cosmos2TextToImagePipeline",
+        lambda: _cosmos("Cosmos2TextToImagePipeline", _karras(), vae=wan_vae()),
+        lambda: {**PIXELS, **prompts(TEXT_WIDTH)},
+    ),
+    Row(
+        "Cosmos2VideoToWorldPipeline",
+        lambda: _cosmos("Cosmos2VideoToWorldPipeline", _karras(), vae=wan_vae(), in_channels=5),
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH), "image": picture(SIDE)},
+    ),
+    Row(
+        "Cosmos2_5_PredictBasePipeline",
+        lambda: _cosmos(
+            "Cosmos2_5_PredictBasePipeline", unipc_scheduler(), vae=wan_vae(), in_channels=5
+        ),
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH)},
+    ),
+    Row(
+        "CogVideoXPipeline",
+        lambda: _cogvideox("CogVideoXPipeline"),
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH)},
+    ),
+    Row(
+        "CogVideoXImageToVideoPipeline",
+        lambda: _cogvideox(
+            "CogVideoXImageToVideoPipeline",
+            in_channels=8,
+            use_rotary_positional_embeddings=True,
+            use_learned_positional_embeddings=True,
+        ),
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH), "image": picture(SIDE)},
+    ),
+    Row(
+        "EasyAnimatePipeline",
+        _easyanimate,
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH, masked=MASKED)},
+    ),
+    Row(
+        "AllegroPipeline",
+        _allegro,
+        lambda: {**VIDEO, **prompts(TEXT_WIDTH, masked=MASKED), "negative_prompt": None},
+    ),
+    Row(
+        "SanaVideoPipeline",
+        lambda: _sana_video("SanaVideoPipeline", dpm_scheduler()),
+        _sana_video_arguments,
+    ),
+    Row(
+        "SanaImageToVideoPipeline",
+        lambda: _sana_video("SanaImageToVideoPipeline", euler_scheduler()),
+        lambda: _sana_video_arguments(image=picture(SIDE)),
+    ),
+)

@@ -1,0 +1,56 @@
+"""What an accelerated run has to give, worked out without the executor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from executors.reference_runs import Reference
+
+from matrix.watching import run
+from otcache_plugin.pipelines.method_hook import MethodHook
+
+
+def reference_run(
+    pipe: Any,
+    arguments: dict[str, Any],
+    steps: int,
+    computed: tuple[int, ...],
+    look_backs: tuple[int, ...] | None,
+) -> torch.Tensor:
+    """Run an untouched pipeline, and replace what its scheduler is given at the other steps.
+
+    Args:
+        pipe: the pipeline, whose transformer runs at every step.
+        arguments: of its call.
+        steps: of its call.
+        computed: the steps whose velocities stay.
+        look_backs: of the estimate by the average velocity; None for the last velocity again.
+
+    Returns:
+        The latents.
+    """
+    scheduler = pipe.scheduler
+    reference: Reference | None = None
+
+    def step(
+        velocity: torch.Tensor, timestep: Any, sample: torch.Tensor, *a: Any, **kw: Any
+    ) -> Any:
+        nonlocal reference
+        if reference is None:
+            begin = scheduler.begin_index
+            begin = scheduler.index_for_timestep(timestep) if begin is None else begin
+            reference = Reference(computed, look_backs or (), scheduler.sigmas[begin:])
+        before, step_number = sample.clone(), len(reference.v)
+        if step_number not in computed:
+            estimate = reference.velocity if look_backs else lambda _: reference.v[-1]
+            velocity = estimate(step_number)
+        result = hook.original(velocity, timestep, sample, *a, **kw)
+        reference.log(before, result[0], velocity)
+        return result
+
+    hook = MethodHook(scheduler, "step", step)
+    try:
+        return run(pipe, arguments, steps)
+    finally:
+        hook.remove()
