@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs clean
+.PHONY: help demo test test-all coverage check docs clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,9 @@ test: $(STAMP) ## Run the tests, some minutes
 
 test-all: $(STAMP) ## Run all tests, those too that start clusters, install packages and kill processes
 	@$(BIN)/python -m pytest
+
+coverage: $(STAMP) ## Try every pipeline, tiny, with both executors, and write the results
+	@PYTHONPATH=tests:tests/helpers $(BIN)/python -m matrix
 
 check: $(STAMP) ## Check style, types and the imports' direction
 	@$(BIN)/ruff check .

@@ -52,8 +52,9 @@ class BlocksExecutor:
         Raises:
             ArgumentError: the `cache_config` says itself which steps to compute, or the policy
                 decides it at every step.
-            PipelineError: cache-dit does not support the pipeline, it has two transformers, or
-                its scheduler has no sigmas to resolve a schedule from, or repeats them.
+            PipelineError: cache-dit does not support the pipeline, it has two transformers or a
+                ControlNet, or its scheduler has no sigmas to resolve a schedule from, or repeats
+                them.
         """
         if plan.deciding is not None:
             raise ArgumentError(

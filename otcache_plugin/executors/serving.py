@@ -15,7 +15,7 @@ from otcache_plugin.executors.schedulers import (
     is_supported,
     supported_substitute,
 )
-from otcache_plugin.pipelines.parts import find_scheduler, require_one_denoiser
+from otcache_plugin.pipelines.parts import FEEDERS, find_scheduler, require_one_denoiser
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -48,8 +48,8 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
     """Return the scheduler of a pipeline that the blocks executor serves.
 
     Raises:
-        PipelineError: cache-dit does not know the pipeline, it has two transformers, or its
-            scheduler does not take one step per transformer step at a noise level of its own.
+        PipelineError: cache-dit does not know the pipeline, it has two transformers or a ControlNet,
+            or its scheduler does not take one step per transformer step at a noise level of its own.
     """
     if not _cache_dit_knows(pipe):
         problem = "cache-dit knows no blocks of this pipeline"
@@ -61,6 +61,7 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
         "cache-dit counts the steps of each of its transformers on its own",
         _instead_of_blocks(pipe),
     )
+    _refuse_feeders(pipe)
     scheduler = find_scheduler(pipe)
     name = type(scheduler).__name__
     if not hasattr(scheduler, "sigmas"):
@@ -73,6 +74,15 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
         )
         raise PipelineError("scheduler", name, problem, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
     return scheduler
+
+
+def _refuse_feeders(pipe: DiffusionPipeline) -> None:
+    """Raise PipelineError for a ControlNet: cache-dit drops what it adds between the blocks."""
+    for name in FEEDERS:
+        feeder = getattr(pipe, name, None)
+        if feeder is not None:
+            problem = "cache-dit's blocks do not take what it adds between them"
+            raise PipelineError(name, type(feeder).__name__, problem, _instead_of_blocks(pipe))
 
 
 def beside_velocity(pipe: DiffusionPipeline, plan: Plan | None) -> str | None:

@@ -25,6 +25,7 @@ from tiny_pipelines import (
     make_qwen,
     qwen_arguments,
 )
+from tiny_pipelines.flux_family import ROWS as FLUX_ROWS
 
 import otcache_plugin
 from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
@@ -323,3 +324,13 @@ def test_summary_of_cache_dit_names_the_policy(
     assert len(stats[0].cached_steps) == 40
     assert len(stats) > 1  # cache-dit's own
     assert any(own.cached_steps == stats[0].cached_steps for own in stats[1:])
+
+
+# diffusers' ControlNet uses what diffusers deprecates.
+@pytest.mark.filterwarnings("ignore:.FluxPosEmbed:FutureWarning")
+def test_a_controlnet_is_refused() -> None:
+    # With all steps computed the latents would be 28 % off: cache-dit drops its residuals.
+    (row,) = (row for row in FLUX_ROWS if row.pipeline == "FluxControlNetPipeline")
+    pipe = row.make()
+    with pytest.raises(PipelineError, match=r"controlnet='FluxControlNetModel'.*'velocity'"):
+        cache_dit.enable_cache(pipe, policy="uniform", budget=5, executor="blocks")

@@ -7,6 +7,7 @@ results are written as they come; rows that were not tried keep theirs.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import multiprocessing
 import sys
@@ -20,6 +21,9 @@ from matrix.results import read_results, write_results
 from matrix.rows import ROWS
 from matrix.trial import Tried, try_row
 
+IMPORTED_LATE = ("cache_dit.caching.block_adapters", "otcache_plugin.enabling.enable")
+"""Imported once, and not in every process."""
+
 SECONDS = 300
 """How long a row may take, on a busy machine too."""
 
@@ -30,6 +34,8 @@ def main() -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="in the pipeline's name")
     words = parser.parse_args().words
     torch.set_num_threads(1)
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
     chosen = [row for row in ROWS if not words or any(word in str(row) for word in words)]
     results = {name: tried for name, tried in read_results().items() if name in map(str, ROWS)}
     for row in chosen:

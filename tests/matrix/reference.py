@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from executors.reference_runs import Reference
+from reference_runs import Reference
 
 from matrix.watching import run
 from otcache_plugin.pipelines.method_hook import MethodHook

@@ -6,6 +6,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from matrix.rows import NOT_TRIED
 from matrix.trial import Tried
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "results" / "coverage.json"
@@ -24,6 +25,7 @@ def write_results(results: dict[str, Tried]) -> None:
     """Write results, with the versions that they are of."""
     content = {
         "versions": {name: version(name) for name in DISTRIBUTIONS},
+        "not_tried": NOT_TRIED,
         "rows": [tried.to_dict() for tried in results.values()],
     }
     PATH.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ EXECUTORS = ("velocity", "blocks")
 
 AVERAGE_VELOCITY = "average velocity"
 
-EXTRAS = ("encode_prompt", "encode_image", "image_processor", "resolutions")
+EXTRAS = ("encode_prompt", "encode_image", "resolutions")
 """What a row may put on its pipeline besides its parts; a sibling gets it too."""
 
 
@@ -173,9 +173,7 @@ class Trial:
             accelerated = self._run()
             self._require_as_planned(seen)
         with self._check("something is skipped"):
-            assert not torch.equal(accelerated, self.baseline), (
-                "the outputs are a full run's"
-            )
+            assert not torch.equal(accelerated, self.baseline), "the outputs are a full run's"
         self._check_sibling("a sibling")
         with self._check("an exception"):
             self._cut_short()

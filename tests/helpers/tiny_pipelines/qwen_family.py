@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLQwenImage
-from diffusers.image_processor import VaeImageProcessor
-from PIL import Image
 
 from tiny_pipelines.building import (
     Row,
@@ -70,24 +68,6 @@ def _qwen(pipeline: str, **parts: Any) -> Any:
     )
 
 
-class SmallPictures(VaeImageProcessor):
-    """Keeps pictures small, where a pipeline would make a megapixel of them."""
-
-    def resize(self, image: Any, *_: Any, **__: Any) -> Any:
-        """Leave the size."""
-        return image
-
-    def preprocess(self, image: Any, *_: Any, **__: Any) -> Any:
-        """Leave the size."""
-        return super().preprocess(image, SIZE, SIZE)
-
-
-def _qwen_edit(pipeline: str) -> Any:
-    pipe = _qwen(pipeline)
-    pipe.image_processor = SmallPictures(vae_scale_factor=16)
-    return pipe
-
-
 def _qwen_controlled(pipeline: str, *, extra: int = 0) -> Any:
     config = {name: value for name, value in QWEN.items() if name != "out_channels"}
     controlnet = model(
@@ -102,11 +82,6 @@ def _qwen_arguments(**others: Any) -> dict[str, Any]:
 
 def _qwen_pictures(**others: Any) -> dict[str, Any]:
     return _qwen_arguments(image=picture(SIZE), **others)
-
-
-def _qwen_to_edit(**others: Any) -> dict[str, Any]:
-    image = Image.effect_mandelbrot((SIZE, SIZE), (-2, -1.5, 1, 1.5), 50).convert("RGB")
-    return _qwen_arguments(image=image, **others)
 
 
 def _z_image(pipeline: str, **parts: Any) -> Any:
@@ -234,17 +209,6 @@ ROWS = (
         lambda: _qwen_arguments(
             control_image=picture(SIZE), control_mask=inpainting_mask(SIZE), guidance_scale=None
         ),
-    ),
-    Row("QwenImageEditPipeline", lambda: _qwen_edit("QwenImageEditPipeline"), _qwen_to_edit),
-    Row(
-        "QwenImageEditInpaintPipeline",
-        lambda: _qwen_edit("QwenImageEditInpaintPipeline"),
-        lambda: _qwen_to_edit(mask_image=inpainting_mask(SIZE), strength=1.0),
-    ),
-    Row(
-        "QwenImageEditPlusPipeline",
-        lambda: _qwen_edit("QwenImageEditPlusPipeline"),
-        _qwen_to_edit,
     ),
     Row("ZImagePipeline", lambda: _z_image("ZImagePipeline"), _z_image_arguments, quick=True),
     Row(

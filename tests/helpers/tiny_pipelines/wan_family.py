@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import FlowMapEulerDiscreteScheduler, HeliosScheduler
+from PIL import Image
 
 from tiny_pipelines.building import Row, answering, assemble, model, picture, prompts, wan_vae
 from tiny_pipelines.common import TEXT_WIDTH, unipc_scheduler
@@ -148,6 +149,10 @@ def _clip(frames: int = FRAMES, *, seed: int = 6) -> torch.Tensor:
     return torch.rand(1, frames, 3, SIDE, SIDE, generator=generator)
 
 
+def _drawn() -> list[Image.Image]:
+    return [Image.linear_gradient("L").convert("RGB").resize((SIDE, SIDE))] * FRAMES
+
+
 def _of_a_video(**others: Any) -> dict[str, Any]:
     given = _arguments(video=_clip(), **others)
     del given["num_frames"]
@@ -181,8 +186,8 @@ ROWS = (
             "width": SIDE,
             **prompts(TEXT_WIDTH, guided=False),
             "image": picture(SIDE),
-            "pose_video": _clip(),
-            "face_video": _clip(seed=8),
+            "pose_video": _drawn(),
+            "face_video": _drawn(),
             "segment_frame_length": FRAMES,
             "guidance_scale": 1.0,
         },
