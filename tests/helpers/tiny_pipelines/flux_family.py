@@ -162,7 +162,6 @@ ROWS = (
         "FluxControlNetPipeline",
         lambda: _controlled("FluxControlNetPipeline"),
         lambda: _flux_pictures("control_image"),
-        quick=True,
     ),
     Row(
         "FluxControlNetImg2ImgPipeline",

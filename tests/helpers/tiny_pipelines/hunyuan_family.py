@@ -269,11 +269,6 @@ ROWS = (
         _kandinsky_arguments,
     ),
     Row(
-        "Kandinsky5I2VPipeline",
-        lambda: _kandinsky("Kandinsky5I2VPipeline", vae=hunyuan_vae(), visual_cond=True),
-        lambda: _kandinsky_arguments(num_frames=9, image=picture(SIDE)),
-    ),
-    Row(
         "Kandinsky5I2IPipeline",
         lambda: _kandinsky("Kandinsky5I2IPipeline", vae=image_vae(), visual_cond=True),
         lambda: _kandinsky_arguments(image=picture(SIDE)),

@@ -1,4 +1,4 @@
-"""Rows of the newer image models: HiDream, PRX, Krea 2, ERNIE, Nucleus, Joy, FIBO, LongCat."""
+"""Rows of the newer image models: PRX, Krea 2, ERNIE, Nucleus, Joy, FIBO, LongCat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tiny_pipelines.building import (
     image_vae,
     mask,
     model,
-    pooled,
     prompts,
     text,
     wan_vae,
@@ -22,47 +21,6 @@ from tiny_pipelines.common import SIZE, TEXT_WIDTH, euler_scheduler
 
 PIXELS = {"height": SIZE, "width": SIZE}
 MASKED = "_attention_mask"
-
-
-def _hidream() -> Any:
-    transformer = model(
-        "HiDreamImageTransformer2DModel",
-        patch_size=2,
-        in_channels=4,
-        out_channels=4,
-        num_layers=2,
-        num_single_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_channels=[TEXT_WIDTH] * 2,
-        text_emb_dim=8,
-        num_routed_experts=2,
-        num_activated_experts=1,
-        axes_dims_rope=(4, 2, 2),
-        max_resolution=(32, 32),
-        llama_layers=(0, 1, 2, 3),
-    )
-    return assemble(
-        "HiDreamImagePipeline",
-        transformer=transformer,
-        scheduler=euler_scheduler(),
-        vae=image_vae(),
-    )
-
-
-def _hidream_arguments() -> dict[str, Any]:
-    def llama(seed: int) -> torch.Tensor:
-        return torch.stack([text(TEXT_WIDTH, seed=seed + layer) for layer in range(4)])
-
-    return {
-        **PIXELS,
-        "prompt_embeds_t5": text(TEXT_WIDTH),
-        "negative_prompt_embeds_t5": text(TEXT_WIDTH, seed=3),
-        "prompt_embeds_llama3": llama(11),
-        "negative_prompt_embeds_llama3": llama(15),
-        "pooled_prompt_embeds": pooled(8),
-        "negative_pooled_prompt_embeds": pooled(8, seed=4),
-    }
 
 
 def _prx() -> Any:
@@ -235,7 +193,6 @@ def _longcat() -> Any:
 
 
 ROWS = (
-    Row("HiDreamImagePipeline", _hidream, _hidream_arguments),
     Row("PRXPipeline", _prx, _prx_arguments),
     Row("Krea2Pipeline", _krea, _krea_arguments),
     Row(

@@ -227,6 +227,7 @@ ROWS = (
         "Lumina2Pipeline",
         _lumina2,
         lambda: {**PIXELS, **prompts(TEXT_WIDTH, masked="_attention_mask")},
+        quick=True,
     ),
     Row(
         "LuminaPipeline",

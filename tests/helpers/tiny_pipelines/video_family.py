@@ -206,7 +206,7 @@ def _sana_video_arguments(**others: Any) -> dict[str, Any]:
 
 
 ROWS = (
-    Row("LTXPipeline", lambda: _ltx("LTXPipeline"), _ltx_arguments),
+    Row("LTXPipeline", lambda: _ltx("LTXPipeline"), _ltx_arguments, quick=True),
     Row(
         "LTXImageToVideoPipeline",
         lambda: _ltx("LTXImageToVideoPipeline"),
@@ -222,6 +222,7 @@ ROWS = (
         "CogVideoXPipeline",
         lambda: _cogvideox("CogVideoXPipeline"),
         lambda: {**VIDEO, **prompts(TEXT_WIDTH)},
+        quick=True,
     ),
     Row(
         "CogVideoXImageToVideoPipeline",

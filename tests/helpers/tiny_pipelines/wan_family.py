@@ -160,7 +160,7 @@ def _of_a_video(**others: Any) -> dict[str, Any]:
 
 
 ROWS = (
-    Row("WanPipeline", lambda: _wan("WanPipeline"), _arguments, quick=True),
+    Row("WanPipeline", lambda: _wan("WanPipeline"), _arguments),
     Row("WanPipeline (2.2)", lambda: _wan_22("WanPipeline"), _arguments),
     Row(
         "WanImageToVideoPipeline",
