@@ -48,8 +48,9 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
     """Return the scheduler of a pipeline that the blocks executor serves.
 
     Raises:
-        PipelineError: cache-dit does not know the pipeline, it has two transformers or a ControlNet,
-            or its scheduler does not take one step per transformer step at a noise level of its own.
+        PipelineError: cache-dit does not know the pipeline, it has two transformers or a
+            ControlNet, or its scheduler does not take one step per transformer step at a noise
+            level of its own.
     """
     if not _cache_dit_knows(pipe):
         problem = "cache-dit knows no blocks of this pipeline"
