@@ -105,7 +105,8 @@ class Trial:
             self.baseline = self._run()
         assert torch.equal(self.baseline, self._run()), "the pipeline itself is not deterministic"
         assert self.baseline.float().isfinite().all(), "the latents are not finite"
-        self.steps = len(self.plain.steps)
+        # Diffusion forcing steps copies of the scheduler, which nobody sees.
+        self.steps = len(self.plain.steps) or STEPS
         self.computed = planned_steps(self.steps)
 
     def carry_out(self) -> Outcome:
