@@ -462,5 +462,6 @@ def test_a_report_as_json(enable: Any) -> None:
         "finished_steps": 6,
         "transformer_calls": 3,
         "adaptation": None,
+        "earlier": (),
         "as_planned": True,
     }
