@@ -12,7 +12,6 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from otcache_policies import Schedule
 from reference_runs import InterruptedRunError, interrupt_at, reference_run
-from tiny_pipelines import count_forwards
 from tiny_pipelines.controlnets import CONTROLNETS, ControlCase
 
 import otcache_plugin
@@ -94,12 +93,3 @@ def test_nothing_of_a_controlnet_is_kept_after_a_call(enable: Any) -> None:
     gc.collect()
     assert len(outputs) == 6
     assert not any(output() is not None for output in outputs)
-
-
-def test_blocks_need_it_at_every_step(enable: Any) -> None:
-    # The first blocks run at every step there, and a ControlNet feeds them.
-    pipe = FLUX.make()
-    enable(pipe, policy="uniform", budget=4, executor="blocks")
-    with count_forwards(pipe.controlnet) as forwards:
-        run(FLUX, pipe)
-    assert len(forwards) == STEPS

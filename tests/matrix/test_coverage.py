@@ -34,12 +34,6 @@ def test_a_quick_row_is_as_the_results_say(row: Row, results: dict[str, Tried]) 
     assert tried == results[str(row)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("row", [row for row in ROWS if not row.quick], ids=str)
-def test_a_row_is_as_the_results_say(row: Row, results: dict[str, Tried]) -> None:
-    assert try_row(row) == results[str(row)]
-
-
 def test_every_row_has_a_result(results: dict[str, Tried]) -> None:
     assert list(results) == [str(row) for row in ROWS]
     assert len(QUICK) >= 8
