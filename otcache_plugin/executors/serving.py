@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import PipelineError
+from otcache_plugin.executors.cache_dit_blocks import is_known, misfit
 from otcache_plugin.executors.schedulers import (
     SET_EULER,
     Substitute,
@@ -48,11 +49,11 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
     """Return the scheduler of a pipeline that the blocks executor serves.
 
     Raises:
-        PipelineError: cache-dit does not know the pipeline, it has two transformers or a
-            ControlNet, or its scheduler does not take one step per transformer step at a noise
-            level of its own.
+        PipelineError: cache-dit does not know the pipeline, or takes its blocks for others; it has
+            two transformers or a ControlNet; or its scheduler does not take one step per
+            transformer step at a noise level of its own.
     """
-    if not _cache_dit_knows(pipe):
+    if not is_known(pipe):
         problem = "cache-dit knows no blocks of this pipeline"
         raise PipelineError(
             "pipe_or_adapter", type(pipe).__name__, problem, _instead_of_blocks(pipe)
@@ -63,6 +64,10 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
         _instead_of_blocks(pipe),
     )
     _refuse_feeders(pipe)
+    unfit = misfit(pipe)
+    if unfit is not None:
+        name = type(pipe.transformer).__name__
+        raise PipelineError("transformer", name, unfit, _instead_of_blocks(pipe))
     scheduler = find_scheduler(pipe)
     name = type(scheduler).__name__
     if not hasattr(scheduler, "sigmas"):
@@ -93,7 +98,7 @@ def beside_velocity(pipe: DiffusionPipeline, plan: Plan | None) -> str | None:
         pipe: the pipeline.
         plan: to be followed; the blocks executor follows none that decides at every step.
     """
-    own = CACHE_DITS_OWN if _cache_dit_knows(pipe) else None
+    own = CACHE_DITS_OWN if _cache_dit_serves(pipe) else None
     if plan is not None and plan.deciding is not None:
         return own
     try:
@@ -121,13 +126,11 @@ def _instead_of_blocks(pipe: DiffusionPipeline) -> str:
         supported_substitute(find_scheduler(pipe))
     except PipelineError as error:
         others = f" and {VELOCITY}"
-        if _cache_dit_knows(pipe):
+        if _cache_dit_serves(pipe):
             others += f", or use {CACHE_DITS_OWN}"
         return error.remedy + others
     return f"Use {VELOCITY}"
 
 
-def _cache_dit_knows(pipe: DiffusionPipeline) -> bool:
-    from cache_dit.caching.block_adapters import BlockAdapterRegister
-
-    return bool(BlockAdapterRegister.is_supported(pipe))
+def _cache_dit_serves(pipe: DiffusionPipeline) -> bool:
+    return is_known(pipe) and misfit(pipe) is None

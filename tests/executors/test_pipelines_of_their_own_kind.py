@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    FlowMatchHeunDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
     ModularPipeline,
@@ -25,7 +26,9 @@ from tiny_pipelines import (
     SIZE,
     TEXT_WIDTH,
     count_forwards,
+    euler_scheduler,
     flux_arguments,
+    flux_family,
     make_flux,
     quiet,
     unipc_scheduler,
@@ -355,6 +358,26 @@ def test_what_cache_dit_knows_by_name_alone_is_refused(pipeline: str) -> None:
         cache_dit.enable_cache(pipe, policy="uniform", executor="blocks")
     assert type(pipe) is cls
     cache_dit.enable_cache(pipe, policy="uniform", executor="velocity")  # the remedy
+    cache_dit.disable_cache(pipe)
+
+
+@pytest.mark.parametrize("scheduler", [euler_scheduler, FlowMatchHeunDiscreteScheduler])
+def test_blocks_whose_outputs_cache_dit_swaps_are_refused(scheduler: Any) -> None:
+    [row] = [row for row in flux_family.ROWS if str(row) == "BriaPipeline"]
+    pipe = row.make()
+    pipe.scheduler = scheduler()
+    with pytest.raises(PipelineError) as refusal:
+        cache_dit.enable_cache(pipe, policy="uniform", executor="blocks")
+    assert refusal.value.field == "transformer"
+    assert refusal.value.problem == (
+        "cache-dit takes what its BriaTransformerBlock returns for hidden_states and "
+        "encoder_hidden_states, and it is encoder_hidden_states and hidden_states"
+    )
+    assert "cache-dit's own" not in refusal.value.remedy
+    pipe.scheduler = euler_scheduler()  # the remedy
+    cache_dit.enable_cache(pipe, policy=SCHEDULE, executor="velocity")
+    pipe(**row.arguments(), num_inference_steps=STEPS, output_type="latent")
+    assert otcache_plugin.summary(pipe).as_planned
     cache_dit.disable_cache(pipe)
 
 
