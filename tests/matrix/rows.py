@@ -13,6 +13,7 @@ from tiny_pipelines import (
     hunyuan_family,
     image_family,
     new_image_family,
+    other_rows,
     qwen_family,
     video_family,
     wan_family,
@@ -27,6 +28,7 @@ ROWS = (
     *hunyuan_family.ROWS,
     *cosmos_family.ROWS,
     *video_family.ROWS,
+    *other_rows.ROWS,
 )
 
 NEEDS_ENCODER = "its prompt cannot be given as embeddings"
@@ -38,7 +40,7 @@ NOT_TRIED = {
     "BooguImage": "it is not in diffusers",
     "BriaFibo2Pipeline": "no row yet",
     "BriaFiboEditPipeline": NEEDS_ENCODER,
-    "ConsisID": "no row yet; it is CogVideoX with a face encoder",
+    "ConsisID": "it is CogVideoX with a face encoder, and needs OpenCV",
     "DreamLiteMobilePipeline": "it denoises with a U-Net",
     "DreamLitePipeline": "it denoises with a U-Net",
     "EasyAnimateControlPipeline": "no row yet",
@@ -48,7 +50,6 @@ NOT_TRIED = {
     "HunyuanDiTPAG": "no row yet",
     "HunyuanImageRefinerPipeline": "no row yet",
     "HunyuanVideo15ImageToVideoPipeline": "no row yet",
-    "Ideogram4Pipeline": "no row yet",
     "JoyImageEditPlusPipeline": "no row yet",
     "Kandinsky6SRPipeline": "no row yet",
     "Kandinsky6TI2VAPipeline": "no row yet",
@@ -62,7 +63,6 @@ NOT_TRIED = {
     "LTX2Pipeline": "no row yet",
     "LTX2VideoDiffusionDecodePipeline": "it decodes, and has no transformer",
     "LTXI2VLongMultiPromptPipeline": NEEDS_ENCODER,
-    "LongCatAudioDiTPipeline": NEEDS_ENCODER,
     "LongCatImageEditPipeline": MEGAPIXEL,
     "OmniGenPipeline": NEEDS_ENCODER,
     "OmniGen": NEEDS_ENCODER,
@@ -81,11 +81,7 @@ NOT_TRIED = {
     "StableAudio3Pipeline": "no row yet",
     "StableDiffusion3PAGImg2ImgPipeline": "no row yet",
     "StableDiffusion3PAGPipeline": "no row yet",
-    "VisualCloze": NEEDS_ENCODER,
-    "VisualClozeGenerationPipeline": NEEDS_ENCODER,
-    "VisualClozePipeline": NEEDS_ENCODER,
-    "ZImageControlNetInpaintPipeline": "no row yet",
-    "ZImageControlNetPipeline": "no row yet",
+    "VisualClozePipeline": "it runs its generation pipeline, which has a row, and another",
     "ZImageOmniPipeline": NEEDS_ENCODER,
 }
 
