@@ -19,7 +19,9 @@ def import_schedules(
         ),
     ],
     model: Annotated[str, typer.Option(help="Id of the model that they are for.")],
-    output: Annotated[Path, typer.Option(help="Folder of the document.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the document; by default published-NAME.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Inference steps of the runs, T.")] = 50,
     revision: Annotated[
         str | None, typer.Option(help="Commit of the weights; by default the document is for any.")
@@ -44,7 +46,8 @@ def import_schedules(
     published = Published(model, revision, authors, source, setting, pipeline)
     document = published_document(schedules, published)
     card = render_card(document, (), plugin_host().describe(document))
-    write_policy(output, document, NO_TABLES, card)
-    typer.echo(output)
+    folder = output or Path(f"published-{Path(model).name}")
+    write_policy(folder, document, NO_TABLES, card)
+    typer.echo(folder)
     budgets = ", ".join(str(schedule.budget) for schedule in schedules)
     print_hint(f"Schedules of the budgets {budgets}, as published; none of them was measured here.")

@@ -36,7 +36,8 @@ class OTCacheParameters(Part):
     Attributes:
         anchor: The searched schedule at the smallest budget.
         waypoints: Searched schedules at budgets between, by increasing budget.
-        reference: The graph policy's schedule at a larger budget.
+        reference: The graph policy's schedule at a larger budget; the anchor, where there is no
+            other.
         rho: Exponent of the warp between them, above 0.
         warp: Whether the warp vanishes at the schedules, or is the paper's, constant between them.
         graph: How to read the edge table; None without one, as with published schedules.
@@ -80,7 +81,9 @@ class OTCacheParameters(Part):
     @property
     def records(self) -> tuple[tuple[str, ScheduleRecord], ...]:
         """The schedules by increasing budget, each after its field."""
-        waypoints = ((f"waypoints.{index}", each) for index, each in enumerate(self.waypoints))
+        waypoints = tuple((f"waypoints.{index}", each) for index, each in enumerate(self.waypoints))
+        if self.reference == self.anchor and not waypoints:
+            return (("anchor", self.anchor),)
         return (("anchor", self.anchor), *waypoints, ("reference", self.reference))
 
     @property
@@ -121,7 +124,7 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
         DocumentError: A schedule is none of the document's steps, the tables are no edge table of
             its sampling set-up, or only one of edge table and graph is there.
     """
-    anchor, *waypoints, reference = parameters.schedules(sampling.num_inference_steps)
+    schedules = parameters.schedules(sampling.num_inference_steps)
     gram, others = split(tables)
     edges = edge_table(others, sampling) if others else None
     graph = parameters.graph
@@ -134,12 +137,12 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
         problem, remedy = "Gram matrices and their damping come together", "Give both, or neither"
         raise DocumentError("parameters.damping", damping, problem, remedy)
     return OTCachePolicy(
-        anchor,
-        reference,
+        schedules[0],
+        schedules[-1],
         rho=parameters.rho,
         edges=edges,
         settings=EdgeSettings() if graph is None or edges is None else graph_settings(graph, edges),
-        waypoints=tuple(waypoints),
+        waypoints=schedules[1:-1],
         warp=WARPS[parameters.warp],
         other_runs=_other_runs(gram, damping, edges, sampling),
     )

@@ -106,7 +106,8 @@ def _schedules(parameters: OTCacheParameters, schedules: Sequence[Schedule]) -> 
     """Return the schedules, each after its family, or after its place in the policy."""
     served = parameters.served
     if not served:
-        places = ("anchor", *["waypoint"] * len(parameters.waypoints), "reference")
+        waypoints = ["waypoint"] * len(parameters.waypoints)
+        places = ("anchor", *waypoints, "reference")[: len(schedules)]
         return PolicyDetails(tuple(zip(places, schedules, strict=True)))
     families = tuple(
         (each.family, schedule) for each, schedule in zip(served, schedules, strict=True)
@@ -127,6 +128,8 @@ def _lead(served: ServedBudget) -> str:
 
 
 def _notes(parameters: OTCacheParameters) -> tuple[str, ...]:
+    if not parameters.served and len(parameters.budgets) == 1:
+        return ("A single schedule: no other budget is predicted from it.",)
     if not parameters.served:
         rho = parameters.rho
         return (f"Budgets between two neighbours are predicted with rho = {rho:g}.",)

@@ -84,19 +84,12 @@ def published_document(schedules: Sequence[Schedule], published: Published) -> P
     """Return a document of schedules that others published, without evidence.
 
     Args:
-        schedules: of at least two budgets, by increasing budget.
+        schedules: one or more, by increasing budget; the budgets between two are predicted.
         published: what is said of them.
-
-    Raises:
-        FieldError: there are fewer.
     """
-    if len(schedules) < 2:
-        problem = f"{len(schedules)} schedules, and a document serves budgets between two"
-        remedy = "Give schedules of two budgets or more, or pass one as policy=Schedule(…)"
-        raise FieldError("file", len(schedules), problem, remedy)
-    anchor, *waypoints, reference = map(ScheduleRecord.of, schedules)
+    records = tuple(map(ScheduleRecord.of, schedules))
     parameters = OTCacheParameters(
-        anchor=anchor, waypoints=tuple(waypoints), reference=reference, rho=RHO
+        anchor=records[0], waypoints=records[1:-1], reference=records[-1], rho=RHO
     )
     budgets = tuple(schedule.budget for schedule in schedules)
     return PolicyDocument(

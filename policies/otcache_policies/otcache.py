@@ -36,11 +36,13 @@ class OTCachePolicy:
     for neighbouring schedules too, while those of the edge table were measured on full runs. With a
     table the policy goes on above the reference's budget as MeanCache: there segments are short
     and the additive surrogate that it minimises is reliable, which is why the reference is taken
-    from it in the first place.
+    from it in the first place. Of a single schedule, which is anchor and reference, nothing is
+    predicted.
 
     Args:
         anchor: Searched schedule at the smallest budget.
-        reference: Schedule of a graph policy at a larger budget, for the same number of steps.
+        reference: Schedule of a graph policy at a larger budget, for the same number of steps; or
+            the anchor, where there is no other.
         rho: Exponent of the warp that keeps early steps dense, finite and above 0. To be
             calibrated per model; 1.3 is the paper's.
         edges: Edge table of the calibration, if at hand.
@@ -51,7 +53,7 @@ class OTCachePolicy:
         other_runs: Makes the schedules of runs with other noise levels, if at hand.
 
     Raises:
-        ScheduleError: The schedules differ in steps, or their budgets do not increase.
+        ScheduleError: The schedules differ in steps, or the budgets of several do not increase.
         FieldError: rho is not finite and above 0.
         EdgeTableError: The table has another number of steps, or does not fit the settings.
     """
@@ -68,7 +70,8 @@ class OTCachePolicy:
     name: ClassVar[str] = "otcache"
 
     def __post_init__(self) -> None:
-        require_endpoints(self.anchor, self.reference)
+        if self.reference != self.anchor:
+            require_endpoints(self.anchor, self.reference)
         object.__setattr__(self, "waypoints", tuple(self.waypoints))
         self._check_waypoints()
         rho = as_positive("rho", self.rho, FieldError, "Use a number such as rho=1.3")
@@ -92,6 +95,8 @@ class OTCachePolicy:
     @property
     def calibrated(self) -> tuple[Schedule, ...]:
         """The anchor, the waypoints and the reference: all that is not predicted."""
+        if self.reference == self.anchor:
+            return (self.anchor,)
         return (self.anchor, *self.waypoints, self.reference)
 
     @property

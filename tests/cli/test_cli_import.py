@@ -7,10 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cache_dit
 import pytest
 import torch
 import yaml
+from otcache_policies import BudgetError
 from otcache_registry import read_policy
+from tiny_pipelines import FLUX, count_forwards, make_flux
+
+import otcache_plugin
 
 STEPS = 10
 COMPUTED = [[0, 1, 4, 9], [0, 1, 2, 4, 6, 9]]
@@ -96,10 +101,35 @@ def test_it_is_marked_as_published_by_others(main: Any, tmp_path: Path) -> None:
     assert shown.out.split() == ["0", "1", "4", "9"]
 
 
+def test_a_single_schedule(main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a document of its one budget, in a folder named after the model unless one is given."""
+    monkeypatch.chdir(tmp_path)
+    Path("one.txt").write_text("0 1 4 9\n")
+    options = ("--steps", str(STEPS), "--pipeline", "FluxPipeline")
+    done = main("import", "one.txt", "--model", "org/name", *options)
+    assert (done.code, done.out) == (0, "published-name\n"), done.err
+    assert "4, or 10; 4 unless asked for another" in main("show", "published-name").out
+    card = Path("published-name", "README.md").read_text()
+    assert "The schedule of the budget 4 is theirs" in card
+    assert "A single schedule: no other budget is predicted from it." in card
+    assert main("predict", "published-name", "--budget", "4").out.split() == ["0", "1", "4", "9"]
+    refused = main("predict", "published-name", "--budget", "5")
+    assert (refused.code, "Use budget=4, or 10" in refused.err) == (2, True)
+
+    pipe = make_flux()
+    cache_dit.enable_cache(pipe, policy="./published-name")
+    with count_forwards(pipe.transformer.x_embedder) as forwards:
+        FLUX.run(pipe, num_inference_steps=STEPS)
+    assert len(forwards) == 4
+    assert otcache_plugin.summary(pipe).computed_steps == (0, 1, 4, 9)
+    cache_dit.disable_cache(pipe)
+    with pytest.raises(BudgetError, match="Use budget=4, or 10"):
+        cache_dit.enable_cache(pipe, policy="./published-name", budget=5)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("0 1 4 9", "1 schedules, and a document serves"),
         ("0 1 4 9\n0 2 4 9", "two schedules of budget 4"),
         ("0 1 4 12\n0 1", "not steps of a run of 10"),
         ("0 1 1 9\n0 9", "not steps of a run of 10"),

@@ -228,6 +228,8 @@ def _budgets(document: IndexedDocument) -> str:
     served = document.budgets
     if served is None:
         return "decides during the run"
+    if served.smallest == served.largest:
+        return f"budget {served.smallest}"
     return f"budgets {served.smallest} … {served.largest}, default {document.default_budget}"
 
 

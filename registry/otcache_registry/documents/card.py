@@ -154,6 +154,8 @@ def _budgets(document: PolicyDocument) -> str:
     served = document.budgets
     if served is None:
         return "as each run needs"
+    if served.largest == served.smallest:
+        return f"for a budget of {served.smallest} steps"
     if served.largest == document.num_inference_steps:
         return f"for any budget from {served.smallest} steps on"
     return f"for any budget from {served.smallest} to {served.largest} steps"
@@ -222,20 +224,24 @@ def _table(details: PolicyDetails) -> str:
 
 def _publication(document: PolicyDocument, published: Publication) -> str:
     budgets = ", ".join(map(str, document.calibrated_budgets))
+    theirs, run, predicted = f"The schedule of the budget {budgets} is theirs", "it was", ""
+    if len(document.calibrated_budgets) > 1:
+        theirs, run = f"The schedules of the budgets {budgets} are theirs", "these schedules were"
+        predicted = " The budgets predicted between them nobody has measured."
     revision = "any, since they name no commit of the weights"
     if document.model.revision is not None:
         revision = escaped(document.model.revision)
     return f"""## Origin
 
-Published by {escaped(published.authors)}, not calibrated here. The schedules of the budgets \
-{budgets} are theirs, step by step and look-back by look-back.
+Published by {escaped(published.authors)}, not calibrated here. {theirs}, \
+step by step and look-back by look-back.
 
 - Source: {escaped(published.source)}
 - Method: {escaped(published.paper)}
 - Their setting: {escaped(published.setting)}
 - Revision: {revision}
-- Evidence: none. Held-out figures come from a calibration, and these schedules were not run here \
-with the model. The budgets predicted between them nobody has measured."""
+- Evidence: none. Held-out figures come from a calibration, and {run} not run here \
+with the model.{predicted}"""
 
 
 def _difference(document: PolicyDocument) -> str:
