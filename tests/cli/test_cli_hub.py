@@ -47,12 +47,13 @@ def otcache(hub: HubServer, tmp_path: Path) -> Any:
 
     own = {"OTCACHE_CACHE": str(tmp_path / "cache"), "COLUMNS": "80", "NO_COLOR": "1"}
 
-    def run(*arguments: object, token: str | None = None, **variables: str) -> Ended:
+    def run(*arguments: object, token: str | None = None, **variables: str | None) -> Ended:
         client = environment(hub, tmp_path / "home", token)
         kept = {name: each for name, each in client.items() if "OTCACHE" not in name}
+        wanted = {**kept, **own, "OMP_NUM_THREADS": "1", **variables}
         done = subprocess.run(
             [COMMAND, *map(str, arguments)],
-            env={**kept, **own, "OMP_NUM_THREADS": "1", **variables},
+            env={name: each for name, each in wanted.items() if each is not None},
             capture_output=True,
             text=True,
             check=False,
@@ -312,6 +313,60 @@ def test_removing_what_was_pulled(hub: HubServer, here: Any, tmp_path: Path) -> 
     missing = here("store", "remove", second)
     assert (missing.code, "not in the store" in missing.err) == (2, True)
     assert not [*(tmp_path / "cache" / "policies" / "blobs").iterdir()]
+
+
+def test_pulling_again_by_force(hub: HubServer, here: Any) -> None:
+    """What the store has is fetched again only then."""
+    policy = publish(hub, EXACT, "alice/flow")
+    table = "tables.safetensors"
+
+    def pulled(*options: str) -> bool:
+        hub.clear_requests()
+        done = here("pull", "alice/flow", "-q", *options)
+        assert (done.code, done.out) == (0, f"{policy}\n"), done.err
+        return any(table in request.path for request in hub.requests)
+
+    assert [pulled(), pulled(), pulled("--force"), pulled()] == [True, False, True, False]
+
+
+def test_damaged_document_whose_repository_is_gone(
+    hub: HubServer, here: Any, tmp_path: Path
+) -> None:
+    """It cannot be pulled again, by force neither; removing it is rid of it."""
+    policy = publish(hub, EXACT, "alice/flow")
+    assert here("pull", "alice/flow", "-q").code == 0
+    blobs = [*(tmp_path / "cache" / "policies" / "blobs").iterdir()]
+    for blob in blobs:
+        blob.write_bytes(b"damaged")
+    hub.delete_repo("alice/flow")
+    refused = here("pull", "alice/flow", "--force")
+    assert (refused.code, refused.out) == (1, "")
+    assert "no such repository" in refused.err
+    listed = here("list")
+    assert policy not in listed.out
+    assert f"missing or damaged in the store's copy of {policy}" in listed.err
+    assert "otcache store remove is rid of what nobody can repair" in listed.err
+    assert here("store", "remove", "hub:alice/flow").out.splitlines()[0] == policy
+    assert here("list").err == ""
+    assert not any(blob.exists() for blob in blobs)
+
+
+def test_what_another_process_reads_is_not_broken(
+    hub: HubServer, here: Any, otcache: Any, tmp_path: Path
+) -> None:
+    """Without COLUMNS and without a terminal, in a listing and in a table."""
+    policy = publish(hub, EXACT, "alice/flow")
+    here("pull", "alice/flow", "-q")
+    listed = otcache("list", COLUMNS=None).out.splitlines()
+    facts = listed[listed.index(policy) + 1]
+    assert facts.startswith("  otcache for exact-flow (")
+    assert "default" in facts
+    assert len(facts) > 80
+    shown = otcache("show", "bundled:exact-flow", COLUMNS=None).out.splitlines()
+    assert max(map(len, shown)) > 80
+    revision = read_policy(EXACT).document.model.revision
+    assert revision is not None
+    assert any(revision in line for line in shown)
 
 
 def test_unreachable_hub_is_said(hub: HubServer, here: Any) -> None:
