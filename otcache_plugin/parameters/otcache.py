@@ -36,8 +36,8 @@ class OTCacheParameters(Part):
     Attributes:
         anchor: The searched schedule at the smallest budget.
         waypoints: Searched schedules at budgets between, by increasing budget.
-        reference: The graph policy's schedule at a larger budget; the anchor, where there is no
-            other.
+        reference: The graph policy's schedule at a larger budget; the anchor, where a single
+            schedule was published.
         rho: Exponent of the warp between them, above 0.
         warp: Whether the warp vanishes at the schedules, or is the paper's, constant between them.
         graph: How to read the edge table; None without one, as with published schedules.
@@ -82,7 +82,8 @@ class OTCacheParameters(Part):
     def records(self) -> tuple[tuple[str, ScheduleRecord], ...]:
         """The schedules by increasing budget, each after its field."""
         waypoints = tuple((f"waypoints.{index}", each) for index, each in enumerate(self.waypoints))
-        if self.reference == self.anchor and not waypoints:
+        # A calibrated document, which has a graph, always has two.
+        if self.reference == self.anchor and self.graph is None and not waypoints:
             return (("anchor", self.anchor),)
         return (("anchor", self.anchor), *waypoints, ("reference", self.reference))
 
