@@ -85,6 +85,7 @@ def gpu_rows(result: Any) -> list[dict[str, str]]:
                 "faster": f"{speedup['loop']:.2f}x" if speedup else "",
                 "call_faster": f"{speedup['end_to_end']:.2f}x" if "end_to_end" in speedup else "",
                 "memory": f"{row['peak_memory_gib']:.1f}",
+                "of": row.get("of", result["date"])[:10],
             }
         )
     return rows
