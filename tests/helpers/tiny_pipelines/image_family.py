@@ -162,7 +162,7 @@ def _unbinned(**others: Any) -> dict[str, Any]:
     }
 
 
-def _hunyuan_dit() -> Any:
+def _hunyuan_dit(pipeline: str) -> Any:
     transformer = model(
         "HunyuanDiT2DModel",
         sample_size=8,
@@ -180,7 +180,7 @@ def _hunyuan_dit() -> Any:
         activation_fn="gelu-approximate",
     )
     return assemble(
-        "HunyuanDiTPipeline",
+        pipeline,
         transformer=transformer,
         scheduler=DDPMScheduler(),
         vae=image_vae(),
@@ -279,11 +279,21 @@ ROWS = (
     ),
     Row("PixArtAlphaPipeline", lambda: _pixart("PixArtAlphaPipeline"), _unbinned),
     Row("PixArtSigmaPipeline", lambda: _pixart("PixArtSigmaPipeline"), _unbinned),
-    Row("HunyuanDiTPipeline", _hunyuan_dit, _hunyuan_dit_arguments),
+    Row("HunyuanDiTPipeline", lambda: _hunyuan_dit("HunyuanDiTPipeline"), _hunyuan_dit_arguments),
+    Row(
+        "HunyuanDiTPAGPipeline",
+        lambda: _hunyuan_dit("HunyuanDiTPAGPipeline"),
+        _hunyuan_dit_arguments,
+    ),
     Row("DiTPipeline", _dit, lambda: {"class_labels": [1], "output_type": "np"}),
     Row(
         "SanaPipeline",
         lambda: _sana("SanaPipeline", euler_scheduler()),
+        lambda: _unbinned(),
+    ),
+    Row(
+        "SanaPAGPipeline",
+        lambda: _sana("SanaPAGPipeline", euler_scheduler()),
         lambda: _unbinned(),
     ),
     Row("SanaControlNetPipeline", _sana_controlled, lambda: _unbinned(control_image=picture(SIZE))),
