@@ -162,7 +162,7 @@ def test_documented_make_targets_exist() -> None:
         assert set(named) <= targets, path.name
 
 
-def test_ci_runs_all_tests_by_the_command_of_the_readme() -> None:
+def test_ci_runs_the_tests_by_the_command_of_the_readme() -> None:
     assert "`make test-all`" in page("README.md")
     assert "make test" in page(".ci/run").splitlines()
     (all_tests,) = re.findall(r"^test-all:.*\n\t(.*)", page("Makefile"), re.MULTILINE)
