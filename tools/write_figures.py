@@ -91,6 +91,11 @@ def gpu_rows(result: Any) -> list[dict[str, str]]:
     return rows
 
 
+def dates(result: Any) -> str:
+    """Return when the rows of a result of benchmarks/gpu were measured."""
+    return " and ".join(sorted({row.get("of", result["date"])[:10] for row in result["rows"]}))
+
+
 def row_named(result: Any, name: str) -> Row:
     """Return the row of that name."""
     found: Row = next(row for row in result["rows"] if row["name"] == name)
@@ -148,7 +153,7 @@ def rendered(template: str) -> str:
         autoescape=False,
     )
     helpers = (
-        *(result, interval, by_policy, gpu_rows, row_named),
+        *(result, interval, by_policy, gpu_rows, dates, row_named),
         *(effort_mean, effort_cell, effort_counts),
         *(paired, other_steps),
     )
