@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import signature
 from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ class CachedTwin:
 
     Raises:
         PipelineError: something has replaced the transformer's forward, so that it has no own one;
-            or cache-dit knows other pipelines of that name, but not this one's transformer.
+            or cache-dit knows other pipelines of that name, but not this one's transformer, or
+            an older one, of fewer arguments.
     """
 
     def __init__(self, pipe: DiffusionPipeline, arguments: Mapping[str, Any]) -> None:
@@ -87,6 +89,20 @@ class CachedTwin:
                 f"cache-dit cannot put its cache on a {type(pipe).__name__} of it: {error}",
                 "Use executor='velocity'",
             ) from error
+        self._refuse_lost_arguments()
+
+    def _refuse_lost_arguments(self) -> None:
+        """Raise PipelineError where cache-dit's own forward takes less than the transformer's."""
+        taken = signature(self._transformer._original_forward).parameters
+        _, *own = signature(type(self._module).forward).parameters  # the first is self
+        lost = [name for name in own if name not in taken]
+        if lost and all(each.kind is not each.VAR_KEYWORD for each in taken.values()):
+            raise PipelineError(
+                "transformer",
+                type(self._module).__name__,
+                f"the forward that cache-dit puts in the place of its own takes no {lost[0]}",
+                "Use executor='velocity'",
+            )
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call a function within cache-dit's contexts, made anew."""

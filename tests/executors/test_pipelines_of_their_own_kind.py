@@ -35,6 +35,7 @@ from tiny_pipelines import (
 )
 from tiny_pipelines.common import text_embeddings
 from tiny_pipelines.ideogram import IDEOGRAM
+from tiny_pipelines.ltx2 import ltx2_arguments, make_ltx2
 from tiny_pipelines.visual_cloze import VISUAL_CLOZE
 
 import otcache_plugin
@@ -377,6 +378,17 @@ def test_blocks_whose_outputs_cache_dit_swaps_are_refused(scheduler: Any) -> Non
     pipe.scheduler = euler_scheduler()  # the remedy
     cache_dit.enable_cache(pipe, policy=SCHEDULE, executor="velocity")
     pipe(**row.arguments(), num_inference_steps=STEPS, output_type="latent")
+    assert otcache_plugin.summary(pipe).as_planned
+    cache_dit.disable_cache(pipe)
+
+
+def test_blocks_that_would_lose_arguments_are_refused() -> None:
+    pipe = make_ltx2()
+    refusal = r"transformer='LTX2VideoTransformer3DModel'.*takes no sigma.*executor='velocity'"
+    with pytest.raises(PipelineError, match=refusal):
+        cache_dit.enable_cache(pipe, policy=SCHEDULE, executor="blocks")
+    cache_dit.enable_cache(pipe, policy=SCHEDULE, executor="velocity")  # the remedy
+    pipe(**ltx2_arguments(), num_inference_steps=STEPS, output_type="latent")
     assert otcache_plugin.summary(pipe).as_planned
     cache_dit.disable_cache(pipe)
 

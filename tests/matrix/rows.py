@@ -59,7 +59,7 @@ NOT_TRIED = {
     "LTX2HDRPipeline": "no row yet",
     "LTX2ImageToVideoPipeline": "no row yet",
     "LTX2InContextPipeline": "no row yet",
-    "LTX2Pipeline": "no row yet: its sound takes a reference of its own, and blocks fail",
+    "LTX2Pipeline": "no row yet: its sound takes a reference of its own",
     "LTX2VideoDiffusionDecodePipeline": "it decodes, and has no transformer",
     "LTXI2VLongMultiPromptPipeline": NEEDS_ENCODER,
     "LongCatImageEditPipeline": MEGAPIXEL,
