@@ -24,7 +24,6 @@ from otcache_policies import Schedule, UniformPolicy
 from reference_runs import reference_run
 from tiny_pipelines import (
     SIZE,
-    TEXT_WIDTH,
     count_forwards,
     euler_scheduler,
     flux_arguments,
@@ -37,6 +36,7 @@ from tiny_pipelines.common import text_embeddings
 from tiny_pipelines.ideogram import IDEOGRAM
 from tiny_pipelines.ltx2 import ltx2_arguments, make_ltx2
 from tiny_pipelines.visual_cloze import VISUAL_CLOZE
+from tiny_pipelines.wan import WAN_TRANSFORMER
 
 import otcache_plugin
 from otcache_plugin.errors import ExecutionError, PipelineError
@@ -188,20 +188,7 @@ def test_a_copy_of_the_scheduler_may_step_beside_it(sound_first: bool, enable: A
 
 def make_diffusion_forcing() -> Any:
     torch.manual_seed(0)
-    transformer = SkyReelsV2Transformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=TEXT_WIDTH,
-        freq_dim=16,
-        ffn_dim=32,
-        num_layers=2,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=32,
-    )
+    transformer = SkyReelsV2Transformer3DModel(**WAN_TRANSFORMER)
     pipe = SkyReelsV2DiffusionForcingPipeline(
         tokenizer=None,
         text_encoder=None,

@@ -13,25 +13,13 @@ from diffusers import (
     WanVideoToVideoPipeline,
 )
 from tiny_pipelines import SIZE, TEXT_WIDTH, Case, euler_scheduler, quiet, wan_arguments
+from tiny_pipelines.wan import WAN_TRANSFORMER
 
 
 def make_wan_video_to_video(scheduler: Any = None) -> Any:
     """A pipeline that never sets the scheduler's begin index, whatever the strength."""
     torch.manual_seed(0)
-    transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=TEXT_WIDTH,
-        freq_dim=16,
-        ffn_dim=32,
-        num_layers=2,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=32,
-    )
+    transformer = WanTransformer3DModel(**WAN_TRANSFORMER)
     pipe = WanVideoToVideoPipeline(
         tokenizer=None,
         text_encoder=None,

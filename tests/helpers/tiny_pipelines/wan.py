@@ -9,26 +9,28 @@ from diffusers import WanPipeline, WanTransformer3DModel
 
 from tiny_pipelines.common import SIZE, TEXT_WIDTH, Case, euler_scheduler, quiet, text_embeddings
 
+WAN_TRANSFORMER: dict[str, Any] = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": TEXT_WIDTH,
+    "freq_dim": 16,
+    "ffn_dim": 32,
+    "num_layers": 2,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "rope_max_seq_len": 32,
+}
+"""Configuration of a transformer of the Wan architecture, or of one made like it."""
+
 
 def make_wan(*, scheduler: Any = None) -> Any:
     """A Wan 2.2 pipeline of two one-block transformers, the second one below noise level 0.9."""
     torch.manual_seed(0)
     transformers = [
-        WanTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=4,
-            out_channels=4,
-            text_dim=TEXT_WIDTH,
-            freq_dim=16,
-            ffn_dim=32,
-            num_layers=1,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            rope_max_seq_len=32,
-        ).eval()
-        for _ in range(2)
+        WanTransformer3DModel(**{**WAN_TRANSFORMER, "num_layers": 1}).eval() for _ in range(2)
     ]
     pipe = WanPipeline(
         tokenizer=None,

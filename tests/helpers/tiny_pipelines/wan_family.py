@@ -10,30 +10,17 @@ from PIL import Image
 
 from tiny_pipelines.building import Row, answering, assemble, model, picture, prompts, wan_vae
 from tiny_pipelines.common import TEXT_WIDTH, unipc_scheduler
+from tiny_pipelines.wan import WAN_TRANSFORMER
 
 SIDE = 32
 FRAMES = 5
 VIDEO = {"height": SIDE, "width": SIDE, "num_frames": FRAMES, "guidance_scale": 4.0}
-TRANSFORMER = {
-    "patch_size": (1, 2, 2),
-    "num_attention_heads": 2,
-    "attention_head_dim": 12,
-    "in_channels": 4,
-    "out_channels": 4,
-    "text_dim": TEXT_WIDTH,
-    "freq_dim": 16,
-    "ffn_dim": 32,
-    "num_layers": 2,
-    "cross_attn_norm": True,
-    "qk_norm": "rms_norm_across_heads",
-    "rope_max_seq_len": 32,
-}
 PICTURE_CHANNELS = 12
 """Latents, and beside them a mask of 4 channels and a picture's latents."""
 
 
 def _made(pipeline: str, architecture: str, scheduler: Any, **config: Any) -> Any:
-    transformer = model(architecture, **{**TRANSFORMER, **config})
+    transformer = model(architecture, **{**WAN_TRANSFORMER, **config})
     pipe = assemble(pipeline, transformer=transformer, scheduler=scheduler, vae=wan_vae())
     if transformer.config.get("image_dim") is not None:
         seen_by_clip = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(7))
@@ -46,7 +33,7 @@ def _wan(pipeline: str, **config: Any) -> Any:
 
 
 def _wan_22(pipeline: str, **config: Any) -> Any:
-    one, other = (model("WanTransformer3DModel", **{**TRANSFORMER, **config}) for _ in range(2))
+    one, other = (model("WanTransformer3DModel", **{**WAN_TRANSFORMER, **config}) for _ in range(2))
     return assemble(
         pipeline,
         transformer=one,
@@ -109,7 +96,7 @@ def _anyflow(pipeline: str, architecture: str, **config: Any) -> Any:
         pipeline,
         transformer=model(
             architecture,
-            **{name: value for name, value in TRANSFORMER.items() if name != "qk_norm"},
+            **{name: value for name, value in WAN_TRANSFORMER.items() if name != "qk_norm"},
             **config,
         ),
         scheduler=scheduler,
@@ -118,7 +105,7 @@ def _anyflow(pipeline: str, architecture: str, **config: Any) -> Any:
 
 
 def _helios() -> Any:
-    config = {name: value for name, value in TRANSFORMER.items() if name != "rope_max_seq_len"}
+    config = {name: value for name, value in WAN_TRANSFORMER.items() if name != "rope_max_seq_len"}
     transformer = model(
         "HeliosTransformer3DModel",
         **config,
