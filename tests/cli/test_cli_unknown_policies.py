@@ -15,15 +15,15 @@ from otcache_registry.store.store import PolicyStore
 
 COMMIT = "c" * 40
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-INSTALL = "Install otcache-lemica"
+INSTALL = "Install otcache-strata"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The document's folder."""
     document = unknown_of()
-    write_policy(tmp_path / "lemica", document, UNKNOWN_TABLES, render_card(document))
-    return tmp_path / "lemica"
+    write_policy(tmp_path / "strata", document, UNKNOWN_TABLES, render_card(document))
+    return tmp_path / "strata"
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def test_list(main: Any, pulled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     lines = [line.strip() for line in main("list").out.splitlines()]
     assert lines[lines.index(pulled) + 1] == (
-        "lemica for example/model (0123abcd), 12 steps, budgets 3 … 9, default 6; "
-        "not installed: otcache-lemica"
+        "strata for example/model (0123abcd), 12 steps, budgets 3 … 9, default 6; "
+        "not installed: otcache-strata"
     )
     document = json.loads(main("list", "--json").out)["documents"][-1]
-    assert (document["policy"], document["policy_name"]) == (pulled, "lemica")
-    assert document["distribution"] == "otcache-lemica"
+    assert (document["policy"], document["policy_name"]) == (pulled, "strata")
+    assert document["distribution"] == "otcache-strata"
     found = main("search", "example/model")
     assert pulled in found.out
 
@@ -58,7 +58,7 @@ def test_show(main: Any, place: str, request: pytest.FixtureRequest) -> None:
     assert (shown.code, shown.err) == (0, "")
     words = " ".join(shown.out.split())
     for each in (
-        f"policy lemica, not installed. {INSTALL}",
+        f"policy strata, not installed. {INSTALL}",
         "model example/model",
         "budgets 3 … 9, or 12; 6 unless asked for another",
         "calibrated 2026-01-31T12:00:00+00:00 on one CPU core",
@@ -78,7 +78,7 @@ def test_verify(main: Any, pulled: str, folder: Path) -> None:
     assert (shown.code, shown.err) == (0, "")
     checks = [" ".join(line.split()) for line in shown.out.splitlines()]
     assert any(line.startswith("ok tables SHA-256") for line in checks)
-    assert f"lemica was not checked: no such policy. {INSTALL}" in " ".join(checks)
+    assert f"strata was not checked: no such policy. {INSTALL}" in " ".join(checks)
     assert main("verify", str(folder)).code == 0
 
 
@@ -98,7 +98,7 @@ def test_its_use_says_what_to_install(main: Any, folder: Path, arguments: tuple[
     command, *options = arguments
     refused = main(command, str(folder), *options)
     assert (refused.code, refused.out) == (2, "")
-    assert "policy='lemica': no such policy" in refused.err
+    assert "policy='strata': no such policy" in refused.err
     assert INSTALL in refused.err
 
 

@@ -315,7 +315,7 @@ def test_one_policys_documents_are_not_anothers(
 
     def otcache_register_policies(registry: PolicyRegistry) -> None:
         registry.register_calibrated(
-            "lemica",
+            "strata",
             parameters=Part,
             make=lambda *_: UniformPolicy(50),
             description="made up",
@@ -323,11 +323,11 @@ def test_one_policys_documents_are_not_anothers(
         )
 
     module = plugin(otcache_register_policies=otcache_register_policies)
-    host = load_plugins([FakeEntryPoint("lemica", lambda: module, "otcache-lemica")], None)
+    host = load_plugins([FakeEntryPoint("strata", lambda: module, "otcache-strata")], None)
     monkeypatch.setattr(enable, "plugin_host", lambda: host)
-    message = refused(DocumentNotFoundError, policy="lemica", model=MODEL, revision=REVISION)
-    assert message.startswith(f"model='{MODEL}': no lemica policy for revision {REVISION}")
-    assert "--policy lemica" in message
+    message = refused(DocumentNotFoundError, policy="strata", model=MODEL, revision=REVISION)
+    assert message.startswith(f"model='{MODEL}': no strata policy for revision {REVISION}")
+    assert "--policy strata" in message
     pipe = make_flux()
     otcache_plugin.enable_cache(pipe, policy="meancache", model=MODEL, revision=REVISION)
     assert otcache_plugin.summary(pipe).policy == "meancache"

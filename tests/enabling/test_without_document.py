@@ -225,14 +225,14 @@ def test_what_is_made_from_another_policys_documents() -> None:
 def test_what_nothing_calibrates(monkeypatch: pytest.MonkeyPatch) -> None:
     def otcache_register_policies(registry: PolicyRegistry) -> None:
         registry.register_calibrated(
-            "lemica", parameters=Part, make=lambda *_: UniformPolicy(50), description="made up"
+            "strata", parameters=Part, make=lambda *_: UniformPolicy(50), description="made up"
         )
 
     module = plugin(otcache_register_policies=otcache_register_policies)
-    host = load_plugins([FakeEntryPoint("lemica", lambda: module, "otcache-lemica")], None)
+    host = load_plugins([FakeEntryPoint("strata", lambda: module, "otcache-strata")], None)
     monkeypatch.setattr(enable, "plugin_host", lambda: host)
     pipe = make_flux()
-    message = refused(pipe, "lemica", **SAID)
+    message = refused(pipe, "strata", **SAID)
     assert "otcache calibrate" not in message
     exec(code_of(message), {"cache_dit": cache_dit, "pipe": pipe})
     FLUX.run(pipe)

@@ -160,7 +160,7 @@ UNKNOWN_TABLES = {"scores": np.linspace(0.0, 1.0, 12, dtype=np.float32)}
 def unknown_of(**changes: Any) -> PolicyDocument:
     """A valid document of a policy that nobody has installed, with tables of its own."""
     fields: dict[str, Any] = {
-        "policy": PolicyIdentity(name="lemica", distribution="otcache-lemica"),
+        "policy": PolicyIdentity(name="strata", distribution="otcache-strata"),
         "budgets": ServedBudgets(smallest=3, largest=9, calibrated=(5,)),
         "parameters": {"threshold": 0.25, "layers": (1, 2, 3), "names": {"a": None}},
         "evidence": (),

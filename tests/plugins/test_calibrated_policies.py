@@ -28,7 +28,7 @@ from otcache_plugin.plugins.host import PluginHost, load_plugins
 from otcache_plugin.plugins.registries import PolicyRegistry
 
 
-class Lemica(Part):
+class Strata(Part):
     """What documents of the made-up policy hold."""
 
     threshold: float
@@ -36,12 +36,12 @@ class Lemica(Part):
     names: dict[str, int | None] | None = None
 
 
-class LemicaPolicy:
+class StrataPolicy:
     """Even spacing over fewer budgets, the first one from the parameters."""
 
-    name = "lemica"
+    name = "strata"
 
-    def __init__(self, parameters: Lemica, total: int) -> None:
+    def __init__(self, parameters: Strata, total: int) -> None:
         self.evenly = UniformPolicy(total)
         self.budgets = Budgets(len(parameters.layers), 9, total)
         self.num_inference_steps = total
@@ -50,20 +50,20 @@ class LemicaPolicy:
         return self.evenly.schedule(self.budgets.require(budget, self.name))
 
 
-def make(parameters: Lemica, tables: Tables, sampling: Sampling) -> Policy:
+def make(parameters: Strata, tables: Tables, sampling: Sampling) -> Policy:
     assert tables.keys() <= {"scores"}
-    return LemicaPolicy(parameters, sampling.num_inference_steps)
+    return StrataPolicy(parameters, sampling.num_inference_steps)
 
 
 def host_with(**registration: Any) -> PluginHost:
-    """The built-in policies, and lemica as a plugin registers it."""
-    arguments = {"parameters": Lemica, "make": make, "description": "made up", **registration}
+    """The built-in policies, and strata as a plugin registers it."""
+    arguments = {"parameters": Strata, "make": make, "description": "made up", **registration}
 
     def otcache_register_policies(registry: PolicyRegistry) -> None:
-        registry.register_calibrated("lemica", **arguments)
+        registry.register_calibrated("strata", **arguments)
 
     module = plugin(otcache_register_policies=otcache_register_policies)
-    return load_plugins([FakeEntryPoint("lemica", lambda: module, "otcache-lemica")], None)
+    return load_plugins([FakeEntryPoint("strata", lambda: module, "otcache-strata")], None)
 
 
 def stored(**changes: Any) -> StoredPolicy:
@@ -71,15 +71,15 @@ def stored(**changes: Any) -> StoredPolicy:
 
 
 def lazily() -> type[BaseModel]:
-    return Lemica
+    return Strata
 
 
-@pytest.mark.parametrize("parameters", [Lemica, lazily])
+@pytest.mark.parametrize("parameters", [Strata, lazily])
 def test_parameters_are_validated_and_the_policy_is_made(
     parameters: type[BaseModel] | Callable[[], type[BaseModel]],
 ) -> None:
     policy = host_with(parameters=parameters).policy_of(stored())
-    assert isinstance(policy, LemicaPolicy)
+    assert isinstance(policy, StrataPolicy)
     assert policy.budgets == Budgets(3, 9, 12)
     assert policy.schedule(5) == UniformPolicy(12).schedule(5)
 
@@ -125,9 +125,9 @@ def test_a_policy_that_is_not_installed_says_what_to_install() -> None:
     host = load_plugins((), None)
     with pytest.raises(UnknownNameError, match="no such policy") as caught:
         host.policy_of(stored())
-    assert "Install otcache-lemica" in str(caught.value)
-    assert caught.value.value == "lemica"
-    nobodys = stored(policy=PolicyIdentity(name="lemica", distribution=None))
+    assert "Install otcache-strata" in str(caught.value)
+    assert caught.value.value == "strata"
+    nobodys = stored(policy=PolicyIdentity(name="strata", distribution=None))
     with pytest.raises(UnknownNameError, match="does not say what to install"):
         host.policy_of(nobodys)
     assert host.describe(stored().document) == NO_DETAILS
@@ -135,15 +135,15 @@ def test_a_policy_that_is_not_installed_says_what_to_install() -> None:
 
 def test_a_plugin_that_failed_to_load_is_mentioned() -> None:
     def broken() -> None:
-        raise ImportError("no module named lemica")
+        raise ImportError("no module named strata")
 
-    host = load_plugins([FakeEntryPoint("lemica", broken, "otcache-lemica")], None)
-    with pytest.raises(UnknownNameError, match="no module named lemica"):
+    host = load_plugins([FakeEntryPoint("strata", broken, "otcache-strata")], None)
+    with pytest.raises(UnknownNameError, match="no module named strata"):
         host.policy_of(stored())
 
 
 def test_what_a_policy_says_of_its_documents() -> None:
-    def describe(parameters: Lemica, document: PolicyDocument) -> PolicyDetails:
+    def describe(parameters: Strata, document: PolicyDocument) -> PolicyDetails:
         assert document == stored().document
         return PolicyDetails(notes=(f"The threshold is {parameters.threshold:g}.",))
 
@@ -153,14 +153,14 @@ def test_what_a_policy_says_of_its_documents() -> None:
 
 
 def test_a_policy_may_be_made_from_anothers_documents() -> None:
-    def of_otcache(parameters: Any) -> Lemica:
-        return Lemica(threshold=parameters.rho, layers=parameters.anchor.computed_steps)
+    def of_otcache(parameters: Any) -> Strata:
+        return Strata(threshold=parameters.rho, layers=parameters.anchor.computed_steps)
 
     host = host_with(converts={"otcache": of_otcache, "nobodys": of_otcache})
-    assert host.serving("lemica") == ("lemica", "otcache")
+    assert host.serving("strata") == ("strata", "otcache")
     document = document_of(edges_of(12)).model_copy(update={"tables_sha256": None})
-    policy = host.policy_of(StoredPolicy(document, {}, "here"), "lemica")
-    assert isinstance(policy, LemicaPolicy)
+    policy = host.policy_of(StoredPolicy(document, {}, "here"), "strata")
+    assert isinstance(policy, StrataPolicy)
     # Of the otcache document's anchor of four steps; what that serves is no matter of this policy.
     assert policy.budgets.smallest == 4
     with pytest.raises(DocumentError, match=r"It takes those of: meancache, otcache"):
@@ -171,5 +171,5 @@ def test_parameters_that_cannot_be_converted_are_refused_first() -> None:
     host = host_with(converts={"otcache": lambda parameters: parameters})
     document = document_of(edges_of(12)).model_copy(update={"parameters": {"rho": 1.0}})
     with pytest.raises(DocumentError) as caught:
-        host.policy_of(StoredPolicy(document, {}, "here"), "lemica")
+        host.policy_of(StoredPolicy(document, {}, "here"), "strata")
     assert caught.value.field == "parameters.anchor"

@@ -141,12 +141,12 @@ def test_any_revision_stands_in_for_steps_that_the_very_one_lacks(
 def test_found_by_the_policy(filled: Path, unknown_document: PolicyDocument) -> None:
     model = ModelReference(id="org/a", revision="rev1")
     document = unknown_document.model_copy(update={"model": model})
-    write_policy(filled / "0-lemica", document, UNKNOWN_TABLES, "card")
-    assert find_bundled("lemica", "org/a", "rev1").source == "bundled:0-lemica"
+    write_policy(filled / "0-strata", document, UNKNOWN_TABLES, "card")
+    assert find_bundled("strata", "org/a", "rev1").source == "bundled:0-strata"
     assert find_bundled("otcache", "org/a", "rev1").source == "bundled:m-longer"
-    assert "0-lemica" in [entry.name for entry in bundled_policies()]
+    assert "0-strata" in [entry.name for entry in bundled_policies()]
     with pytest.raises(DocumentNotFoundError, match="no bundled policy for this model"):
-        find_bundled("lemica", "org/b", "rev1")
+        find_bundled("strata", "org/b", "rev1")
 
 
 def test_steps_choose_among_several(filled: Path) -> None:

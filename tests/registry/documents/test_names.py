@@ -173,9 +173,9 @@ def test_a_document_has_one_folder() -> None:
 
 
 def test_documents_of_two_policies_lie_side_by_side() -> None:
-    other = document_of(policy=PolicyIdentity(name="lemica", distribution=None))
+    other = document_of(policy=PolicyIdentity(name="strata", distribution=None))
     assert document_folder(other) != document_folder(document_of())
-    assert document_folder(other) == document_folder(document_of()).replace("otcache", "lemica")
+    assert document_folder(other) == document_folder(document_of()).replace("otcache", "strata")
 
 
 @pytest.mark.parametrize(

@@ -261,9 +261,9 @@ def test_a_policy_that_nobody_knows_says_nothing_of_its_parameters(
     unknown_document: PolicyDocument,
 ) -> None:
     card = card_of(unknown_document)
-    assert "- Policy: lemica, of otcache-lemica\n" in card
+    assert "- Policy: strata, of otcache-strata\n" in card
     assert "for any budget from 3 to 9 steps" in card
-    assert 'policy="lemica", budget=6' in card
+    assert 'policy="strata", budget=6' in card
     assert re.findall("^## (.*)$", card, re.MULTILINE) == ["Use", "Evidence", "Calibration"]
     assert "threshold" not in card
 
@@ -272,7 +272,7 @@ def test_a_policy_that_decides_during_the_run(unknown_document: PolicyDocument) 
     changes = {"budgets": None, "default_budget": None}
     card = card_of(unknown_document.model_copy(update=changes))
     assert "- Default: decided during the run\n" in card
-    assert 'cache_dit.enable_cache(pipe, policy="lemica")' in card
+    assert 'cache_dit.enable_cache(pipe, policy="strata")' in card
 
 
 def test_what_a_policy_says_is_shown_as_it_is(unknown_document: PolicyDocument) -> None:

@@ -122,7 +122,7 @@ def test_of_the_store_one_namespace_after_the_other(world: World) -> None:
     assert source_of(world.resolve(namespaces=("bob", "otcache"))).startswith("bob/kept")
 
 
-LEMICA = PolicyIdentity(name="lemica", distribution="otcache-lemica")
+STRATA = PolicyIdentity(name="strata", distribution="otcache-strata")
 MEANCACHE = PolicyIdentity(name="meancache", distribution="otcache-plugin")
 
 
@@ -130,8 +130,8 @@ def test_no_policy_finds_anothers_document(world: World) -> None:
     for place in (world.bundle, world.publish, world.keep):
         place(document_of())
     assert source_of(world.resolve()) == "bundled:one"
-    with pytest.raises(DocumentNotFoundError, match="no lemica policy for revision") as caught:
-        world.resolve(policies=("lemica",))
+    with pytest.raises(DocumentNotFoundError, match="no strata policy for revision") as caught:
+        world.resolve(policies=("strata",))
     assert OFFICIAL not in str(caught.value)
     for place, source in (
         (world.publish, OFFICIAL),
@@ -139,10 +139,10 @@ def test_no_policy_finds_anothers_document(world: World) -> None:
         (world.bundle, "bundled:one"),
     ):
         world.store = PolicyStore(world.folder / source.replace("/", "-"))
-        place(document_of(policy=LEMICA))
-        found = world.resolve(policies=("lemica",))
+        place(document_of(policy=STRATA))
+        found = world.resolve(policies=("strata",))
         assert source_of(found).startswith(source)
-        assert found.policy.document.policy == LEMICA
+        assert found.policy.document.policy == STRATA
 
 
 def test_a_policys_own_documents_go_before_those_it_can_be_made_from(world: World) -> None:

@@ -221,7 +221,7 @@ def test_a_document_where_another_belongs_is_refused(
     revision, policy, key = folder.split("/")
     moved = {
         "revision": f"{OTHER_REVISION}/{policy}/{key}",
-        "policy": f"{revision}/lemica/{key}",
+        "policy": f"{revision}/strata/{key}",
         "set-up": f"{revision}/{policy}/50-steps-01234567",
     }[place]
     write(tmp_path / "document", document_of())
@@ -399,7 +399,7 @@ def test_a_card_that_says_something_else(
     """What a document is chosen by has to be what it says itself."""
     ((document,), _) = searched(alice, "alice")
     sampling = document.listed.sampling.model_copy(update={"num_inference_steps": 28})
-    claims = {"revision": OTHER_REVISION, "policy": "lemica", "sampling": sampling}
+    claims = {"revision": OTHER_REVISION, "policy": "strata", "sampling": sampling}
     update = {claim: claims.get(claim, "0" * 64)}
     listed = document.listed.model_copy(update=update)
     with pytest.raises((DocumentError, HubContentError)):

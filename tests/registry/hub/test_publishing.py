@@ -255,21 +255,21 @@ def test_figures_that_are_none(hub: HubServer, alice: HubClient, folder: Path) -
 def test_documents_of_two_policies_side_by_side(
     hub: HubServer, alice: HubClient, folder: Path, tmp_path: Path
 ) -> None:
-    lemica = PolicyIdentity(name="lemica", distribution="otcache-lemica")
-    document = created(document_of(policy=lemica, parameters={"threshold": 0.25}), 31)
-    write(tmp_path / "lemica", document)
+    strata = PolicyIdentity(name="strata", distribution="otcache-strata")
+    document = created(document_of(policy=strata, parameters={"threshold": 0.25}), 31)
+    write(tmp_path / "strata", document)
     write(folder, created(document_of(), 1))
-    first, second = push(alice, folder), push(alice, tmp_path / "lemica")
-    assert first.folder.replace("otcache", "lemica") == second.folder
+    first, second = push(alice, folder), push(alice, tmp_path / "strata")
+    assert first.folder.replace("otcache", "strata") == second.folder
     listing = read_documents(alice, alice.snapshot(REPOSITORY))
     assert listing.refused == ()
     found = {each.document.policy.name: each.document for each in listing.documents}
-    assert found == {"otcache": created(document_of(), 1), "lemica": document}
+    assert found == {"otcache": created(document_of(), 1), "strata": document}
     text = hub.files(REPOSITORY)["README.md"].decode()
     for name in found:
         assert f"| {MODEL} | {REVISION} | {name} | 50 |" in text
     # The newest one is shown in full, as far as anybody here can say what is in it.
-    assert "- Policy: lemica, of otcache-lemica" in text
+    assert "- Policy: strata, of otcache-strata" in text
     assert "█" not in text
     store = PolicyStore(tmp_path / "store")
     records = pull(alice, store, REPOSITORY).records

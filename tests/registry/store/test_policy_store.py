@@ -422,7 +422,7 @@ def test_damaged_records_are_pruned(store: PolicyStore) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"policy": "lemica"},
+        {"policy": "strata"},
         {"model": "other/model"},
         {"revision": None},
         {"num_inference_steps": 12},
@@ -458,13 +458,13 @@ def test_find(store: PolicyStore, policy_folder: Path) -> None:
 def test_two_policies_of_one_model_side_by_side(
     store: PolicyStore, policy_folder: Path, tmp_path: Path, unknown_document: PolicyDocument
 ) -> None:
-    write_policy(tmp_path / "lemica", unknown_document, UNKNOWN_TABLES, "# Card\n")
+    write_policy(tmp_path / "strata", unknown_document, UNKNOWN_TABLES, "# Card\n")
     first = add(store, folder="a", contents=snapshot(policy_folder))
-    second = add(store, folder="b", contents=snapshot(tmp_path / "lemica"), pulled=NOON + HOUR)
+    second = add(store, folder="b", contents=snapshot(tmp_path / "strata"), pulled=NOON + HOUR)
     assert store.find("example/model", "0123abcd") == (second, first)
     assert store.find("example/model", policy="otcache") == (first,)
-    assert store.find("example/model", policy="lemica") == (second,)
-    assert (first.policy, second.policy) == ("otcache", "lemica")
+    assert store.find("example/model", policy="strata") == (second,)
+    assert (first.policy, second.policy) == ("otcache", "strata")
     opened = store.open(second)
     assert opened.document == unknown_document
     np.testing.assert_array_equal(opened.tables["scores"], UNKNOWN_TABLES["scores"])
