@@ -75,8 +75,8 @@ def _compared(
 
 def command_again(model: str, settings: ComparisonSettings) -> str:
     """Return the command that makes a demo's report again."""
-    from otcache_plugin.comparing.methods import BUNDLED
     from otcache_plugin.comparing.results import ComparisonSettings
+    from otcache_plugin.comparing.three_methods import BUNDLED
 
     words = ["otcache", "demo", "--model", model]
     if settings.policy != BUNDLED:

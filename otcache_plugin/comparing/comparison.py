@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import policies_of
-from otcache_plugin.comparing.methods import contenders_of, enabled, find_policy, require_installed
 from otcache_plugin.comparing.results import ComparisonResult, MethodRow
+from otcache_plugin.comparing.three_methods import (
+    contenders_of,
+    enabled,
+    find_policy,
+    require_installed,
+)
 from otcache_plugin.comparing.timing import machine, measure_times
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import generate_outputs
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from otcache_plugin.calibration.stages import CalibrationProgress
-    from otcache_plugin.comparing.methods import Contender
     from otcache_plugin.comparing.results import ComparisonSettings
+    from otcache_plugin.comparing.three_methods import Contender
     from otcache_plugin.comparing.timing import Times
     from otcache_plugin.evaluation.outputs import Outputs
     from otcache_plugin.evaluation.pairs import Pair

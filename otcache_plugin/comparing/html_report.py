@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from otcache_policies import lift
 
-from otcache_plugin.comparing.methods import BUNDLED, LABELS
 from otcache_plugin.comparing.pages import picture_uri, render
+from otcache_plugin.comparing.three_methods import BUNDLED, LABELS
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:

@@ -1,119 +1,128 @@
-"""The compared methods, all from one policy document, and the calls that switch them on."""
+"""What a method is that can be compared with others, and what it is shown of the comparison."""
 
 from __future__ import annotations
 
+import json
 import os
-from contextlib import contextmanager
+import re
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import cache_dit
-from otcache_policies import FieldError
-from otcache_registry import find_bundled, read_policy
-
-import otcache_plugin
-from otcache_plugin.calibration.evidence.peers import PEERS, peers, policies_of
-from otcache_plugin.patch import DISABLE
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from diffusers import DiffusionPipeline
-    from otcache_policies import Schedule
-    from otcache_registry import StoredPolicy
 
+    from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
 
-BUNDLED = "otcache"
-"""The policy that ships with the package; any other one is a document's folder."""
-
-LABELS = dict(zip(PEERS, ("uniform", "MeanCache", "OTCache"), strict=True))
-"""What methods are called where people read."""
+__all__ = ["Bench", "Method", "Variant"]
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A method at a budget.
+class Variant:
+    """A method at one setting.
 
     Attributes:
-        method: "uniform", "meancache" or "otcache".
-        schedule: what it will compute.
-        arguments: of `cache_dit.enable_cache`, which switch it on.
+        method: name of the method.
+        setting: for people: "10 steps", "threshold 0.12", "fast".
+        budget: computed steps that are asked for; None where they are an outcome, as of a
+            threshold.
     """
 
     method: str
-    schedule: Schedule
-    arguments: Mapping[str, Any]
+    setting: str
+    budget: int | None
+
+    @property
+    def key(self) -> str:
+        """What files of it are called, different for every variant of a comparison."""
+        return re.sub(r"[^a-z0-9.]+", "-", f"{self.method} {self.setting}".lower()).strip("-")
 
 
-def contenders_of(stored: StoredPolicy, policy: str, budgets: Sequence[int]) -> list[Contender]:
-    """Return every budget with every method, all with the look-back rule of the document.
+@dataclass(frozen=True)
+class Bench:
+    """What methods are compared on. No method is shown the pairs that it is judged on.
 
-    Args:
-        stored: the document.
-        policy: what the user named it.
-        budgets: computed steps.
-
-    Raises:
-        BudgetError: the policy does not serve a budget.
-        DocumentError: its schedules were published by others, who had no look-back rule.
+    Attributes:
+        setup: the model, without any cache enabled.
+        num_inference_steps: of a full run, T.
+        budgets: computed steps at which to compare.
+        work: folder where methods keep what they found out, as `kept` does.
+        documents: policy documents, as `policy=` takes them, that go before those that a policy's
+            name would find.
     """
-    schedules = peers(*policies_of(stored))
-    bundled = policy == BUNDLED
-    contenders = []
-    for budget, method in product(budgets, PEERS):
-        schedule = schedules[method](budget)
-        arguments: dict[str, Any] = {"policy": schedule}
-        if method == "otcache":
-            arguments = {"policy": policy if bundled else Path(policy), "budget": budget}
-        elif method == "meancache" and bundled:
-            arguments = {"policy": method, "budget": budget}
-        contenders.append(Contender(method, schedule, arguments))
-    return contenders
+
+    setup: ModelSetup
+    num_inference_steps: int
+    budgets: tuple[int, ...]
+    work: Path
+    documents: tuple[str, ...] = ()
+
+    @property
+    def pipe(self) -> DiffusionPipeline:
+        """The pipeline."""
+        return self.setup.pipe
+
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """Arguments of every call besides prompt and generator."""
+        return {**self.setup.call_arguments, "num_inference_steps": self.num_inference_steps}
+
+    def calibration_pairs(self, count: int) -> Sequence[Pair]:
+        """Return pairs on which a method may search, none of which it is judged on."""
+        return self.setup.calibration_pairs(count)
+
+    def kept(self, name: str, find_out: Callable[[], Any]) -> Any:
+        """Return what a method found out, as JSON: from an earlier run of this comparison, or now.
+
+        Args:
+            name: of what is kept, the method's own name in it.
+            find_out: gives it, as plain values.
+        """
+        path = self.work / f"{name}.json"
+        if not path.exists():
+            self.work.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+            unfinished.write_text(json.dumps(find_out(), indent=1), encoding="utf-8")
+            unfinished.replace(path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
-def find_policy(setup: ModelSetup, policy: str) -> StoredPolicy:
-    """Return the document that a user named, for this model.
+class Method(Protocol):
+    """A way to make a model's pictures in less time."""
 
-    Raises:
-        DocumentNotFoundError: there is none.
-        FieldError: it is for another model.
-    """
-    origin = setup.origin
-    if policy == BUNDLED:
-        with enabled(setup.pipe, {"policy": policy}):  # or else says how to calibrate one
-            return find_bundled(policy, origin.model, origin.revision)
-    stored = read_policy(policy)
-    calibrated = stored.document.model
-    if (calibrated.id, calibrated.revision) != (origin.model, origin.revision):
-        raise FieldError(
-            "policy",
-            policy,
-            f"calibrated on {calibrated.id} at {calibrated.revision}, and this is "
-            f"{origin.model} at {origin.revision}",
-            f"Calibrate one for it: otcache calibrate {origin.model} --output DIR",
-        )
-    return stored
+    @property
+    def name(self) -> str:
+        """Its word in `--methods`."""
+        ...
 
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        ...
 
-def require_installed() -> None:
-    """Raise FieldError where `cache_dit.enable_cache` has no `policy=`."""
-    if not otcache_plugin.is_installed():
-        raise FieldError(
-            DISABLE,
-            os.environ.get(DISABLE),
-            "cache_dit.enable_cache, which is compared, has no policy= now",
-            f"Unset {DISABLE}",
-        )
+    def refusal(self, bench: Bench) -> str | None:
+        """Return why it cannot run on this pipeline, and what helps; None where it can. Cheap."""
+        ...
 
+    def variants(self, bench: Bench) -> Sequence[Variant]:
+        """Return the settings to compare, from the bench's budgets.
 
-@contextmanager
-def enabled(pipe: DiffusionPipeline, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Switch on inside the block what the arguments say, by the calls that a user would make."""
-    cache_dit.enable_cache(pipe, **arguments)
-    try:
-        yield
-    finally:
-        cache_dit.disable_cache(pipe)
+        What has to be searched for is searched on calibration pairs, and kept by `Bench.kept`.
+        """
+        ...
+
+    def enabled(self, bench: Bench, variant: Variant) -> AbstractContextManager[Mapping[str, Any]]:
+        """Switch a variant on inside the block, by the public calls that a user would make.
+
+        The block is given the call arguments that differ. However it ends, the pipeline is then as
+        it was before.
+        """
+        ...
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int | None:
+        """Return the denoising steps that its calibration took, None where that is unknown."""
+        ...

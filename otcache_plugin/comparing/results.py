@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from otcache_policies import FieldError
 
-from otcache_plugin.comparing.methods import BUNDLED
+from otcache_plugin.comparing.three_methods import BUNDLED
 from otcache_plugin.evaluation.statistics import paired_difference
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import torch
 from otcache_policies import BudgetError, FieldError, Schedule, UniformPolicy
 
 import otcache_plugin
-from otcache_plugin.comparing.methods import enabled, require_installed
 from otcache_plugin.comparing.results import MethodRow
+from otcache_plugin.comparing.three_methods import enabled, require_installed
 from otcache_plugin.comparing.timing import Times, machine
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted

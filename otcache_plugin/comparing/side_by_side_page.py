@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otcache_plugin.comparing.methods import LABELS
 from otcache_plugin.comparing.pages import picture_uri, render
+from otcache_plugin.comparing.three_methods import LABELS
 
 if TYPE_CHECKING:
     from otcache_plugin.comparing.results import MethodRow

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from otcache_plugin.comparing.methods import enabled
+from otcache_plugin.comparing.three_methods import enabled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otcache_plugin.calibration.stages import CalibrationProgress
-    from otcache_plugin.comparing.methods import Contender
+    from otcache_plugin.comparing.three_methods import Contender
     from otcache_plugin.evaluation.pairs import Pair
 
 

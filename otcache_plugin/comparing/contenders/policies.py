@@ -1,0 +1,245 @@
+"""Every registered policy as a method, whoever registered it, switched on by `policy=`.
+
+They all run on the same executor. Uniform spacing is given the look-backs that a document's edge
+table finds best on its segments, where there is one, so that it has the same choices as MeanCache.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import cache_dit
+from otcache_policies import DecidingPolicy, OTCacheError, Schedule, UniformPolicy
+from otcache_registry import DocumentNotFoundError
+
+from otcache_plugin.calibration.evidence.peers import evenly
+from otcache_plugin.comparing.methods import Variant
+from otcache_plugin.enabling.documents import find_document, open_document
+from otcache_plugin.enabling.wanted import Wanted
+from otcache_plugin.enabling.without_document import calibrate_command
+from otcache_plugin.errors import PipelineError
+from otcache_plugin.executors.schedulers import Substitute, supported_substitute
+from otcache_plugin.executors.serving import require_velocity
+from otcache_plugin.pipelines.parts import find_scheduler
+from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.plugins.registries import CalibratedPolicy, UncalibratedDecidingPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from diffusers import DiffusionPipeline
+    from otcache_policies import MeanCachePolicy
+    from otcache_registry import StoredPolicy
+
+    from otcache_plugin.comparing.methods import Bench, Method
+
+UNIFORM, MEANCACHE, OTCACHE = "uniform", "meancache", "otcache"
+
+LABELS = {
+    OTCACHE: "OTCache",
+    MEANCACHE: "MeanCache",
+    UNIFORM: "uniform",
+    "gram": "quadratic form",
+    "lemica": "LeMiCa",
+    "recache": "ReCache",
+    "budcache": "BudCache",
+    "direct": "direct search",
+    "teacache": "TeaCache",
+    "dicache": "DiCache",
+}
+"""What people call policies; one that is not here is called by its name."""
+
+
+def policy_methods() -> list[Method]:
+    """Return every registered policy as a method: OTCache, MeanCache, uniform, then the others."""
+    first = (OTCACHE, MEANCACHE)
+    others = [name for name in plugin_host().policies if name not in (*first, UNIFORM)]
+    return [*map(PolicyMethod, first), EvenSpacing(), *map(PolicyMethod, others)]
+
+
+@dataclass(frozen=True)
+class PolicyMethod:
+    """A registered policy.
+
+    Attributes:
+        name: of the policy.
+    """
+
+    name: str
+
+    @property
+    def label(self) -> str:
+        """See `Method`."""
+        return LABELS.get(self.name, self.name)
+
+    def refusal(self, bench: Bench) -> str | None:
+        """See `Method`: a calibrated policy needs a document for this model."""
+        try:
+            require_velocity(bench.pipe)
+            document_for(self.name, bench)
+        except PipelineError as error:
+            return f"{error.problem}. {error.remedy}"
+        except DocumentNotFoundError as error:
+            return f"{error.problem}. {self._to_calibrate(bench)}"
+        except OTCacheError as error:
+            return str(error)
+        return None
+
+    def _to_calibrate(self, bench: Bench) -> str:
+        serving = plugin_host().serving(self.name)[-1]
+        if not plugin_host().can_calibrate(serving):
+            return "Nothing that is installed calibrates it"
+        return f"Calibrate it: {calibrate_command(bench.pipe, serving, wanted(bench))}"
+
+    def variants(self, bench: Bench) -> list[Variant]:
+        """See `Method`: one at each budget, which a policy that decides can but aim at."""
+        if self._decides(bench):
+            return [Variant(self.name, f"aims at {budget} steps", None) for budget in bench.budgets]
+        return [Variant(self.name, f"{budget} steps", budget) for budget in bench.budgets]
+
+    def _decides(self, bench: Bench) -> bool:
+        found = document_for(self.name, bench)
+        if found is None:
+            return isinstance(plugin_host().policy(self.name), UncalibratedDecidingPolicy)
+        return isinstance(plugin_host().policy_of(found.stored, self.name), DecidingPolicy)
+
+    @contextmanager
+    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
+        """See `Method`."""
+        budget = bench.budgets[self.variants(bench).index(variant)]
+        with policy_enabled(bench.pipe, self._arguments(bench, budget)):
+            yield {}
+
+    def _arguments(self, bench: Bench, budget: int) -> dict[str, Any]:
+        """Return the arguments of `cache_dit.enable_cache` for so many computed steps."""
+        found = document_for(self.name, bench)
+        if found is not None and found.named is not None:
+            if found.stored.document.policy.name != self.name:
+                policy = plugin_host().policy_of(found.stored, self.name)
+                assert not isinstance(policy, DecidingPolicy), "it is made of a static one's"
+                return {"policy": policy.schedule(budget)}
+            return {"policy": found.named, "budget": budget}
+        origin = bench.setup.origin
+        # A budget is one of the document's steps, a speed-up of whatever steps a run has.
+        asked = {"policy": self.name, "speedup": bench.num_inference_steps / budget}
+        return {**asked, "model": origin.model, "revision": origin.revision}
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int | None:
+        """See `Method`; of what another policy's document cost it is unknown which part it took."""
+        found = document_for(self.name, bench)
+        if found is None:
+            return 0
+        document = found.stored.document
+        if document.policy.name != self.name or document.calibration is None:
+            return None
+        return document.calibration.denoising_steps
+
+
+class EvenSpacing:
+    """Evenly spaced steps, with the look-backs of a document's edge table where there is one."""
+
+    name = UNIFORM
+    label = LABELS[UNIFORM]
+
+    def refusal(self, bench: Bench) -> str | None:
+        """See `Method`."""
+        try:
+            require_velocity(bench.pipe)
+        except PipelineError as error:
+            return f"{error.problem}. {error.remedy}"
+        return None
+
+    def variants(self, bench: Bench) -> list[Variant]:
+        """See `Method`."""
+        return [Variant(UNIFORM, f"{budget} steps", budget) for budget in bench.budgets]
+
+    @contextmanager
+    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
+        """See `Method`."""
+        assert variant.budget is not None, "its variants have budgets"
+        with policy_enabled(bench.pipe, {"policy": self.schedule(bench, variant.budget)}):
+            yield {}
+
+    def schedule(self, bench: Bench, budget: int) -> Schedule:
+        """Return what it computes at a budget."""
+        graph = _graph(bench)
+        if graph is None:
+            return evenly_spaced(bench.pipe, bench.num_inference_steps, budget)
+        return evenly(graph.edges, graph.settings)(budget)
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int | None:
+        """See `Method`; of a document's cost it is unknown which part its edge table took."""
+        return 0 if _graph(bench) is None else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A document that a policy is made from.
+
+    Attributes:
+        stored: the document.
+        named: what `policy=` takes for it, None where the policy's name finds it.
+    """
+
+    stored: StoredPolicy
+    named: str | None
+
+
+def document_for(policy: str, bench: Bench) -> Found | None:
+    """Return the document that a policy is made from on this bench, None where it needs none.
+
+    Raises:
+        DocumentNotFoundError: there is none for this model.
+        OTCacheError: whatever else keeps it from being read.
+    """
+    host = plugin_host()
+    if not isinstance(host.policy(policy), CalibratedPolicy):
+        return None
+    serving = host.serving(policy)
+    opened = [
+        Found(open_document(bench.pipe, named, wanted(bench)).stored, named)
+        for named in bench.documents
+    ]
+    for name in serving:
+        for found in opened:
+            if found.stored.document.policy.name == name:
+                return found
+    return Found(find_document(bench.pipe, serving, None, wanted(bench)).stored, None)
+
+
+def wanted(bench: Bench) -> Wanted:
+    """Return what a document is to be for."""
+    origin = bench.setup.origin
+    return Wanted(origin.model, origin.revision, call_arguments=bench.setup.call_arguments)
+
+
+def _graph(bench: Bench) -> MeanCachePolicy | None:
+    """Return MeanCache's policy for runs of these steps, None where there is no document of one."""
+    try:
+        found = document_for(MEANCACHE, bench)
+        assert found is not None, "MeanCache is made from documents"
+        policy = cast("MeanCachePolicy", plugin_host().policy_of(found.stored, MEANCACHE))
+    except OTCacheError:
+        return None
+    return policy if policy.num_inference_steps == bench.num_inference_steps else None
+
+
+def evenly_spaced(pipe: DiffusionPipeline, num_inference_steps: int, budget: int) -> Schedule:
+    """Return what `policy="uniform"` computes, but without looking back where that is not possible.
+
+    Only Euler's steps leave room for it.
+    """
+    euler = supported_substitute(find_scheduler(pipe)) is Substitute.AVERAGE_VELOCITY
+    return UniformPolicy(num_inference_steps, look_back=2 if euler else 1).schedule(budget)
+
+
+@contextmanager
+def policy_enabled(pipe: DiffusionPipeline, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Switch on inside the block what the arguments say, by the calls that a user would make."""
+    cache_dit.enable_cache(pipe, **arguments)
+    try:
+        yield
+    finally:
+        cache_dit.disable_cache(pipe)
