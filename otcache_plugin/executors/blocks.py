@@ -53,8 +53,8 @@ class BlocksExecutor:
             ArgumentError: the `cache_config` says itself which steps to compute, or the policy
                 decides it at every step.
             PipelineError: cache-dit does not support the pipeline, it has two transformers or a
-                ControlNet, or its scheduler has no sigmas to resolve a schedule from, or repeats
-                them.
+                ControlNet, or one that is compiled into one graph, or its scheduler has no sigmas
+                to resolve a schedule from, or repeats them.
         """
         if plan.deciding is not None:
             raise ArgumentError(

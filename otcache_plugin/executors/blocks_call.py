@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ExecutionError
+from otcache_plugin.executors.reported_call import ReportedCall
 from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.solver_response import response_of_run
-from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import transformer_not_called
-from otcache_plugin.runs.report import report_of_call, resolved_report
+from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.report import RunReport
 
 
-class BlocksCall(Call):
+class BlocksCall(ReportedCall):
     """Has cache-dit follow the plan in one call's runs.
 
     Args:
@@ -50,13 +50,12 @@ class BlocksCall(Call):
         other: str | None,
         report: RunReport,
     ) -> None:
+        super().__init__(report)
         self._plan = plan
         self._setup = setup
         self._scheduler = scheduler
         self._twin: CachedTwin | None = twin
         self._other = other
-        self._report_before = report
-        self._reports: tuple[RunReport, ...] = ()
         self._resolution: ScheduledRun | None = None
         self._run_pending = False
         self._step = 0
@@ -65,25 +64,20 @@ class BlocksCall(Call):
         self._calls_in_step = 0
         self.statistics: list[Any] = []
 
-    def report(self) -> RunReport:
-        """Return the current or last run, and the call's earlier ones."""
-        return report_of_call((*self._reports, *self._report_under_way()), self._report_before)
-
-    def _report_under_way(self) -> tuple[RunReport, ...]:
+    def _run_report(self) -> RunReport | None:
         if self._resolution is None or self._twin is None:
-            return ()
+            return None
         cached = {
             step
             for context in self._twin.contexts()
             for step in (*context.cached_steps, *context.cfg_cached_steps)
         }
-        report = replace(
-            resolved_report(self._report_before, self._resolution),
+        return replace(
+            resolved_report(self._before, self._resolution),
             computed_steps=tuple(step for step in range(self._step) if step not in cached),
             finished_steps=self._step,
             transformer_calls=self._calls,
         )
-        return (report,)
 
     def run(self, pipeline_call: Callable[[], Any]) -> Any:
         """Make the pipeline's call within cache-dit's contexts."""
@@ -92,7 +86,7 @@ class BlocksCall(Call):
 
     def end(self) -> None:
         """Keep the report and cache-dit's statistics alone."""
-        self._reports += self._report_under_way()
+        self._keep_report()
         if self._twin is not None:
             self.statistics = self._twin.statistics()
             self._twin.clear()
@@ -100,7 +94,7 @@ class BlocksCall(Call):
 
     def set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let the next transformer call begin a run."""
-        self._reports += self._report_under_way()
+        self._keep_report()
         self._resolution, self._run_pending = None, True
         return original(*args, **kwargs)
 
@@ -155,7 +149,7 @@ class BlocksCall(Call):
         return index
 
     def _begin_run(self, twin: CachedTwin) -> None:
-        if self._reports:
+        if self._ended:
             twin.renew()
         self._run_pending = False
         self._step = self._calls = self._calls_in_step = 0

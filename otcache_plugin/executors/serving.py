@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.executors.cache_dit_blocks import is_known, misfit
+from otcache_plugin.executors.compiled import is_one_graph
 from otcache_plugin.executors.schedulers import (
     SET_EULER,
     Substitute,
@@ -50,8 +51,8 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
 
     Raises:
         PipelineError: cache-dit does not know the pipeline, or takes its blocks for others; it has
-            two transformers or a ControlNet; or its scheduler does not take one step per
-            transformer step at a noise level of its own.
+            two transformers or a ControlNet, or is compiled into one graph; or its scheduler does
+            not take one step per transformer step at a noise level of its own.
     """
     if not is_known(pipe):
         problem = "cache-dit knows no blocks of this pipeline"
@@ -68,6 +69,8 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
     if unfit is not None:
         name = type(pipe.transformer).__name__
         raise PipelineError("transformer", name, unfit, _instead_of_blocks(pipe))
+    if is_one_graph(pipe.transformer):
+        raise compiled_into_one_graph(pipe)
     scheduler = find_scheduler(pipe)
     name = type(scheduler).__name__
     if not hasattr(scheduler, "sigmas"):
@@ -89,6 +92,17 @@ def _refuse_feeders(pipe: DiffusionPipeline) -> None:
         if feeder is not None:
             problem = "cache-dit's blocks do not take what it adds between them"
             raise PipelineError(name, type(feeder).__name__, problem, _instead_of_blocks(pipe))
+
+
+def compiled_into_one_graph(pipe: DiffusionPipeline) -> PipelineError:
+    """Return the error of a transformer that is compiled with `fullgraph=True`."""
+    return PipelineError(
+        "transformer",
+        type(getattr(pipe.transformer, "_orig_mod", pipe.transformer)).__name__,
+        "it is compiled into one graph (fullgraph=True), in which cache-dit cannot decide",
+        f"{_instead_of_blocks(pipe)}, or compile it without fullgraph or by its blocks "
+        "(compile_repeated_blocks)",
+    )
 
 
 def beside_velocity(pipe: DiffusionPipeline, plan: Plan | None) -> str | None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError, PipelineError
-from otcache_plugin.executors.schedulers import require_look_back
+from otcache_plugin.executors.schedulers import Substitute, require_look_back
 from otcache_plugin.executors.serving import BLOCKS, beside_velocity, or_else, require_velocity
-from otcache_plugin.executors.velocity_call import VelocityCall, require_look_backs
+from otcache_plugin.executors.velocity_call import VelocityCall
+from otcache_plugin.pipelines.call_arguments import usual_steps
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
 from otcache_plugin.runs.plan import SchedulePlan
 from otcache_plugin.runs.report import planned_report
-from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.executors.output_log import OutputLog, Replay
-    from otcache_plugin.executors.schedulers import Substitute
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.report import RunReport
 
@@ -75,7 +74,7 @@ class VelocityExecutor:
         if plan.deciding is not None:
             _require_observable(plan.deciding)
         find_denoisers(pipe)
-        _require_served(pipe, plan)
+        _require_served(pipe, plan, usual_steps(pipe))
         others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         if others:
             # Without a cache_config, cache-dit sets these up and leaves its own cache off.
@@ -129,7 +128,7 @@ class VelocityActivation:
             self.plan,
             setup,
             find_scheduler(pipe),
-            _require_served(pipe, self.plan),
+            _require_served(pipe, self.plan, None),
             _other_executor(pipe, self.plan),
             self.report(),
             self._replay,
@@ -144,15 +143,26 @@ class VelocityActivation:
         return self._call.report()
 
 
-def _require_served(pipe: DiffusionPipeline, plan: Plan) -> Substitute:
-    """Return what stands in on a cached step; raise PipelineError where nothing does."""
+def _require_served(pipe: DiffusionPipeline, plan: Plan, steps: int | None) -> Substitute:
+    """Return what stands in on a cached step; raise PipelineError where nothing does.
+
+    Args:
+        pipe: the pipeline.
+        plan: to be followed.
+        steps: of usual runs; None for a call, whose runs say themselves how far they look back
+            where that hangs on their steps.
+    """
     substitute = require_velocity(pipe, plan)
-    scheduler = find_scheduler(pipe)
+    look_back = plan.largest_look_back(steps) if substitute is Substitute.PLAIN_REUSE else None
+    if look_back is None:
+        return substitute
+    whose, of_steps = "the policy", "num_inference_steps"
+    if isinstance(plan, SchedulePlan):
+        whose, of_steps = "the schedule", str(plan.schedule.num_inference_steps)
+    elif plan.deciding is None:
+        whose, of_steps = f"the policy's schedule for {steps} steps", str(steps)
     try:
-        if isinstance(plan, SchedulePlan):
-            require_look_backs(scheduler, ScheduledRun(plan.schedule))
-        if plan.deciding is not None:
-            require_look_back(scheduler, plan.deciding.look_back, "the policy")
+        require_look_back(find_scheduler(pipe), look_back, whose, of_steps)
     except PipelineError as error:
         raise or_else(error, _other_executor(pipe, plan)) from None
     return substitute

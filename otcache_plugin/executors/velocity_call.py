@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
+from otcache_plugin.executors.reported_call import ReportedCall
 from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.schedulers import Substitute, require_look_back
 from otcache_plugin.executors.serving import or_else
 from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.executors.stale_outputs import samples_of
 from otcache_plugin.executors.velocity_run import VelocityRun
-from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
 from otcache_plugin.runs.plan import UncalibratedPlan
-from otcache_plugin.runs.report import report_of_call, resolved_report
+from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
 
 if TYPE_CHECKING:
@@ -48,12 +48,7 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.report import RunReport
 
 
-def require_look_backs(scheduler: Any, run: ScheduledRun) -> None:
-    """Raise PipelineError when a schedule looks further back than the scheduler allows."""
-    require_look_back(scheduler, run.largest_look_back, "the schedule", run.num_inference_steps)
-
-
-class VelocityCall(Call):
+class VelocityCall(ReportedCall):
     """Skips the transformer on the cached steps of one call's runs.
 
     Args:
@@ -78,35 +73,29 @@ class VelocityCall(Call):
         replay: Replay | None,
         log: OutputLog | None,
     ) -> None:
+        super().__init__(report)
         self._plan = plan
         self._setup = setup
         self._scheduler = scheduler
         self._substitute = substitute
         self._other = other
-        self._report_before = report
-        self._reports: tuple[RunReport, ...] = ()
         self._replay = replay
         self._log = log
         self._run: VelocityRun | None = None
         self._run_pending = False
 
-    def report(self) -> RunReport:
-        """Return the current or last run, and the call's earlier ones."""
-        return report_of_call((*self._reports, *self._report_under_way()), self._report_before)
-
-    def _report_under_way(self) -> tuple[RunReport, ...]:
+    def _run_report(self) -> RunReport | None:
         run = self._run
         if run is None or not run.is_known:
-            return ()
+            return None
         resolution = run.resolution
-        report = replace(
-            resolved_report(self._report_before, resolution),
+        return replace(
+            resolved_report(self._before, resolution),
             look_backs=resolution.look_backs(run.computed_steps),
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
         )
-        return (report,)
 
     def end(self) -> None:
         """Keep the report alone."""
@@ -208,13 +197,15 @@ class VelocityCall(Call):
             reuse = self._substitute is Substitute.PLAIN_REUSE
             return run.reusing_the_last_velocity() if reuse else run
         try:
-            require_look_backs(self._scheduler, run)
+            require_look_back(
+                self._scheduler, run.largest_look_back, "the schedule", run.num_inference_steps
+            )
         except PipelineError as error:
             raise or_else(error, self._other) from None
         return run
 
     def _end_run(self) -> None:
-        self._reports += self._report_under_way()
+        self._keep_report()
         self._run, self._run_pending = None, False
 
     def _velocity(self, run: VelocityRun, model_output: torch.Tensor) -> torch.Tensor:

@@ -82,6 +82,10 @@ class DocumentsPlan:
         plan, _, _ = self._nearest(replace(self.usual, num_inference_steps=num_inference_steps))
         return plan.budget_for(num_inference_steps)
 
+    def largest_look_back(self, num_inference_steps: int | None) -> int | None:
+        """See `Plan.largest_look_back`; of the document that usual runs follow."""
+        return self.first.largest_look_back(num_inference_steps)
+
     def resolve(
         self,
         sigmas: NDArray[np.float64],

@@ -75,6 +75,14 @@ class Plan(Protocol):
         """
         ...
 
+    def largest_look_back(self, num_inference_steps: int | None) -> int | None:
+        """Return how far the cached steps of a run look back, None where only the run can tell.
+
+        Args:
+            num_inference_steps: of the run, None where unknown.
+        """
+        ...
+
     def resolve(
         self,
         sigmas: NDArray[np.float64],
@@ -118,6 +126,10 @@ class SchedulePlan:
             )
         return self.schedule.budget
 
+    def largest_look_back(self, num_inference_steps: int | None) -> int:
+        """See `Plan.largest_look_back`."""
+        return ScheduledRun(self.schedule).largest_look_back
+
     def resolve(
         self,
         sigmas: NDArray[np.float64],
@@ -143,8 +155,11 @@ class UncalibratedPlan:
 
     def budget_for(self, num_inference_steps: int) -> int:
         """See `Plan.budget_for`."""
-        policy = self.make_policy(num_inference_steps)
-        return self.request.served_budget(num_inference_steps, self.default_ratio, policy)
+        _, budget = self._policy_and_budget(num_inference_steps)
+        return budget
+
+    def largest_look_back(self, num_inference_steps: int | None) -> None:
+        """See `Plan.largest_look_back`; it falls to what the scheduler allows."""
 
     def resolve(
         self,
@@ -154,10 +169,14 @@ class UncalibratedPlan:
     ) -> ScheduledRun:
         """See `Plan.resolve`."""
         steps = len(sigmas) - 1
-        policy = self.make_policy(steps)
-        budget = self.request.served_budget(steps, self.default_ratio, policy)
+        policy, budget = self._policy_and_budget(steps)
         notes = _doubts(self.request, steps, budget, self.notices)
         return ScheduledRun(policy.schedule(budget), notes=notes)
+
+    def _policy_and_budget(self, num_inference_steps: int) -> tuple[Policy, int]:
+        policy = self.make_policy(num_inference_steps)
+        budget = self.request.served_budget(num_inference_steps, self.default_ratio, policy)
+        return policy, budget
 
 
 @dataclass(frozen=True)
@@ -185,6 +204,19 @@ class CalibratedPlan:
         """See `Plan.budget_for`."""
         ratio = self.default_budget / self.policy.num_inference_steps
         return self.request.served_budget(num_inference_steps, ratio, self.policy)
+
+    def largest_look_back(self, num_inference_steps: int | None) -> int | None:
+        """See `Plan.largest_look_back`; other noise levels than the calibrated ones don't count."""
+        if num_inference_steps is None:
+            return None
+        try:
+            budget = self.budget_for(num_inference_steps)
+        except BudgetError:
+            return None  # The run may have other steps, and will say it if it hasn't.
+        if budget == num_inference_steps:
+            return 1
+        schedule = self._calibrated_schedule(budget, num_inference_steps)
+        return ScheduledRun(schedule).largest_look_back
 
     def resolve(
         self,
@@ -220,9 +252,14 @@ class CalibratedPlan:
             adapted = self.policy.schedule_at(budget, sigmas, response())
             if adapted is not None:
                 return adapted, Adaptation.OPTIMISED
-        served = self.policy.budgets.clamp(round(budget * calibrated_steps / steps))
-        carried = transfer(self.policy.schedule(served), calibrated, sigmas, budget)
-        return carried, Adaptation.CARRIED_OVER
+        schedule = self._calibrated_schedule(budget, steps)
+        return transfer(schedule, calibrated, sigmas, budget), Adaptation.CARRIED_OVER
+
+    def _calibrated_schedule(self, budget: int, steps: int) -> Schedule:
+        """Return the calibrated schedule of the share of steps that a run computes."""
+        share = budget / steps
+        served = self.policy.budgets.clamp(round(share * self.policy.num_inference_steps))
+        return self.policy.schedule(served)
 
 
 @dataclass(frozen=True)
@@ -263,6 +300,10 @@ class DecidingPlan:
             problem = f"the run has {num_inference_steps} steps"
             raise BudgetError("budget", budget, problem, f"Use budget=2 … {num_inference_steps}")
         return budget
+
+    def largest_look_back(self, num_inference_steps: int | None) -> int:
+        """See `Plan.largest_look_back`."""
+        return self.policy.look_back
 
     def resolve(
         self,

@@ -360,9 +360,14 @@ def test_uniform_does_not_look_back_there(make_scheduler: Any, enable: Any) -> N
 def test_a_document_that_looks_back_is_refused_too(enable: Any, tmp_path: Path) -> None:
     set_up = {"pipeline": "WanPipeline", "guidance": {"guidance_scale": 4.0}}
     write_document(tmp_path, sampling=sampling(tiny_flux_sigmas(), **set_up))
+    refused = pytest.raises(PipelineError, match="or a policy calibrated with this scheduler")
     pipe = make_wan(scheduler=unipc_scheduler())
-    enable(pipe, policy=tmp_path)
-    with pytest.raises(PipelineError, match="or a policy calibrated with this scheduler"):
+    with refused as caught:
+        enable(pipe, policy=tmp_path)
+    assert "the policy's schedule for 50 steps has a look-back of" in str(caught.value)
+    # A budget of other steps than the pipeline's usual ones tells nothing before the run.
+    enable(pipe, policy=tmp_path, budget=5)
+    with refused:
         WAN.run(pipe, num_inference_steps=STEPS)
 
 
