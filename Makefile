@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
@@ -14,11 +15,11 @@ demo: $(STAMP) ## Accelerate the embedded model, and write a report with picture
 	@$(BIN)/otcache demo
 
 test: $(STAMP) ## Run the tests, some minutes
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 	@echo "Those that are marked slow were left out: make test-all runs them too"
 
 test-all: $(STAMP) ## Run all tests, those too that start clusters, install packages and kill processes
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 coverage: $(STAMP) ## Try every pipeline, tiny, with both executors, and write the results
 	@PYTHONPATH=tests:tests/helpers $(BIN)/python -m matrix

@@ -166,7 +166,7 @@ def test_ci_runs_the_tests_by_the_command_of_the_readme() -> None:
     assert "`make test-all`" in page("README.md")
     assert "make test" in page(".ci/run").splitlines()
     (all_tests,) = re.findall(r"^test-all:.*\n\t(.*)", page("Makefile"), re.MULTILINE)
-    assert all_tests == "@$(BIN)/python -m pytest"
+    assert all_tests == "@$(PYTEST)"
 
 
 def test_documented_commands_and_their_options_exist() -> None:
