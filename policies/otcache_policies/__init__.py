@@ -2,7 +2,8 @@
 
 A policy turns a budget into a schedule: `OTCachePolicy` predicts it between a few calibrated
 schedules, `MeanCachePolicy` finds it as a shortest path, `GramPolicy` by minimising a quadratic
-form of recorded velocities, `UniformPolicy` spaces it evenly. Only numpy is needed, and each name
+form of recorded velocities, `LeMiCaPolicy` by bounding what its worst segments do to the outcome,
+`UniformPolicy` spaces it evenly. Only numpy is needed, and each name
 is loaded when it is first used: whoever only wants the errors does not wait for it.
 `otcache_policies.testing` is the conformance suite for policies.
 """
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
         FieldError,
         GramTableError,
         OTCacheError,
+        OutcomeTableError,
         ScheduleError,
     )
     from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
     from otcache_policies.gram_edges import l2_edges
     from otcache_policies.gram_search import optimise
+    from otcache_policies.lemica import LeMiCaPolicy
     from otcache_policies.meancache import MeanCachePolicy
+    from otcache_policies.minimax_path import budgeted_minimax_path
     from otcache_policies.otcache import OTCachePolicy
+    from otcache_policies.outcomes import OutcomeTable, caching_alone
     from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
     from otcache_policies.prediction import constant_warp, vanishing_warp
     from otcache_policies.quadratic_form import QuadraticForm
@@ -65,9 +70,12 @@ __all__ = [
     "GramSettings",
     "GramTable",
     "GramTableError",
+    "LeMiCaPolicy",
     "MeanCachePolicy",
     "OTCacheError",
     "OTCachePolicy",
+    "OutcomeTable",
+    "OutcomeTableError",
     "Policy",
     "QuadraticForm",
     "RealRun",
@@ -77,7 +85,9 @@ __all__ = [
     "Segment",
     "UniformPolicy",
     "budget_for_speedup",
+    "budgeted_minimax_path",
     "budgeted_shortest_path",
+    "caching_alone",
     "constant_warp",
     "euler_response",
     "fit_gains",
@@ -106,14 +116,18 @@ __getattr__, __dir__ = lazy_names(
             "FieldError",
             "GramTableError",
             "OTCacheError",
+            "OutcomeTableError",
             "ScheduleError",
         ),
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
         "otcache_policies.gram_search": ("optimise",),
         "otcache_policies.gram_edges": ("l2_edges",),
+        "otcache_policies.lemica": ("LeMiCaPolicy",),
         "otcache_policies.meancache": ("MeanCachePolicy",),
+        "otcache_policies.minimax_path": ("budgeted_minimax_path",),
         "otcache_policies.otcache": ("OTCachePolicy",),
+        "otcache_policies.outcomes": ("OutcomeTable", "caching_alone"),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
         "otcache_policies.quadratic_form": ("QuadraticForm",),
         "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),

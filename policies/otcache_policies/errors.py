@@ -8,6 +8,7 @@ __all__ = [
     "FieldError",
     "GramTableError",
     "OTCacheError",
+    "OutcomeTableError",
     "ScheduleError",
 ]
 
@@ -57,3 +58,7 @@ class EdgeTableError(FieldError):
 
 class GramTableError(FieldError):
     """Gram matrices, or settings for reading them, that cannot be used."""
+
+
+class OutcomeTableError(FieldError):
+    """An outcome table, or a rule for reading one, that cannot be used."""

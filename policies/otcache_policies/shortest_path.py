@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from otcache_policies._validation import as_array, as_int
 from otcache_policies.errors import BudgetError, EdgeTableError
 
@@ -27,16 +27,9 @@ def budgeted_shortest_path(costs: ArrayLike, budget: int) -> tuple[int, ...]:
         BudgetError: The budget is outside that range, or the edges allow no such path.
         EdgeTableError: The costs are not a square table, or an edge's cost is NaN.
     """
-    remedy = "Pass a (T, T) table of numbers"
-    table = as_array("costs", costs, EdgeTableError, remedy)
-    if table.ndim != 2 or table.shape[0] != table.shape[1] or not table.size:
-        raise EdgeTableError("costs", table.shape, "not of shape (T, T)", remedy)
+    table = checked_costs(costs)
     total = len(table)
-    budget = _require(budget, total)
-    start, end = np.indices(table.shape)
-    table[end <= start] = np.inf
-    if np.isnan(table).any():
-        raise EdgeTableError("costs", "nan", "an edge has no cost", "Use +inf for a missing edge")
+    budget = checked_nodes(budget, total)
 
     reached = np.full(total, np.inf)
     reached[0] = 0.0
@@ -46,8 +39,7 @@ def budgeted_shortest_path(costs: ArrayLike, budget: int) -> tuple[int, ...]:
         previous[used] = through.argmin(axis=0)
         reached = through.min(axis=0)
     if not np.isfinite(reached[-1]):
-        problem = "no path of finite cost has that many nodes"
-        raise BudgetError("budget", budget, problem, "Use another budget, or add edges")
+        raise no_such_path(budget)
 
     path = [total - 1]
     for used in range(budget - 1, 0, -1):
@@ -55,10 +47,38 @@ def budgeted_shortest_path(costs: ArrayLike, budget: int) -> tuple[int, ...]:
     return tuple(reversed(path))
 
 
-def _require(budget: int, total: int) -> int:
+def checked_costs(costs: ArrayLike) -> NDArray[np.float64]:
+    """Return the costs of all edges as a copy, +inf where there can be none.
+
+    Raises:
+        EdgeTableError: They are not a square table, or an edge's cost is NaN.
+    """
+    remedy = "Pass a (T, T) table of numbers"
+    table = as_array("costs", costs, EdgeTableError, remedy)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or not table.size:
+        raise EdgeTableError("costs", table.shape, "not of shape (T, T)", remedy)
+    start, end = np.indices(table.shape)
+    table[end <= start] = np.inf
+    if np.isnan(table).any():
+        raise EdgeTableError("costs", "nan", "an edge has no cost", "Use +inf for a missing edge")
+    return table
+
+
+def checked_nodes(budget: int, total: int) -> int:
+    """Return a number of nodes that a path over so many steps can have.
+
+    Raises:
+        BudgetError: It cannot.
+    """
     smallest = min(2, total)
     remedy = f"Use budget={smallest} … {total}"
     budget = as_int("budget", budget, BudgetError, remedy)
     if not smallest <= budget <= total:
         raise BudgetError("budget", budget, f"no path over {total} steps has it", remedy)
     return budget
+
+
+def no_such_path(budget: int) -> BudgetError:
+    """Return the error of a number of nodes that the edges allow no path of."""
+    problem = "no path of finite cost has that many nodes"
+    return BudgetError("budget", budget, problem, "Use another budget, or add edges")
