@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
-    from otcache_policies import GramPolicy, MeanCachePolicy, OTCachePolicy
+    from otcache_policies import GramPolicy, LeMiCaPolicy, MeanCachePolicy, OTCachePolicy
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
 
     from otcache_plugin.parameters.gram import GramParameters
+    from otcache_plugin.parameters.lemica import LeMiCaParameters
     from otcache_plugin.parameters.meancache import MeanCacheParameters
     from otcache_plugin.parameters.otcache import OTCacheParameters
     from otcache_plugin.plugins import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Register otcache, meancache, gram and uniform."""
+    """Register otcache, meancache, gram, lemica and uniform."""
     registry.register_calibrated(
         "otcache",
         parameters=_otcache_parameters,
@@ -51,6 +52,14 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         description="minimises the quadratic form of recorded velocities; needs a recording alone",
         describe=_describe_gram,
         calibrator=_gram_calibrator,
+    )
+    registry.register_calibrated(
+        "lemica",
+        parameters=_lemica_parameters,
+        make=_lemica,
+        description="lexicographic minimax path over outcome-aware edges (arXiv 2511.00090)",
+        describe=_describe_lemica,
+        calibrator=_lemica_calibrator,
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
@@ -129,6 +138,30 @@ def _gram_calibrator() -> Calibrator:
     from otcache_plugin.calibration.gram import GramCalibrator
 
     return GramCalibrator()
+
+
+def _lemica_parameters() -> type[LeMiCaParameters]:
+    from otcache_plugin.parameters.lemica import LeMiCaParameters
+
+    return LeMiCaParameters
+
+
+def _lemica(parameters: LeMiCaParameters, tables: Tables, sampling: Sampling) -> LeMiCaPolicy:
+    from otcache_plugin.parameters.lemica import make
+
+    return make(parameters, tables, sampling)
+
+
+def _describe_lemica(parameters: LeMiCaParameters, document: PolicyDocument) -> PolicyDetails:
+    from otcache_plugin.parameters.lemica import describe
+
+    return describe(parameters, document)
+
+
+def _lemica_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.lemica import LeMiCaCalibrator
+
+    return LeMiCaCalibrator()
 
 
 def _uniform(num_inference_steps: int) -> Policy:

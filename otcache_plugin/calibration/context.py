@@ -87,10 +87,10 @@ class MeasuredContext:
     def _metric(self) -> Metric:
         return plugin_host().metric(self._settings.metric)
 
-    def start(self, stage: str, schedules: int) -> None:
-        """Begin a stage in which at most so many schedules are run on all calibration pairs."""
+    def start(self, stage: str, schedules: int, pairs: range | None = None) -> None:
+        """Begin a stage in which at most so many schedules are run on the same pairs."""
         self._run_in_full()
-        self._progress.start(stage, schedules * len(self.batches))
+        self._progress.start(stage, schedules * len(self._batches_of(pairs)))
 
     def start_runs(self, stage: str, requests: Sequence[tuple[Schedule, range]]) -> None:
         """Begin a stage in which these schedules are run, each on some pairs."""
@@ -172,18 +172,24 @@ class MeasuredContext:
         return self._measurements.losses(schedules, self._metric, self._progress.advance)
 
     def values(
-        self, schedules: Sequence[Schedule], metrics: Sequence[str]
+        self,
+        schedules: Sequence[Schedule],
+        metrics: Sequence[str],
+        pairs: range | None = None,
     ) -> list[Mapping[str, NDArray[Any]]]:
         """Return what metrics give for each schedule, by name, one value per calibration pair."""
         self._run_in_full()
-        names = tuple(metrics)
-        units = [Evaluate(batch, each, names) for each in schedules for batch in self.batches]
+        names, batches = tuple(metrics), self._batches_of(pairs)
+        units = [Evaluate(batch, each, names) for each in schedules for batch in batches]
         measured = iter(self._measurements.all_of(units, self._progress.advance))
         found: list[Mapping[str, NDArray[Any]]] = []
         for _ in schedules:
-            parts = [next(measured).arrays for _ in self.batches]
+            parts = [next(measured).arrays for _ in batches]
             found.append({name: np.concatenate([part[name] for part in parts]) for name in names})
         return found
+
+    def _batches_of(self, pairs: range | None) -> tuple[Batch, ...]:
+        return self.batches if pairs is None else self.batches_within(pairs)
 
     def displaced(self, requests: Sequence[tuple[Schedule, range]]) -> list[DisplacedRun]:
         """Run schedules, each on some pairs; return what they lose and where their latents end."""
@@ -207,10 +213,13 @@ class MeasuredContext:
         """Return pairs in small batches, each within one that was run in full."""
         return parts_of(self.batches, pairs, SMALL_BATCH)
 
-    def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
+    def drive(
+        self, searches: Mapping[str, Search[Found]], metric: str | None = None
+    ) -> dict[str, Found]:
         """Run searches side by side, each sent the losses that it asks for."""
         self._run_in_full()
-        return self._measurements.drive(searches, self._metric, self._progress.ran)
+        judge = self._metric if metric is None else plugin_host().metric(metric)
+        return self._measurements.drive(searches, judge, self._progress.ran)
 
     def study(self, name: str) -> JournalStudy:
         """Return the journal's trials of that name."""

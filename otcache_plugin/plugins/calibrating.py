@@ -94,10 +94,15 @@ class CalibrationContext(Protocol):
         """What losses are measured by."""
         ...
 
-    def start(self, stage: str, schedules: int) -> None:
-        """Begin a stage in which at most so many schedules are run on all calibration pairs.
+    def start(self, stage: str, schedules: int, pairs: range | None = None) -> None:
+        """Begin a stage in which at most so many schedules are run on the same calibration pairs.
 
         The full runs that they are compared with are made before, unless they were recorded.
+
+        Args:
+            stage: what it is.
+            schedules: how many at most.
+            pairs: that they are run on; None for all.
         """
         ...
 
@@ -169,13 +174,33 @@ class CalibrationContext(Protocol):
         ...
 
     def values(
-        self, schedules: Sequence[Schedule], metrics: Sequence[str]
+        self,
+        schedules: Sequence[Schedule],
+        metrics: Sequence[str],
+        pairs: range | None = None,
     ) -> list[Mapping[str, NDArray[Any]]]:
-        """Return what metrics give for each schedule, by name, one value per calibration pair."""
+        """Return what metrics give for each schedule, by name, one value per calibration pair.
+
+        What schedules of one call have in common is computed once: of schedules that each cache one
+        segment alone (`otcache_policies.caching_alone`), every run begins at its segment, from the
+        state that a run of every step has there.
+
+        Args:
+            schedules: to be run.
+            metrics: names of any that are registered, whatever the calibration's own is.
+            pairs: that alone are run; None for all.
+        """
         ...
 
-    def drive(self, searches: Mapping[str, Search[Found]]) -> dict[str, Found]:
-        """Run searches side by side, each sent the losses that it asks for."""
+    def drive(
+        self, searches: Mapping[str, Search[Found]], metric: str | None = None
+    ) -> dict[str, Found]:
+        """Run searches side by side, each sent the losses that it asks for.
+
+        Args:
+            searches: by a name of each.
+            metric: what losses are measured by; None for the calibration's own.
+        """
         ...
 
     def study(self, name: str) -> Study:

@@ -158,7 +158,9 @@ def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -
 
     module = plugin(otcache_register_policies=otcache_register_policies)
     host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
-    assert list(host.policies) == ["gram", "meancache", "otcache", "recache", "sparse", "uniform"]
+    assert list(host.policies) == [
+        *("gram", "lemica", "meancache", "otcache", "recache", "sparse", "uniform")
+    ]
     assert host.policies.distribution_of("sparse") == "otcache-theirs 1.0"
     assert isinstance(host.policies.get("recache"), CalibratedPolicy)
     assert host.policies.get("recache").description == "from a document"
