@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_in import BUILT_IN_POLICIES
 from otcache_registry import read_policy, render_card
 from stored_policies import HOST
 
@@ -67,11 +68,7 @@ def test_plugins_as_text(otcache: Any) -> None:
     assert (shown.code, shown.err) == (0, "")
     rows = [line.split() for line in shown.out.splitlines()]
     assert [row[:2] for row in rows if row[0] in ("policy", "executor", "metric")] == [
-        ["policy", "gram"],
-        ["policy", "lemica"],
-        ["policy", "meancache"],
-        ["policy", "otcache"],
-        ["policy", "uniform"],
+        *(["policy", name] for name in BUILT_IN_POLICIES),
         ["executor", "blocks"],
         ["executor", "velocity"],
         *(["metric", name] for name in METRICS),
@@ -84,14 +81,14 @@ def test_plugins_as_json(otcache: Any) -> None:
     assert (shown.code, shown.err) == (0, "")
     data = json.loads(shown.out)
     assert sorted(data) == ["executors", "metrics", "plugins", "policies"]
-    assert sorted(data["policies"]) == ["gram", "lemica", "meancache", "otcache", "uniform"]
+    assert sorted(data["policies"]) == list(BUILT_IN_POLICIES)
     assert sorted(data["executors"]) == ["blocks", "velocity"]
     assert sorted(data["metrics"]) == METRICS
     assert all(data["policies"].values())
     assert all(data["metrics"].values())
     builtin = data["plugins"][0]
     assert (builtin["name"], builtin["distribution"]) == ("builtin", "otcache-plugin")
-    assert builtin["policies"] == ["gram", "lemica", "meancache", "otcache", "uniform"]
+    assert builtin["policies"] == list(BUILT_IN_POLICIES)
     assert builtin["executors"] == ["blocks", "velocity"]
     assert builtin["metrics"] == METRICS
     assert (builtin["error"], builtin["skipped"]) == ("", False)

@@ -1,0 +1,12 @@
+"""What the package registers itself, for the tests that list everything there is."""
+
+from __future__ import annotations
+
+BUILT_IN_POLICIES = (
+    "gram",
+    "lemica",
+    "meancache",
+    "otcache",
+    "uniform",
+)
+"""In the order of their names."""
