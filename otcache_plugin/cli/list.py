@@ -16,6 +16,6 @@ def list_documents(
     ] = False,
     json: Json = False,
 ) -> None:
-    """List bundled and pulled policy documents."""
+    """List your own, bundled and pulled policy documents."""
     entries, problems = local_entries()
     print_documents(entries, problems, hub_search(None) if hub else None, json)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from otcache_plugin.cli.common.output import Json, print_hint, print_json
+from otcache_plugin.cli.common.policy_argument import require_valid
 from otcache_plugin.errors import ArgumentError
 
 OPTIONS = {"evidence": "--without-evidence", "folder": "--replace"}
@@ -45,7 +46,7 @@ def push(
 
     from otcache_plugin.plugins.host import plugin_host
 
-    _require_valid(document)
+    require_valid(document)
     try:
         published = publishing.push(
             HubClient(),
@@ -77,15 +78,3 @@ def push(
     typer.echo(published.pull_request or published.url)
     said = {"published": "Published", "proposed": "Proposed", "unchanged": "There already"}
     print_hint(f"{said[published.outcome]}: {policy}")
-
-
-def _require_valid(document: Path) -> None:
-    """Make the policy of a document that is to be published, unless it is not installed."""
-    from otcache_registry import read_policy
-
-    from otcache_plugin.plugins.host import plugin_host
-
-    host, stored = plugin_host(), read_policy(document)
-    if stored.document.policy.name in host.policies:
-        host.policy_of(stored)
-        host.describe(stored.document)

@@ -1,7 +1,8 @@
-"""`otcache store`: what was pulled, where it lies, and removing what is not needed any more."""
+"""`otcache store`: saving documents of one's own, what was pulled, and removing either."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,31 +10,78 @@ from rich.filesize import decimal
 
 from otcache_plugin.cli.common.lock_records import print_record, record_data
 from otcache_plugin.cli.common.output import Json, print_hint, print_json
+from otcache_plugin.cli.common.own_documents import own_data, print_own
+from otcache_plugin.cli.common.policy_argument import require_valid, short_revision
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from otcache_registry.store.store import PolicyStore, Pruned
+    from otcache_registry.store.pruned import Pruned
+    from otcache_registry.store.store import PolicyStore
 
-store = typer.Typer(help="List, locate or tidy up the pulled documents.", no_args_is_help=True)
+store = typer.Typer(
+    help="Save documents of your own; list or tidy up what was pulled.", no_args_is_help=True
+)
 
 
 @store.command("list")
 def list_store(json: Json = False) -> None:
-    """List the pulled documents."""
+    """List your own documents and the pulled ones."""
+    from otcache_registry.store.own import OwnDocuments
     from otcache_registry.store.store import PolicyStore
 
     kept = PolicyStore()
-    records, problems = kept.records(), [str(problem) for problem in kept.problems()]
+    own, records = OwnDocuments(kept.folder).all(), kept.records()
+    problems = [str(problem) for problem in (*own.refused.values(), *kept.problems())]
     if json:
-        documents = [record_data(record) for record in records]
-        print_json({"folder": str(kept.folder), "documents": documents, "problems": problems})
+        print_json(
+            {
+                "folder": str(kept.folder),
+                "own": [own_data(each) for each in own.documents],
+                "documents": [record_data(record) for record in records],
+                "problems": problems,
+            }
+        )
     else:
+        for each in own.documents:
+            print_own(each)
         for record in records:
             print_record(record)
-        if not records:
+        if not records and not own.documents:
             print_hint(f"Nothing was pulled to {kept.folder} yet.")
     for problem in problems:
         print_hint(f"not usable: {problem}")
+
+
+@store.command("add")
+def add(
+    document: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document's folder.")],
+    json: Json = False,
+) -> None:
+    """Save a document of your own, which its policy's name then finds before all others."""
+    from otcache_registry.documents.folder import folder_contents
+    from otcache_registry.store.own import OwnDocuments
+    from otcache_registry.store.store import PolicyStore
+
+    require_valid(document)
+    try:
+        contents = folder_contents(document)
+    except OSError as error:
+        problem = f"a file of it cannot be read ({error.strerror})"
+        raise ArgumentError("document", str(document), problem, "Check its permissions") from error
+    added = OwnDocuments(PolicyStore().folder).add(contents)
+    if json:
+        replaced = [str(path) for path in added.replaced]
+        print_json({**own_data(added.document), "new": added.new, "replaced": replaced})
+        return
+    typer.echo(added.document.path)
+    stored = added.document.policy.document
+    said = "Saved" if added.new else "There already"
+    if added.replaced:
+        said = "Saved, in the place of the one of the same set-up"
+    print_hint(
+        f"{said}: policy={stored.policy.name!r} finds it before all others for {stored.model.id} "
+        f"({short_revision(stored.model.revision)})."
+    )
 
 
 @store.command("prune")
@@ -53,7 +101,8 @@ def remove(
         list[str],
         typer.Argument(
             metavar="DOCUMENT…",
-            help="hub:user/name[@revision][#folder], or the file name of a damaged record.",
+            help="hub:user/name[@revision][#folder], the folder of one of your own, or the file "
+            "name of a damaged record.",
         ),
     ],
     force: Annotated[
@@ -61,12 +110,16 @@ def remove(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Remove pulled documents, damaged ones too."""
+    """Remove documents of your own and pulled ones, damaged ones too."""
+    from otcache_registry.store.own import OwnDocuments
     from otcache_registry.store.store import PolicyStore
 
     kept = PolicyStore()
-    names = [name for each in which for name in _named(kept, each, force)]
-    _print_removed(kept.remove(*names), json)
+    own = OwnDocuments(kept.folder)
+    folders = {each: path for each in which if (path := own.named(each)) is not None}
+    pulled = [each for each in which if each not in folders]
+    names = [name for each in pulled for name in _named(kept, each, force)]
+    _print_removed(own.remove(tuple(folders.values())) + kept.remove(*names), json)
 
 
 def _named(kept: PolicyStore, which: str, force: bool) -> list[str]:
@@ -96,15 +149,18 @@ def _named(kept: PolicyStore, which: str, force: bool) -> list[str]:
 def _print_removed(pruned: Pruned, json: bool) -> None:
     if json:
         data: dict[str, Any] = {
+            "own": list(pruned.own),
             "documents": [record_data(record) for record in pruned.records],
             "files": list(pruned.files),
             "bytes": pruned.size,
         }
         print_json(data)
         return
+    for folder in pruned.own:
+        typer.echo(folder)
     for record in pruned.records:
         print_record(record)
-    documents = _count(len(pruned.records), "document")
+    documents = _count(len(pruned.own) + len(pruned.records), "document")
     files = _count(len(pruned.files), "file")
     print_hint(f"Removed {documents}, {files}, {decimal(pruned.size)}.")
 

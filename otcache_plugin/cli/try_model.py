@@ -14,6 +14,7 @@ from otcache_plugin.cli.common.calibrating_on_the_way import Calibration, Effort
 from otcache_plugin.cli.common.calibration_output import (
     data_alone_on_stdout,
     noting_what_is_kept,
+    print_how_to_save,
     write_result,
 )
 from otcache_plugin.cli.common.output import (
@@ -92,6 +93,8 @@ def try_model(
     if result.report.document is not None:
         console.print(f"document: {result.report.document}", soft_wrap=True)
     console.print(f"page: {page}", soft_wrap=True)
+    if wanted is not None and result.settings.policy != policy:
+        print_how_to_save(wanted.folder, policy)
 
 
 def _settings(

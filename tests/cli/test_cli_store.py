@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def test_empty_store(main: Any, tmp_path: Path) -> None:
     assert shown.err == f"Nothing was pulled to {tmp_path}/cache/policies yet.\n"
     assert json.loads(main("store", "list", "--json").out) == {
         "folder": f"{tmp_path}/cache/policies",
+        "own": [],
         "documents": [],
         "problems": [],
     }
@@ -101,6 +103,65 @@ def test_prune(main: Any, store: PolicyStore) -> None:
     data = json.loads(main("store", "prune", "--json").out)
     assert [document["commit"] for document in data["documents"]] == [NEW]
     assert (len(data["files"]), data["bytes"]) == (2, size)
+
+
+def test_removing_several_by_one_name(main: Any, store: PolicyStore) -> None:
+    """Only by force, and nothing else than what the name stands for."""
+    add(store, OLD, b"# The old card\n")
+    add(store, NEW, b"# The new card\n", hours=1)
+    contents = {"policy.json": DOCUMENT}
+    store.add("alice/others", OLD, FOLDER, contents, NOON)
+    refused = main("store", "remove", "hub:alice/policies")
+    assert (refused.code, refused.out, len(store.records())) == (2, "", 3)
+    assert "stands for 2 documents" in refused.err
+    removed = main("store", "remove", "hub:alice/policies", "--force")
+    assert removed.code == 0
+    assert removed.err.startswith("Removed 2 documents, 4 files, ")  # two records, two cards
+    assert removed.out.splitlines()[::2] == [
+        f"hub:alice/policies@{commit}#{FOLDER}" for commit in (OLD, NEW)
+    ]
+    (left,) = store.records()
+    assert (left.repository, store.verify(left)) == ("alice/others", ())
+
+
+def test_a_document_of_ones_own(main: Any, tmp_path: Path) -> None:
+    """It is saved, listed, shown by its folder, replaced and removed."""
+    source = tmp_path / "calibrated"
+    shutil.copytree(BUNDLED_FOLDER / "exact-flow", source)
+    saved = main("store", "add", str(source))
+    assert saved.code == 0
+    folder = Path(saved.out.strip())
+    assert folder.parent == tmp_path / "cache" / "policies" / "own" / "exact-flow"
+    assert saved.err.startswith("Saved: policy='otcache' finds it before all others for exact-flow")
+    assert (folder / "policy.json").read_bytes() == (source / "policy.json").read_bytes()
+    assert main("store", "add", str(source)).err.startswith("There already: ")
+
+    assert main("store", "list").out.splitlines()[0] == str(folder)
+    first, facts = main("list").out.splitlines()[:2]
+    assert (first, facts.endswith(", your own")) == (str(folder), True)
+    (listed,) = json.loads(main("store", "list", "--json").out)["own"]
+    assert (listed["policy"], listed["model"]) == (str(folder), "exact-flow")
+    assert json.loads(main("list", "--json").out)["documents"][0]["place"] == "own"
+    assert main("show", str(folder)).out.splitlines()[0] == str(folder)
+
+    (source / "README.md").write_text("# Another card")
+    other = json.loads(main("store", "add", str(source), "--json").out)
+    assert (other["new"], other["replaced"]) == (True, [str(folder)])
+    removed = main("store", "remove", other["policy"])
+    assert removed.out == f"{other['policy']}\n"
+    assert removed.err.startswith("Removed 1 document, ")
+    assert json.loads(main("store", "list", "--json").out)["own"] == []
+    assert "no repository on the Hub" in main("store", "remove", other["policy"]).err
+
+
+def test_what_is_no_document_is_not_saved(main: Any, tmp_path: Path) -> None:
+    source = tmp_path / "calibrated"
+    shutil.copytree(BUNDLED_FOLDER / "exact-flow", source)
+    (source / "tables.safetensors").write_bytes(b"others")
+    refused = main("store", "add", str(source))
+    assert (refused.code, refused.out) == (2, "")
+    assert "tables.safetensors has the digest" in refused.err
+    assert not (tmp_path / "cache").exists()
 
 
 def test_store_that_cannot_be_written(main: Any, tmp_path: Path) -> None:

@@ -117,7 +117,10 @@ def test_standard_goes_on_from_quick(otcache_try: Any, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     few = ("--steps", "10", "--budget", "4", "--quiet")
-    assert otcache_try("--calibrate", "quick", *few).code == 0
+    quick = otcache_try("--calibrate", "quick", *few)
+    assert quick.code == 0
+    command = "otcache store add otcache-try/policy"
+    assert quick.err.endswith(f"To have policy='otcache' find it: {command}\n")
     monkeypatch.setattr("otcache_plugin.calibration.calibrate.calibrate", calibrate)
     assert otcache_try("--calibrate", "standard", *few).code == 130
     ((effort, pairs, recorded),) = begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
@@ -82,6 +83,13 @@ def print_result(output: Path, result: CalibrationResult, work: str, json: bool)
         return
     typer.echo(f"wrote {output}")
     typer.echo(f"{work} holds the measurements; delete it when all is well.", err=True)
+    print_how_to_save(output, result.document.policy.name)
+
+
+def print_how_to_save(folder: Path, policy: str) -> None:
+    """Say on stderr how a document gets to where its policy's name finds it."""
+    command = f"otcache store add {shlex.quote(str(folder))}"
+    typer.echo(f"To have policy={policy!r} find it: {command}", err=True)
 
 
 def _tell_not_finite(result: CalibrationResult) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otcache_registry.hub.index import IndexedDocument
     from otcache_registry.hub.searching import Listing
 
-Place = Literal["bundled", "store", "hub"]
+Place = Literal["own", "bundled", "store", "hub"]
 
 HUB_FAILED = 1
 """Exit code when the Hub was to be asked and did not answer: there may be more documents."""
@@ -31,7 +31,7 @@ class Entry:
         policy: what names it.
         place: where it is.
         document: what is known of it.
-        repository: that it comes from, None for a bundled one.
+        repository: that it comes from, None for one's own and a bundled one.
     """
 
     policy: str
@@ -128,14 +128,21 @@ def hub_search(model: str | None) -> HubSearch:
 
 
 def local_entries() -> tuple[list[Entry], list[str]]:
-    """Return every bundled and pulled document, and what is wrong with the unreadable ones."""
+    """Return all documents that are here, and what is wrong with those that are left out."""
     from otcache_registry import bundled_policies
     from otcache_registry.documents.files import DOCUMENT_FILE
     from otcache_registry.documents.references import BundledReference
     from otcache_registry.hub.index import IndexedDocument
+    from otcache_registry.store.own import OwnDocuments
     from otcache_registry.store.store import PolicyStore
 
+    store = PolicyStore()
+    own = OwnDocuments(store.folder).all()
     entries = [
+        Entry(str(each.path), "own", IndexedDocument.of(each.policy.document, "0" * 64))
+        for each in own.documents
+    ]
+    entries += [
         Entry(
             str(BundledReference(each.name)),
             "bundled",
@@ -143,8 +150,7 @@ def local_entries() -> tuple[list[Entry], list[str]]:
         )
         for each in bundled_policies()
     ]
-    store = PolicyStore()
-    problems = [str(problem) for problem in store.problems()]
+    problems = [str(problem) for problem in (*own.refused.values(), *store.problems())]
     for record in store.records():
         try:
             document = store.open(record).document
@@ -212,15 +218,17 @@ def _print_entries(entries: list[Entry]) -> None:
     console = data_console()
     for entry in entries:
         console.print(entry.policy, style="bold", markup=False, soft_wrap=True)
-        console.print_indented(_facts(entry.document))
+        console.print_indented(_facts(entry))
 
 
-def _facts(document: IndexedDocument) -> str:
+def _facts(entry: Entry) -> str:
+    document = entry.document
+    own = ", your own" if entry.place == "own" else ""
     published = ", published by others" if document.published else ""
     return (
         f"{document.policy} for {document.model} "
         f"({short_revision(document.revision)}), {document.num_inference_steps} steps, "
-        f"{_budgets(document)}{published}{_to_install(document)}"
+        f"{_budgets(document)}{published}{own}{_to_install(document)}"
     )
 
 

@@ -9,6 +9,8 @@ import typer
 from otcache_plugin.cli.common.output import transfer_progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from otcache_policies import Policy
     from otcache_registry import StoredPolicy
 
@@ -53,6 +55,22 @@ def policy_of(stored: StoredPolicy) -> Policy:
         remedy = "Enable it on a pipeline with policy=…; otcache_plugin.summary tells what it did"
         raise DocumentError("policy.name", made.name, problem, remedy)
     return made
+
+
+def require_valid(folder: Path) -> None:
+    """Check a document by making its policy, unless that is not installed.
+
+    Raises:
+        FieldError: there is none, or it is refused.
+    """
+    from otcache_registry import read_policy
+
+    from otcache_plugin.plugins.host import plugin_host
+
+    host, stored = plugin_host(), read_policy(folder)
+    if stored.document.policy.name in host.policies:
+        host.policy_of(stored)
+        host.describe(stored.document)
 
 
 def short_revision(revision: str | None) -> str:

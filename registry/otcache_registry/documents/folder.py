@@ -21,6 +21,7 @@ from otcache_registry.documents.files import (
     MAX_TABLES_BYTES,
     TABLES_FILE,
     check_figures,
+    check_files,
 )
 from otcache_registry.documents.strict_json import MAX_DOCUMENT_BYTES
 from otcache_registry.documents.tables import NO_TABLES, Tables, parse_tables, tables_bytes
@@ -29,6 +30,7 @@ from otcache_registry.errors import DocumentError, DocumentNotFoundError
 __all__ = [
     "StoredPolicy",
     "check_writable",
+    "folder_contents",
     "parse_policy",
     "read_document",
     "read_policy",
@@ -107,6 +109,26 @@ def parse_policy(contents: Mapping[str, bytes], source: str) -> StoredPolicy:
     if DOCUMENT_FILE not in contents:
         raise DocumentError(DOCUMENT_FILE, None, "this file is missing", _RESTORE)
     return _policy_of(_parsed(contents[DOCUMENT_FILE], source), contents, source)
+
+
+def folder_contents(path: str | Path) -> dict[str, bytes]:
+    """Return the content of all files of a document's folder, by path inside it; others stay out.
+
+    Args:
+        path: The document's folder, or the policy.json in it.
+
+    Raises:
+        DocumentNotFoundError: There is no document at that path.
+        DocumentError: A file is too large, or not one of a document.
+        OSError: A file cannot be read.
+    """
+    folder = _folder_of(path)
+    names = [DOCUMENT_FILE, TABLES_FILE, CARD_FILE]
+    figures = sorted(figure.name for figure in (folder / FIGURES_FOLDER).glob("*.png"))
+    names += [f"{FIGURES_FOLDER}/{figure}" for figure in figures]
+    there = [name for name in names if (folder / name).is_file()]
+    check_files({name: (folder / name).stat().st_size for name in there})
+    return {name: (folder / name).read_bytes() for name in there}
 
 
 def _parsed(data: bytes, source: str) -> PolicyDocument:

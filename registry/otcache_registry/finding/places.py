@@ -1,4 +1,4 @@
-"""Where documents of a model may be: in the package, the store, and namespaces on the Hub.
+"""Where documents of a model may be: one's own, in the package, the store, and on the Hub.
 
 Of the store those count that come from the default branch of a repository in a namespace that was
 chosen. Whatever else was pulled, because somebody looked at it or named it, is used by its name
@@ -27,6 +27,7 @@ from otcache_registry.hub.remembered import Remembered
 from otcache_registry.hub.searching import HubDocument, Listing, fetch
 from otcache_registry.store.errors import DamagedError, RemovedError, StoreError
 from otcache_registry.store.lock_record import LockRecord
+from otcache_registry.store.own import OwnDocument, OwnDocuments
 from otcache_registry.store.store import PolicyStore
 
 __all__ = ["SHORT_WAIT", "Accept", "Places"]
@@ -74,6 +75,15 @@ class Places:
     _policies: dict[str, StoredPolicy | None] = field(default_factory=dict)
     _listings: dict[str, Listing] = field(default_factory=dict)
 
+    def own(self, accept: Accept) -> list[Candidate]:
+        """Return the documents that the user has saved, the one saved last first."""
+        return [
+            _at_hand(each.policy)
+            for each in self._own
+            if each.policy.document.policy.name in self.policies
+            and accept(each.policy.document.model.revision)
+        ]
+
     def bundled(self, accept: Accept) -> list[Candidate]:
         """Return the documents that ship with the package."""
         return [
@@ -96,12 +106,7 @@ class Places:
         except StoreError as error:
             self.note(f"The local store was left out: {error}")
             return []
-        return [
-            Candidate(
-                IndexedDocument.of(policy.document, _UNKNOWN), policy.source, partial(_same, policy)
-            )
-            for policy in policies
-        ]
+        return list(map(_at_hand, policies))
 
     def on_hub(self, namespace: str, accept: Accept) -> list[Candidate]:
         """Return the documents of a user or an organisation, those committed last first."""
@@ -120,6 +125,17 @@ class Places:
             self.notes.append(sentence)
 
     # The store.
+
+    @cached_property
+    def _own(self) -> tuple[OwnDocument, ...]:
+        try:
+            own = OwnDocuments(self.store.folder).of(self.model)
+        except StoreError as error:
+            self.note(f"Your own documents were left out: {error}")
+            return ()
+        for path, refusal in own.refused.items():
+            self.note(f"{path} was left out: {refusal}")
+        return own.documents
 
     def _opened_at_once(self, accept: Accept) -> list[StoredPolicy]:
         """Return documents that were all in the store at one moment, and can be used."""
@@ -253,6 +269,11 @@ class Places:
 
 _UNKNOWN = "0" * 64
 """Stands for the digest of a document that is at hand anyway."""
+
+
+def _at_hand(policy: StoredPolicy) -> Candidate:
+    listed = IndexedDocument.of(policy.document, _UNKNOWN)
+    return Candidate(listed, policy.source, partial(_same, policy))
 
 
 def _same(policy: StoredPolicy) -> StoredPolicy:

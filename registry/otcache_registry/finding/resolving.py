@@ -1,4 +1,4 @@
-"""A policy's document for a model revision: from the package, the store or the Hub.
+"""A policy's document for a model revision: one's own, from the package, the store or the Hub.
 
 One for exactly this revision is looked for everywhere before one that others published for any
 revision. A document of another revision is never taken silently. Only what is looked for is ever
@@ -49,15 +49,16 @@ def resolve(
     One of the first policy is looked for everywhere before one of the next, and of each one for the
     same pipeline class before one for another; what is at hand, in the package or the store, before
     what is on the Hub. Of several the one calibrated nearest to the usual run is taken; of equally
-    near ones a bundled one before the store's, there by namespace, and in one namespace the one
-    that was pulled, or on the Hub committed, last. What is found on the Hub is kept in the store.
+    near ones the user's own before a bundled one, that before what was pulled, there by namespace,
+    and in one place the one that was saved, pulled, or on the Hub committed, last. What is found on
+    the Hub is kept in the store.
 
     Args:
         policies: Names of the policy, and of those whose documents it can be made from as well; no
             document of any other policy is looked at.
         model: Id of the model.
-        revision: Revision of its weights, None where it is unknown. Then only a bundled document
-            for any revision will do, and nothing else is looked at.
+        revision: Revision of its weights, None where it is unknown. Then only a document for any
+            revision will do, the user's own or a bundled one, and nothing else is looked at.
         store: The local store.
         client_factory: Makes the client if the Hub has to be asked.
         namespaces: Users and organisations on the Hub whose documents may be used, in this order.
@@ -77,14 +78,14 @@ def resolve(
     places = Places(tuple(policies), model, store, client_factory, tuple(namespaces), offline, kept)
     search = _Search(places, near)
     if revision is None:
-        found = search.first([[places.bundled]], (_is_any,))
+        found = search.first([[places.own, places.bundled]], (_is_any,))
         if found is None:
             problem = f"it is unknown which one it is, and no policy of {model} for any is bundled"
             remedy = "Say which revision it is, or calibrate a policy and give its folder"
             raise DocumentNotFoundError("revision", None, problem, remedy)
         return found
     known = (revision, None)
-    at_hand: list[Source] = [places.bundled, places.stored]
+    at_hand: list[Source] = [places.own, places.bundled, places.stored]
     places.in_haste = any(source(lambda found: found in known) for source in at_hand)
     groups: list[list[Source]] = [at_hand]
     groups += [[partial(places.on_hub, namespace)] for namespace in namespaces]

@@ -17,10 +17,8 @@ from otcache_registry.documents.files import (
     DOCUMENT_FILE,
     FIGURES_FOLDER,
     MAX_CARD_BYTES,
-    TABLES_FILE,
-    check_files,
 )
-from otcache_registry.documents.folder import read_policy
+from otcache_registry.documents.folder import folder_contents, parse_policy
 from otcache_registry.documents.names import document_folder
 from otcache_registry.errors import DocumentError
 from otcache_registry.hub.client import HubClient
@@ -65,18 +63,10 @@ class Release:
 
 
 def read_release(folder: str | Path, describe: Describe) -> Release:
-    document = read_policy(folder).document
-    path = Path(folder)
-    home = path.parent if path.name == DOCUMENT_FILE and path.is_file() else path
-    names = [DOCUMENT_FILE, CARD_FILE]
-    if document.tables_sha256 is not None:
-        names.append(TABLES_FILE)
-    figures = sorted(path.name for path in (home / FIGURES_FOLDER).glob("*.png"))
-    names += [f"{FIGURES_FOLDER}/{figure}" for figure in figures]
-    there = [name for name in names if (home / name).is_file()]
-    check_files({name: (home / name).stat().st_size for name in there})
-    contents = {name: (home / name).read_bytes() for name in there}
+    contents = folder_contents(folder)
+    document = parse_policy(contents, str(folder)).document
     if CARD_FILE not in contents:
+        figures = _figures(contents)
         contents[CARD_FILE] = render_card(document, figures, describe(document)).encode()
     return Release(document, document_folder(document), contents, describe)
 

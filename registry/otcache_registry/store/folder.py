@@ -2,6 +2,7 @@
 
     blobs/<sha256>        content of files, shared between documents and commits
     locks/<key>.json      one record per document
+    own/                  the user's own documents
     temporary/            what is being written
 
 A file is written in `temporary` and moved to its place. Writers take turns, so whatever a writer
@@ -14,6 +15,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -49,6 +51,8 @@ BLOBS_FOLDER: Final = "blobs"
 LOCKS_FOLDER: Final = "locks"
 TEMPORARY_FOLDER: Final = "temporary"
 LOCK_FILE: Final = ".lock"
+SCRATCH: Final = "own"
+"""Name, among what is being written, of the one folder there may be."""
 
 _LOG = logging.getLogger("otcache")
 _OWN_NAME = re.compile(r"[0-9a-f]{64}(\.json)?")
@@ -98,6 +102,18 @@ class StoreFolder:
         while (after := self.own(folder)) != before:
             before = after
         return after
+
+    def scratch(self) -> Path:
+        """Return the place of a folder to be written, or that is removed; only within `writing`."""
+        path = self.path / TEMPORARY_FOLDER / SCRATCH
+        if path.exists():
+            shutil.rmtree(path)
+        return path
+
+    def leftovers(self) -> list[Path]:
+        """Return the files that killed writers have left; only within `writing`."""
+        scratch = self.path / TEMPORARY_FOLDER / SCRATCH
+        return self.own(TEMPORARY_FOLDER) + [path for path in scratch.rglob("*") if path.is_file()]
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, unless it is there already; only within `writing`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,15 +19,15 @@ from otcache_registry.store.errors import DamagedError, RemovedError, StoreError
 from otcache_registry.store.folder import (
     BLOBS_FOLDER,
     LOCKS_FOLDER,
-    TEMPORARY_FOLDER,
     StoreFolder,
     default_store_folder,
     read_whole,
 )
 from otcache_registry.store.lock_record import LockRecord, StoredFile, lock_name
+from otcache_registry.store.pruned import Pruned
 from pydantic import ValidationError
 
-__all__ = ["PolicyStore", "Pruned"]
+__all__ = ["PolicyStore"]
 
 MAX_LOCK_BYTES = 2**20
 
@@ -36,21 +35,6 @@ _PULL_AGAIN = "Pull the document again, which repairs it"
 
 
 Found = LockRecord | DamagedError
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What was removed from the store.
-
-    Attributes:
-        records: The documents that are gone.
-        files: Paths of all removed files, relative to the store's folder.
-        size: Bytes that they took.
-    """
-
-    records: tuple[LockRecord, ...]
-    files: tuple[str, ...]
-    size: int
 
 
 class PolicyStore:
@@ -289,7 +273,7 @@ class PolicyStore:
         # Records first: killed in between, this leaves no document without its files.
         paths = [self._files.lock(name) for name in gone]
         paths += [path for path in self._files.own(BLOBS_FOLDER) if path.name not in used]
-        paths += self._files.own(TEMPORARY_FOLDER)
+        paths += self._files.leftovers()
         size = 0
         for path in paths:
             size += path.lstat().st_size

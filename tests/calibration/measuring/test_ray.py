@@ -140,6 +140,7 @@ def test_a_cluster_that_is_there(uninterrupted: Path, cluster: str, tmp_path: Pa
     assert command.wait() == 0, command.err
     assert command.err == (
         f"{tmp_path / 'policy'}.calibration holds the measurements; delete it when all is well.\n"
+        f"To have policy='otcache' find it: otcache store add {tmp_path / 'policy'}\n"
     )
     assert content_of(tmp_path / "policy") == content_of(uninterrupted)
 

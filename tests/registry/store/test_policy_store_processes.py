@@ -20,7 +20,9 @@ import pytest
 from filelock import FileLock
 from forking import FORKING
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from otcache_registry.documents.folder import folder_contents
 from otcache_registry.store.errors import StoreError
+from otcache_registry.store.own import OwnDocuments
 from otcache_registry.store.store import PolicyStore
 from waiting import CEILING, wait_until
 
@@ -56,6 +58,14 @@ def add_for_ever(folder: Path, started: Any, first: int) -> None:
     for number in itertools.count(first):
         contents = contents_of(str(number))
         store.add(REPOSITORY, f"{number:040x}", f"document-{number}", contents, NOON)
+        started.set()
+
+
+def save_for_ever(folder: Path, started: Any) -> None:
+    """Save one document of the user's own in the place of the other."""
+    own = OwnDocuments(folder)
+    for number in itertools.count():
+        own.add(contents_of(str(number)))
         started.set()
 
 
@@ -158,6 +168,27 @@ def test_processes_killed_while_they_add(tmp_path: Path) -> None:
     assert len(added) >= next(attempts)
     # Nobody who was killed keeps the others out.
     store.add(REPOSITORY, "f" * 40, "", contents_of("last"), NOON)
+
+
+def test_own_documents_while_they_are_replaced_and_their_writers_killed(tmp_path: Path) -> None:
+    """There is one at every moment, whole, and none that cannot be used."""
+    own, chance = OwnDocuments(tmp_path), random.Random(0)
+    for _ in range(4):
+        started = FORKING.Event()
+        with running((save_for_ever, tmp_path, started)) as (process,):
+            wait_until(started.is_set, process.is_alive)
+            for _ in range(chance.randint(1, 20)):
+                found = own.of("exact-flow")
+                assert (len(found.documents) in (1, 2), found.refused) == (True, {})
+        # A writer that was killed between its last two moves leaves the older one beside the new.
+        found = own.all()
+        assert (len(found.documents) in (1, 2), found.refused) == (True, {})
+        for each in found.documents:
+            contents = folder_contents(each.path)
+            card = contents["README.md"].decode().removeprefix("# ").strip()
+            assert contents == contents_of(card)
+    last = own.add(contents_of("last")).document
+    assert own.all().documents == (last,)
 
 
 def test_a_writer_does_not_wait_for_ever_nor_in_silence(
