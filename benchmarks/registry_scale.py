@@ -10,7 +10,6 @@ card of every repository anew for every page.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from otcache_registry.documents.names import document_folder
 from otcache_registry.errors import DocumentNotFoundError
 from otcache_registry.finding.resolving import resolve
 from otcache_registry.hub.client import HubClient
+from otcache_registry.hub.index import IndexedDocument
 from otcache_registry.hub.index_card import IndexEntry, render_index
 from otcache_registry.hub.searching import search
 from otcache_registry.store.store import PolicyStore
@@ -73,9 +73,9 @@ def publish(hub: HubServer, repository: str, published: list[PolicyDocument]) ->
         place, content = document_folder(document), document.to_json().encode()
         files[f"{place}/policy.json"] = content
         files[f"{place}/tables.safetensors"] = tables
-        digest = hashlib.sha256(content).hexdigest()
-        entries.append(IndexEntry(place, document, digest, ()))
-    card = render_index(repository, entries).encode()
+        entries.append(IndexEntry(*IndexedDocument.of_content(content)))
+    *others, last = entries
+    card = render_index(repository, last, [each.listed for each in others]).encode()
     hub.commit(repository, {"README.md": card, **files})
 
 

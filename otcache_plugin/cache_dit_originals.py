@@ -16,6 +16,7 @@ POLICY_PARAMETERS: dict[str, Any] = {
     "revision": None,
     "allow_other_revision": False,
     "allow_other_model": False,
+    "hub_answers": None,
 }
 """Keyword-only parameters that `enable_cache` gains, with their defaults."""
 

@@ -87,6 +87,7 @@ def _found(pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted) -> 
         offline=offline(),
         near=run_setup(pipe, kwargs=wanted.call_arguments),
         allow_other_revision=wanted.allow_other_revision,
+        remember=wanted.hub_answers,
     )
     return FoundDocument(resolved.policy, resolved.notes, resolved.others)
 

@@ -46,6 +46,7 @@ def enable_cache(
     revision: str | None = None,
     allow_other_revision: bool = False,
     allow_other_model: bool = False,
+    hub_answers: float | None = None,
     **cache_dit_arguments: Any,
 ) -> Any:
     """Accelerate a pipeline by a policy; needs no patch of cache-dit.
@@ -69,6 +70,8 @@ def enable_cache(
             of another, with a warning.
         allow_other_model: use a document that is named though it was calibrated on another model,
             with a warning.
+        hub_answers: seconds for which the Hub's answers to a search may have been kept; 0 asks it
+            anew. OTCACHE_HUB_ANSWERS, or an hour, when left out.
         **cache_dit_arguments: everything else that `cache_dit.enable_cache` takes.
 
     Returns:
@@ -94,11 +97,12 @@ def enable_cache(
         raise ArgumentError(
             "policy",
             None,
-            "budget, speedup, executor, model, revision, allow_other_revision and "
-            "allow_other_model belong to a policy",
+            "budget, speedup, executor, model, revision, allow_other_revision, "
+            "allow_other_model and hub_answers belong to a policy",
             "Pass policy='otcache', or drop them",
         )
     _check_together(policy, budget, speedup)
+    _check_answers(hub_answers)
     _refuse_ray(arguments)
     host = plugin_host()
     chosen_executor = host.executor(executor)
@@ -108,7 +112,7 @@ def enable_cache(
     find_scheduler(pipe_or_adapter)
     refuse_cache_of_others(pipe_or_adapter)
     request = Request(budget, speedup)
-    wanted = Wanted(model, revision, allow_other_revision, allow_other_model, executor)
+    wanted = Wanted(model, revision, allow_other_revision, allow_other_model, hub_answers, executor)
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
     activation = chosen_executor.prepare(pipe_or_adapter, plan, arguments)
     if "_context_manager" in vars(pipe_or_adapter):
@@ -231,6 +235,12 @@ def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
             f"the schedule already computes {policy.budget} of {policy.num_inference_steps} steps",
             "Drop it",
         )
+
+
+def _check_answers(hub_answers: float | None) -> None:
+    if hub_answers is not None and not 0 <= hub_answers < float("inf"):
+        problem, remedy = "no number of seconds", "Use a number from 0 on; 0 asks the Hub anew"
+        raise ArgumentError("hub_answers", hub_answers, problem, remedy)
 
 
 def _refuse_ray(arguments: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import subprocess
@@ -16,6 +15,7 @@ from huggingface_hub import constants
 from otcache_registry import read_policy, write_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.documents.names import document_folder
+from otcache_registry.hub.index import IndexedDocument
 from otcache_registry.hub.index_card import IndexEntry, render_index
 
 EXACT = BUNDLED_FOLDER / "exact-flow"
@@ -92,10 +92,9 @@ def publish(hub: HubServer, folder: Path, repository: str) -> str:
     if repository not in hub.repositories:
         hub.create_repo(repository)
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    document = read_policy(folder).document
     files = {f"{place}/{name}": (folder / name).read_bytes() for name in names}
-    digest = hashlib.sha256(files[f"{place}/policy.json"]).hexdigest()
-    card = render_index(repository, [IndexEntry(place, document, digest, ())]).encode()
+    entry = IndexEntry(*IndexedDocument.of_content(files[f"{place}/policy.json"]))
+    card = render_index(repository, entry).encode()
     commit = hub.commit(repository, {"README.md": card, **files})
     return f"hub:{repository}@{commit}#{place}"
 

@@ -18,8 +18,10 @@ from diffusers import (
     FluxPipeline,
     UniPCMultistepScheduler,
 )
+from hub_server import HubServer
 from otcache_policies import BudgetError, OTCacheError, Schedule, ScheduleError, UniformPolicy
 from otcache_registry import DocumentError, DocumentNotFoundError, Part, PolicyIdentity
+from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import HubOfflineError
 from otcache_registry.store.store import PolicyStore
 from plugin_fakes import FakeEntryPoint, plugin
@@ -28,7 +30,7 @@ from tiny_pipelines import FLUX, count_forwards, euler_scheduler, make_flux
 
 import otcache_plugin
 from otcache_plugin.calibration.meancache import MeanCacheCalibrator
-from otcache_plugin.enabling import enable
+from otcache_plugin.enabling import documents, enable
 from otcache_plugin.errors import ArgumentError, PipelineError, UnknownNameError
 from otcache_plugin.pipelines.attaching import attachment
 from otcache_plugin.plugins.host import load_plugins
@@ -52,6 +54,24 @@ def test_an_unknown_policy_lists_the_known_ones() -> None:
     message = refused(UnknownNameError, policy="otcahe")
     known = ", ".join(load_plugins([], None).policies)
     assert message == f"policy='otcahe': no such policy. Use one of {known}."
+
+
+def test_how_long_the_hubs_answers_are_kept(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That there is nothing is an answer, too: it is kept, unless it is to be asked for anew."""
+    monkeypatch.setenv("OTCACHE_CACHE", str(tmp_path))
+    monkeypatch.setattr(documents, "HubClient", lambda: HubClient(hub.endpoint, None))
+    asked = []
+    for arguments in ({}, {}, {"hub_answers": 0}):
+        hub.clear_requests()
+        refused(
+            DocumentNotFoundError, policy="otcache", model=MODEL, revision=REVISION, **arguments
+        )
+        asked.append(len(hub.requests))
+    assert asked == [1, 0, 1]
+    message = refused(ArgumentError, policy="otcache", hub_answers=-1)
+    assert message.startswith("hub_answers=-1: no number of seconds")
 
 
 def test_an_unknown_policy_mentions_broken_plugins(monkeypatch: pytest.MonkeyPatch) -> None:

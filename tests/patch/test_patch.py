@@ -79,6 +79,7 @@ def test_the_signature_shows_what_was_added() -> None:
         "revision": None,
         "allow_other_revision": False,
         "allow_other_model": False,
+        "hub_answers": None,
     }
     assert {parameter.kind for parameter in added.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert [each for each in signature.parameters.values() if each.name not in added] == list(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from otcache_registry import (
     write_policy,
 )
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
-from otcache_registry.documents.names import document_folder, parse_path
+from otcache_registry.documents.names import document_folder
 from otcache_registry.documents.tables import NO_TABLES
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.errors import (
@@ -33,6 +32,7 @@ from otcache_registry.hub.errors import (
     LoginError,
     RateLimitError,
 )
+from otcache_registry.hub.index import IndexedDocument
 from otcache_registry.hub.index_card import IndexEntry, render_index
 from otcache_registry.hub.patience import Patience
 from otcache_registry.hub.searching import HubDocument, Refusal, search
@@ -125,14 +125,11 @@ def publish(hub: HubServer, folder: Path, document: PolicyDocument, repository: 
 def card_of(hub: HubServer, repository: str, files: dict[str, bytes]) -> bytes:
     """The card of a repository with what it has and these files."""
     whole = {**hub.files(repository), **files}
-    entries = []
-    for path, data in whole.items():
-        place = parse_path(path)
-        if place is not None and place.name == "policy.json":
-            document = PolicyDocument.from_json(data.decode())
-            digest = hashlib.sha256(data).hexdigest()
-            entries.append(IndexEntry(place.folder, document, digest, ()))
-    return render_index(repository, entries).encode()
+    contents = [data for path, data in whole.items() if path.endswith("/policy.json")]
+    *others, (document, listed) = map(IndexedDocument.of_content, contents)
+    return render_index(
+        repository, IndexEntry(document, listed), [each for _, each in others]
+    ).encode()
 
 
 @dataclass(frozen=True)

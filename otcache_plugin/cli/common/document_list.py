@@ -139,14 +139,14 @@ def local_entries() -> tuple[list[Entry], list[str]]:
     store = PolicyStore()
     own = OwnDocuments(store.folder).all()
     entries = [
-        Entry(str(each.path), "own", IndexedDocument.of(each.policy.document, "0" * 64))
+        Entry(str(each.path), "own", IndexedDocument.of(each.policy.document))
         for each in own.documents
     ]
     entries += [
         Entry(
             str(BundledReference(each.name)),
             "bundled",
-            IndexedDocument.of(each.document, "0" * 64),
+            IndexedDocument.of(each.document),
         )
         for each in bundled_policies()
     ]

@@ -87,9 +87,7 @@ class Places:
     def bundled(self, accept: Accept) -> list[Candidate]:
         """Return the documents that ship with the package."""
         return [
-            Candidate(
-                IndexedDocument.of(entry.document, _UNKNOWN), f"bundled:{entry.name}", entry.load
-            )
+            Candidate(IndexedDocument.of(entry.document), f"bundled:{entry.name}", entry.load)
             for entry in bundled_policies()
             if entry.document.policy.name in self.policies
             and entry.document.model.id == self.model
@@ -267,12 +265,8 @@ class Places:
         self.note(f"{trouble}. It may have a policy that fits better.")
 
 
-_UNKNOWN = "0" * 64
-"""Stands for the digest of a document that is at hand anyway."""
-
-
 def _at_hand(policy: StoredPolicy) -> Candidate:
-    listed = IndexedDocument.of(policy.document, _UNKNOWN)
+    listed = IndexedDocument.of(policy.document)
     return Candidate(listed, policy.source, partial(_same, policy))
 
 

@@ -7,8 +7,9 @@
       model: org/name
       …
 
-Enough to choose a document by, so that none is fetched that is not chosen. It is written anew with
-every document that is published. Nothing in it is believed that the document does not say itself.
+Enough to choose a document by, so that none is fetched that is not chosen; and to write the card
+anew with every document that is published, so that none of the others is read. Nothing in it is
+believed that the document does not say itself.
 """
 
 from __future__ import annotations
@@ -18,18 +19,61 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
 from otcache_registry.documents.document import PolicyDocument, Sampling, ServedBudgets
+from otcache_registry.documents.evidence import headline
 from otcache_registry.documents.names import document_folder, is_document_folder
 from otcache_registry.documents.refusals import document_error
-from otcache_registry.documents.values import Budget, Digest, Distribution, Identifier, Name, Part
+from otcache_registry.documents.values import (
+    Budget,
+    Count,
+    Digest,
+    Distribution,
+    Identifier,
+    Name,
+    NotNegative,
+    Part,
+    Text,
+)
 from otcache_registry.errors import DocumentError
-from pydantic import Field, ValidationError, model_validator
+from otcache_registry.hub.listed import git_blob
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-__all__ = ["INDEX_KEY", "IndexedDocument", "read_index"]
+__all__ = ["INDEX_KEY", "IndexedDocument", "IndexedEvidence", "read_index"]
 
 INDEX_KEY: Final = "otcache"
 """Key of the front matter."""
 
 MOST_DOCUMENTS: Final = 10_000
+
+
+UNKNOWN: Final = "0" * 64
+"""Stands for the digest of a document that is at hand anyway."""
+
+
+class IndexedEvidence(Part):
+    """The held-out figure nearest to what a run gets that asks for no budget.
+
+    Attributes:
+        metric: What was measured.
+        budget: Of how many computed steps.
+        mean: Mean over the pairs.
+        standard_error: Of that mean.
+        pairs: How many there were.
+    """
+
+    metric: Text
+    budget: Budget
+    mean: float
+    standard_error: NotNegative
+    pairs: Count
+
+    @classmethod
+    def of(cls, document: PolicyDocument) -> Self | None:
+        """Return that of a document, None where it has none."""
+        rows = headline(document)
+        if not rows:
+            return None
+        row, names = rows[0], cls.model_fields
+        return cls(**{name: getattr(row, name) for name in names})
 
 
 class IndexedDocument(Part):
@@ -38,6 +82,7 @@ class IndexedDocument(Part):
     Attributes:
         folder: Its folder in the repository.
         sha256: SHA-256 of its policy.json.
+        blob: SHA-1 that Git calls its policy.json by, as the Hub lists it.
         policy: Name of its policy.
         distribution: What to install to use it, None where unknown.
         model: Id of its model.
@@ -46,10 +91,12 @@ class IndexedDocument(Part):
         default_budget: Budget of a run that asks for none, None where it serves none.
         budgets: The budgets that it serves.
         published: Whether others published its schedules, and nobody calibrated them here.
+        evidence: What its author measured, None where it has none.
     """
 
     folder: Annotated[str, Field(max_length=500)]
     sha256: Digest
+    blob: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
     policy: Name
     distribution: Distribution | None
     model: Identifier
@@ -58,18 +105,21 @@ class IndexedDocument(Part):
     default_budget: Budget | None
     budgets: ServedBudgets | None
     published: bool
+    evidence: IndexedEvidence | None
 
     @classmethod
-    def of(cls, document: PolicyDocument, sha256: str) -> Self:
+    def of(cls, document: PolicyDocument, sha256: str = UNKNOWN, blob: str = UNKNOWN[:40]) -> Self:
         """Return what is listed of a document.
 
         Args:
             document: The document.
-            sha256: SHA-256 of its policy.json.
+            sha256: SHA-256 of its policy.json, where somebody compares it.
+            blob: SHA-1 of it as Git calls it, likewise.
         """
         return cls(
             folder=document_folder(document),
             sha256=sha256,
+            blob=blob,
             policy=document.policy.name,
             distribution=document.policy.distribution,
             model=document.model.id,
@@ -78,6 +128,7 @@ class IndexedDocument(Part):
             default_budget=document.default_budget,
             budgets=document.budgets,
             published=document.published is not None,
+            evidence=IndexedEvidence.of(document),
         )
 
     @property
@@ -97,7 +148,8 @@ class IndexedDocument(Part):
         except UnicodeDecodeError as error:
             remedy = "Ask who published it"
             raise DocumentError("document", content[:40], f"not UTF-8 ({error})", remedy) from None
-        return document, cls.of(document, hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        return document, cls.of(document, digest, git_blob(content))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written into a card; what is unknown is left out."""
@@ -110,7 +162,7 @@ class IndexedDocument(Part):
         if not isinstance(content, Mapping):
             return content
         whole = {
-            **dict.fromkeys(("distribution", "revision", "default_budget", "budgets")),
+            **dict.fromkeys(("distribution", "revision", "default_budget", "budgets", "evidence")),
             **content,
         }
         if isinstance(sampling := whole.get("sampling"), Mapping):

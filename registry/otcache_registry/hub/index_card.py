@@ -1,6 +1,7 @@
-"""The card of a policy repository: its documents in one table, and the newest of them in full.
+"""The card of a policy repository: its documents in one table, and the one published last in full.
 
-It is written anew with every document that is published, from the documents alone.
+It is written anew with every document that is published: from that, and from what the card before
+lists of the others.
 """
 
 from __future__ import annotations
@@ -8,41 +9,41 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from otcache_registry.documents.card import render_card
 from otcache_registry.documents.details import Describe, undescribed
 from otcache_registry.documents.document import PolicyDocument
-from otcache_registry.documents.evidence import headline
 from otcache_registry.documents.files import CARD_FILE, FIGURES_FOLDER
 from otcache_registry.documents.markdown import escaped
 from otcache_registry.documents.names import is_hub_id
 from otcache_registry.documents.references import HubReference
 from otcache_registry.hub.index import INDEX_KEY, IndexedDocument
 
-__all__ = ["IndexEntry", "UnreadEntry", "calibrated_at", "listed_before", "render_index"]
+__all__ = ["IndexEntry", "UnreadEntry", "listed_before", "render_index"]
 
 _SECTION = re.compile(r"^(?=## )", re.MULTILINE)
-_NEWEST = "The document calibrated last"
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_LAST = "The document published last"
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A document of the repository.
+    """The document that is published.
 
     Attributes:
-        folder: Its folder in the repository.
         document: The document.
-        sha256: SHA-256 of its policy.json.
+        listed: What the card lists of it.
         figures: Names of the files in its folder of figures.
     """
 
-    folder: str
     document: PolicyDocument
-    sha256: str
-    figures: Collection[str]
+    listed: IndexedDocument
+    figures: Collection[str] = ()
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the repository."""
+        return self.listed.folder
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,6 @@ class UnreadEntry:
 
     folder: str
     listed: Mapping[str, Any] | None
-
-
-def calibrated_at(document: PolicyDocument) -> datetime:
-    """Return when a document was calibrated; before all others where others published it."""
-    calibration = document.calibration
-    return _NEVER if calibration is None else datetime.fromisoformat(calibration.created)
 
 
 def listed_before(card: bytes) -> dict[str, Mapping[str, Any]]:
@@ -78,7 +73,8 @@ def listed_before(card: bytes) -> dict[str, Mapping[str, Any]]:
 
 def render_index(
     repository: str,
-    entries: Sequence[IndexEntry],
+    last: IndexEntry,
+    others: Sequence[IndexedDocument] = (),
     describe: Describe = undescribed,
     unread: Sequence[UnreadEntry] = (),
 ) -> str:
@@ -86,27 +82,27 @@ def render_index(
 
     Args:
         repository: Name of the repository, "user/name".
-        entries: Its documents, at least one.
-        describe: Says what belongs to their policies.
+        last: The document that is published with it.
+        others: What else it has.
+        describe: Says what belongs to the document's policy.
         unread: Its documents that this version cannot read: they stay listed.
     """
     from huggingface_hub import ModelCard
 
-    newest = max(entries, key=lambda entry: (calibrated_at(entry.document), entry.folder))
-    document = newest.document
-    card = ModelCard(render_card(document, newest.figures, describe(document)))
-    models = sorted({entry.document.model.id for entry in entries})
-    others = [dict(each.listed) for each in unread if each.listed is not None]
-    found_by = {*models, *(str(each.get("model", "")) for each in others)}
+    card = ModelCard(render_card(last.document, last.figures, describe(last.document)))
+    listed = sorted([*others, last.listed], key=lambda each: (each.model, each.folder))
+    models = sorted({each.model for each in listed})
+    foreign = [dict(each.listed) for each in unread if each.listed is not None]
+    found_by = {*models, *(str(each.get("model", "")) for each in foreign)}
     card.data["base_model"] = sorted(model for model in found_by if is_hub_id(model)) or None
-    own = [IndexedDocument.of(entry.document, entry.sha256).to_dict() for entry in entries]
-    card.data[INDEX_KEY] = sorted([*own, *others], key=lambda listed: str(listed["folder"]))
+    index = [*(each.to_dict() for each in listed), *foreign]
+    card.data[INDEX_KEY] = sorted(index, key=lambda each: str(each["folder"]))
     sections = (
         f"---\n{card.data.to_yaml()}\n---",
         _introduction(models),
-        _use(repository, newest, len(entries) + len(unread)),
-        _table(entries, unread),
-        _in_full(newest, card.text),
+        _use(repository, last, len(listed) + len(unread)),
+        _table(listed, unread),
+        _in_full(last, card.text),
     )
     return "\n\n".join(sections) + "\n"
 
@@ -118,10 +114,10 @@ Policy documents of otcache. They hold no weights and no code. This page is writ
 every document that is published."""
 
 
-def _use(repository: str, newest: IndexEntry, documents: int) -> str:
+def _use(repository: str, last: IndexEntry, documents: int) -> str:
     # One document needs no name; of several it is said which. The commit that has this page has no
     # name yet, and a name without one would mean another document after the next push.
-    policy = HubReference(repository, "COMMIT", newest.folder if documents > 1 else None)
+    policy = HubReference(repository, "COMMIT", last.folder if documents > 1 else None)
     return f"""## Use
 
 ```python
@@ -134,15 +130,14 @@ COMMIT stands for the 40 digits of a commit of this repository, which name the s
 ever: `otcache pull {repository}` prints them."""
 
 
-def _table(entries: Sequence[IndexEntry], unread: Sequence[UnreadEntry]) -> str:
-    by_place = sorted(entries, key=lambda entry: (entry.document.model.id, entry.folder))
+def _table(listed: Sequence[IndexedDocument], unread: Sequence[UnreadEntry]) -> str:
     return "\n".join(
         [
             "## Documents",
             "",
             "| Model | Revision | Policy | Steps | Calibrated at | Evidence | |",
             "|---|---|---|---:|---|---|---|",
-            *map(_row, by_place),
+            *map(_row, listed),
             *(
                 f"| | | | | | written by a newer version | [document]({each.folder}/{CARD_FILE}) |"
                 for each in sorted(unread, key=lambda each: each.folder)
@@ -151,38 +146,36 @@ def _table(entries: Sequence[IndexEntry], unread: Sequence[UnreadEntry]) -> str:
     )
 
 
-def _row(entry: IndexEntry) -> str:
-    document = entry.document
+def _row(each: IndexedDocument) -> str:
+    calibrated = () if each.budgets is None else each.budgets.calibrated
     cells = (
-        escaped(document.model.id),
-        escaped(document.model.revision or "any"),
-        escaped(document.policy.name),
-        str(document.num_inference_steps),
-        ", ".join(map(str, document.calibrated_budgets)),
-        _measured(document),
-        f"[document]({entry.folder}/{CARD_FILE})",
+        escaped(each.model),
+        escaped(each.revision or "any"),
+        escaped(each.policy),
+        str(each.num_inference_steps),
+        ", ".join(map(str, calibrated)),
+        _measured(each),
+        f"[document]({each.folder}/{CARD_FILE})",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _measured(document: PolicyDocument) -> str:
-    """Return the evidence nearest to what a run gets that asks for no budget."""
-    rows = headline(document)
-    if not rows:
+def _measured(each: IndexedDocument) -> str:
+    evidence = each.evidence
+    if evidence is None:
         return "none"
-    row = rows[0]
     return (
-        f"{escaped(row.metric)} {row.mean:.4g} ± {row.standard_error:.2g} "
-        f"at {row.budget} steps, {row.pairs} pairs"
+        f"{escaped(evidence.metric)} {evidence.mean:.4g} ± {evidence.standard_error:.2g} "
+        f"at {evidence.budget} steps, {evidence.pairs} pairs"
     )
 
 
-def _in_full(newest: IndexEntry, card: str) -> str:
+def _in_full(last: IndexEntry, card: str) -> str:
     """Return a document's card as a part of this one: without its use, and with paths from here."""
     first, *others = _SECTION.split(card.strip())
     _, _, introduction = first.partition("\n")  # Its title is this card's, too.
     kept = [section for section in others if not section.startswith("## Use")]
-    text = "".join([f"# {_NEWEST}\n{introduction}", *kept]).replace(
-        f"]({FIGURES_FOLDER}/", f"]({newest.folder}/{FIGURES_FOLDER}/"
+    text = "".join([f"# {_LAST}\n{introduction}", *kept]).replace(
+        f"]({FIGURES_FOLDER}/", f"]({last.folder}/{FIGURES_FOLDER}/"
     )
     return re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE).strip()

@@ -10,7 +10,7 @@ from typing import Any
 
 from otcache_registry.hub.answers import oid_of, text_of
 
-__all__ = ["Found", "Page", "RemoteFile", "Snapshot", "page_of", "snapshot_of"]
+__all__ = ["Found", "Page", "RemoteFile", "Snapshot", "git_blob", "page_of", "snapshot_of"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RemoteFile:
         """Return whether this is the file's content."""
         if self.sha256 is not None:
             return hashlib.sha256(data).hexdigest() == self.sha256
-        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == self.blob
+        return git_blob(data) == self.blob
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Page:
 
     found: tuple[Found, ...]
     foreign: tuple[str, ...]
+
+
+def git_blob(data: bytes) -> str:
+    """Return the SHA-1 that Git calls a file by."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def snapshot_of(repository: str, info: Any) -> Snapshot:

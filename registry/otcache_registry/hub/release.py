@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from otcache_policies import FieldError
 from otcache_registry.documents.card import render_card
@@ -24,6 +24,7 @@ from otcache_registry.errors import DocumentError
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.committing import Changes
 from otcache_registry.hub.fetching import document_files, read_documents
+from otcache_registry.hub.index import INDEX_KEY, IndexedDocument, read_index
 from otcache_registry.hub.index_card import IndexEntry, UnreadEntry, listed_before, render_index
 from otcache_registry.hub.listed import RemoteFile, Snapshot
 
@@ -32,6 +33,10 @@ __all__ = ["PublishingError", "Release", "changes_of", "read_release"]
 
 class PublishingError(FieldError):
     """A document that is not published, though the Hub would take it."""
+
+
+MOST_UNLISTED: Final = 100
+"""Documents that are read at most because a card does not list them: others' uploads by hand."""
 
 
 @dataclass(frozen=True)
@@ -74,43 +79,69 @@ def read_release(folder: str | Path, describe: Describe) -> Release:
 def changes_of(client: HubClient, snapshot: Snapshot, release: Release) -> Changes:
     """Return what a commit is to do on top of a snapshot."""
     own = f"{release.folder}/"
-    others = {path: file for path, file in snapshot.files.items() if not path.startswith(own)}
-    there = read_documents(client, dataclasses.replace(snapshot, files=others))
-    entries = [
-        IndexEntry(each.folder, each.document, _sha256(each.content), _figures(each.files))
-        for each in there.documents
-    ]
-    content = release.contents[DOCUMENT_FILE]
-    figures = _figures(release.contents)
-    entries.append(IndexEntry(release.folder, release.document, _sha256(content), figures))
-    added = {f"{own}{name}": data for name, data in release.contents.items()}
+    listed, unread = _others(client, snapshot, release.folder)
+    _, itself = IndexedDocument.of_content(release.contents[DOCUMENT_FILE])
+    last = IndexEntry(release.document, itself, _figures(release.contents))
     try:
-        unread = _unread(client, snapshot, [each.source for each in there.refused])
-        card = render_index(snapshot.repository, entries, release.describe, unread)
+        card = render_index(snapshot.repository, last, listed, release.describe, unread).encode()
     except DocumentError as error:
-        problem = f"it has a document that this version cannot list in its card ({error})"
-        remedy = "Update otcache, or remove that document"
-        raise PublishingError("repository", snapshot.repository, problem, remedy) from None
+        problem = f"this version cannot show it in the repository's card ({error})"
+        remedy = "Update otcache, or calibrate anew"
+        raise PublishingError("document", release.folder, problem, remedy) from None
+    if len(card) > MAX_CARD_BYTES:
+        problem = f"its card would have {len(card)} bytes, above the limit of {MAX_CARD_BYTES}"
+        remedy = "Publish in another repository"
+        raise PublishingError("repository", snapshot.repository, problem, remedy)
+    added = {f"{own}{name}": data for name, data in release.contents.items()}
     gone = release.files_in(snapshot).keys() - release.contents.keys()
     return Changes(
         title=f"Policy for {release.document.model.id[:100]} in {release.folder}",
-        added={**added, CARD_FILE: card.encode()},
+        added={**added, CARD_FILE: card},
         removed=tuple(f"{own}{name}" for name in sorted(gone)),
     )
 
 
-def _unread(client: HubClient, snapshot: Snapshot, sources: Iterable[str]) -> list[UnreadEntry]:
-    """Return the entries of documents that this version cannot read, as the card has them now."""
-    folders = [source.partition("#")[2] for source in sources]
+def _others(
+    client: HubClient, snapshot: Snapshot, own: str
+) -> tuple[list[IndexedDocument], list[UnreadEntry]]:
+    """Return the other documents of a repository, and those that this version cannot read.
+
+    Only those are read that the card does not list as they are now.
+    """
+    others = {name: files for name, files in document_files(snapshot).items() if name != own}
+    known = _listed_before(client, snapshot) if others else {}
+    listed: list[IndexedDocument] = []
+    unread: list[UnreadEntry] = []
+    unlisted: dict[str, RemoteFile] = {}
+    for folder, files in others.items():
+        entry = known.get(folder, {})
+        if entry.get("blob") != files[DOCUMENT_FILE].blob:
+            unlisted.update({f"{folder}/{name}": file for name, file in files.items()})
+        elif documents := read_index({INDEX_KEY: [entry]})[0]:
+            listed += documents
+        else:
+            unread.append(UnreadEntry(folder, entry))
+    to_read = dataclasses.replace(snapshot, files=unlisted)
+    _check_count(snapshot, len(document_files(to_read)))
+    there = read_documents(client, to_read)
+    listed += [IndexedDocument.of_content(each.content)[1] for each in there.documents]
+    folders = [each.source.partition("#")[2] for each in there.refused]
+    return listed, unread + [UnreadEntry(folder, known.get(folder)) for folder in folders]
+
+
+def _check_count(snapshot: Snapshot, unlisted: int) -> None:
+    if unlisted > MOST_UNLISTED:
+        problem = f"it has {unlisted} documents that its card does not list as they are now"
+        remedy = f"More than {MOST_UNLISTED} are not read for it: publish in another repository"
+        raise PublishingError("repository", snapshot.repository, problem, remedy)
+
+
+def _listed_before(client: HubClient, snapshot: Snapshot) -> Mapping[str, Mapping[str, object]]:
+    """Return what the card lists now, by folder."""
     file = snapshot.files.get(CARD_FILE)
-    known: Mapping[str, Mapping[str, object]] = {}
-    if folders and file is not None and file.size <= MAX_CARD_BYTES:
-        known = listed_before(client.content(snapshot.repository, snapshot.commit, file))
-    return [UnreadEntry(folder, known.get(folder)) for folder in folders]
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    if file is None or file.size > MAX_CARD_BYTES:
+        return {}
+    return listed_before(client.content(snapshot.repository, snapshot.commit, file))
 
 
 def _figures(names: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ def test_a_tag(hub: HubServer, alice: HubClient, folder: Path) -> None:
 def test_card_of_the_repository(hub: HubServer, alice: HubClient, tmp_path: Path) -> None:
     newest = created(document_of("example/other", OTHER_REVISION), 31)
     oldest = created(document_of("embedded", "v|1"), 1)
-    for number, document in enumerate((created(document_of(), 9), newest, oldest)):
+    for number, document in enumerate((created(document_of(), 9), oldest, newest)):
         write(tmp_path / str(number), document)
         push(alice, tmp_path / str(number), REPOSITORY)
     text = hub.files(REPOSITORY)["README.md"].decode()
@@ -193,7 +194,7 @@ def test_card_of_the_repository(hub: HubServer, alice: HubClient, tmp_path: Path
     assert any(line.startswith(r"| embedded | v\|1 | otcache | 50 |") for line in lines)
     assert f'policy="hub:{REPOSITORY}@COMMIT#{document_folder(newest)}"' in text
     assert text.count("enable_cache(") == 1
-    # Whatever it links to is there, and the figures are those of the newest document.
+    # Whatever it links to is there, and the figures are those of the document published last.
     linked = re.findall(r"\]\(([^)]+)\)", text)
     assert set(linked) <= hub.files(REPOSITORY).keys()
     pictures = [path for path in linked if path.endswith(".png")]
@@ -286,23 +287,62 @@ def test_cards_say_what_belongs_to_the_policies(
         assert "the only one     3  █·██" in hub.files(REPOSITORY)[path].decode()
 
 
-def test_what_is_there_and_cannot_be_described_is_not_passed_over(
-    hub: HubServer, alice: HubClient, folder: Path, tmp_path: Path
+def test_what_cannot_be_described_is_not_published(
+    hub: HubServer, alice: HubClient, folder: Path
 ) -> None:
-    publish(
-        hub, tmp_path / "old", created(document_of("example/other", OTHER_REVISION), 31), REPOSITORY
-    )
+    hub.create_repo(REPOSITORY)
     head = hub.head(REPOSITORY)
-    write(folder, created(document_of(), 1))
 
     def describe(document: PolicyDocument) -> PolicyDetails:
-        if document.model.id == "example/other":
-            raise DocumentError("parameters.rho", -1, "not allowed", "Use more than 0")
-        return PolicyDetails()
+        raise DocumentError("parameters.rho", -1, "not allowed", "Use more than 0")
 
-    with pytest.raises(PublishingError, match=r"cannot list in its card \(parameters\.rho=-1"):
+    with pytest.raises(PublishingError, match=r"cannot show it in .* card \(parameters\.rho=-1"):
         push(alice, folder, describe=describe)
     assert hub.head(REPOSITORY) == head
+
+
+def reads(hub: HubServer) -> list[str]:
+    """Paths of the files that were read, without the commit."""
+    paths = (request.path for request in hub.requests if "/resolve/" in request.path)
+    return [re.sub(r".*/resolve/[0-9a-f]{40}/", "", path) for path in paths]
+
+
+def test_no_other_document_is_read_but_what_the_card_does_not_list(
+    hub: HubServer, alice: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    others = [document_of(revision=f"{number:040x}") for number in range(30)]
+    for number, other in enumerate(others):
+        publish(hub, tmp_path / str(number), other, REPOSITORY)
+    hub.clear_requests()
+    push(alice, folder)
+    assert reads(hub) == ["README.md"]
+    # One comes by hand, another is changed by hand; the card tells neither.
+    unlisted, changed = document_of(revision="e" * 40), document_of(revision=f"{7:040x}", rho=2.5)
+    places = [document_folder(each) for each in (changed, unlisted)]
+    for place, each in zip(places, (changed, unlisted), strict=True):
+        hub.commit(REPOSITORY, {f"{place}/policy.json": each.to_json().encode()})
+    hub.clear_requests()
+    last = write(tmp_path / "last", document_of(revision="d" * 40))
+    push(alice, last)
+    assert reads(hub) == ["README.md", *(f"{place}/policy.json" for place in places)]
+    documents, refused = searched(alice, "alice")
+    listed = {each.folder: each.listed.sha256 for each in documents}
+    assert (len(listed), refused) == (33, [])
+    for place in map(document_folder, [*others, unlisted, document_of()]):
+        content = hub.files(REPOSITORY)[f"{place}/policy.json"]
+        assert listed[place] == hashlib.sha256(content).hexdigest()
+
+
+def test_too_many_documents_that_no_card_lists(
+    hub: HubServer, alice: HubClient, folder: Path
+) -> None:
+    hub.create_repo(REPOSITORY)
+    places = [document_folder(document_of(revision=f"{number:040x}")) for number in range(101)]
+    hub.commit(REPOSITORY, {f"{place}/policy.json": b"{}" for place in places})
+    with pytest.raises(PublishingError, match="has 101 documents that its card does not list"):
+        push(alice, folder)
+    assert reads(hub) == []
+    assert len(commits(hub)) == 1
 
 
 def test_another_document_in_its_place(
