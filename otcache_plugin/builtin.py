@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
-    from otcache_policies import GramPolicy, LeMiCaPolicy, MeanCachePolicy, OTCachePolicy
+    from otcache_policies import (
+        GramPolicy,
+        LeMiCaPolicy,
+        MeanCachePolicy,
+        OTCachePolicy,
+        ReCachePolicy,
+    )
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
 
     from otcache_plugin.parameters.gram import GramParameters
     from otcache_plugin.parameters.lemica import LeMiCaParameters
     from otcache_plugin.parameters.meancache import MeanCacheParameters
     from otcache_plugin.parameters.otcache import OTCacheParameters
+    from otcache_plugin.parameters.recache import ReCacheParameters
     from otcache_plugin.plugins import (
         Calibrator,
         Executor,
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Register otcache, meancache, gram, lemica and uniform."""
+    """Register otcache, meancache, gram, lemica, recache and uniform."""
     registry.register_calibrated(
         "otcache",
         parameters=_otcache_parameters,
@@ -60,6 +67,14 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         description="lexicographic minimax path over outcome-aware edges (arXiv 2511.00090)",
         describe=_describe_lemica,
         calibrator=_lemica_calibrator,
+    )
+    registry.register_calibrated(
+        "recache",
+        parameters=_recache_parameters,
+        make=_recache,
+        description="a network trained by REINFORCE scores steps for a budget (arXiv 2606.06060)",
+        describe=_describe_recache,
+        calibrator=_recache_calibrator,
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
@@ -162,6 +177,30 @@ def _lemica_calibrator() -> Calibrator:
     from otcache_plugin.calibration.lemica import LeMiCaCalibrator
 
     return LeMiCaCalibrator()
+
+
+def _recache_parameters() -> type[ReCacheParameters]:
+    from otcache_plugin.parameters.recache import ReCacheParameters
+
+    return ReCacheParameters
+
+
+def _recache(parameters: ReCacheParameters, tables: Tables, sampling: Sampling) -> ReCachePolicy:
+    from otcache_plugin.parameters.recache import make
+
+    return make(parameters, tables, sampling)
+
+
+def _describe_recache(parameters: ReCacheParameters, document: PolicyDocument) -> PolicyDetails:
+    from otcache_plugin.parameters.recache import describe
+
+    return describe(parameters, document)
+
+
+def _recache_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.recache import ReCacheCalibrator
+
+    return ReCacheCalibrator()
 
 
 def _uniform(num_inference_steps: int) -> Policy:

@@ -3,8 +3,9 @@
 A policy turns a budget into a schedule: `OTCachePolicy` predicts it between a few calibrated
 schedules, `MeanCachePolicy` finds it as a shortest path, `GramPolicy` by minimising a quadratic
 form of recorded velocities, `LeMiCaPolicy` by bounding what its worst segments do to the outcome,
-`UniformPolicy` spaces it evenly. Only numpy is needed, and each name
-is loaded when it is first used: whoever only wants the errors does not wait for it.
+`ReCachePolicy` by the scores of a trained network, `UniformPolicy` spaces it evenly. Only numpy is
+needed, and each name is loaded when it is first used: whoever only wants the errors does not wait
+for it.
 `otcache_policies.testing` is the conformance suite for policies.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         OTCacheError,
         OutcomeTableError,
         ScheduleError,
+        ScoresError,
     )
     from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from otcache_policies.policy import AdaptingPolicy, Budgets, Policy, budget_for_speedup
     from otcache_policies.prediction import constant_warp, vanishing_warp
     from otcache_policies.quadratic_form import QuadraticForm
+    from otcache_policies.recache import ReCachePolicy, ScoreNetwork
     from otcache_policies.schedule import Schedule, Segment
     from otcache_policies.shortest_path import budgeted_shortest_path
     from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
@@ -78,10 +81,13 @@ __all__ = [
     "OutcomeTableError",
     "Policy",
     "QuadraticForm",
+    "ReCachePolicy",
     "RealRun",
     "RunConditions",
     "Schedule",
     "ScheduleError",
+    "ScoreNetwork",
+    "ScoresError",
     "Segment",
     "UniformPolicy",
     "budget_for_speedup",
@@ -118,6 +124,7 @@ __getattr__, __dir__ = lazy_names(
             "OTCacheError",
             "OutcomeTableError",
             "ScheduleError",
+            "ScoresError",
         ),
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
@@ -130,6 +137,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.outcomes": ("OutcomeTable", "caching_alone"),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
         "otcache_policies.quadratic_form": ("QuadraticForm",),
+        "otcache_policies.recache": ("ReCachePolicy", "ScoreNetwork"),
         "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),

@@ -76,16 +76,16 @@ def test_how_long_the_hubs_answers_are_kept(
 
 def test_an_unknown_policy_mentions_broken_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
-        raise ImportError("no module named 'recache_core'")
+        raise ImportError("no module named 'foresight_core'")
 
-    host = load_plugins([FakeEntryPoint("recache", fail, "otcache-recache", "0.3")], None)
+    host = load_plugins([FakeEntryPoint("foresight", fail, "otcache-foresight", "0.3")], None)
     monkeypatch.setattr(enable, "plugin_host", lambda: host)
-    message = refused(UnknownNameError, policy="recache")
-    assert "policy='recache': no such policy" in message
-    assert "otcache-recache 0.3: ImportError: no module named 'recache_core'" in message
+    message = refused(UnknownNameError, policy="foresight")
+    assert "policy='foresight': no such policy" in message
+    assert "otcache-foresight 0.3: ImportError: no module named 'foresight_core'" in message
     assert f"Use one of {', '.join(host.policies)}" in message
-    message = refused(UnknownNameError, policy="uniform", executor="recache")
-    assert "otcache-recache 0.3: ImportError" in message
+    message = refused(UnknownNameError, policy="uniform", executor="foresight")
+    assert "otcache-foresight 0.3: ImportError" in message
 
 
 def test_an_unknown_executor_lists_the_known_ones() -> None:
@@ -313,13 +313,13 @@ def test_a_document_of_a_policy_that_needs_none(tmp_path: Path) -> None:
 
 
 def test_a_document_of_an_unknown_policy(tmp_path: Path) -> None:
-    recache = PolicyIdentity(name="recache", distribution="otcache-recache")
-    write_document(tmp_path / "policy", policy=recache)
+    foresight = PolicyIdentity(name="foresight", distribution="otcache-foresight")
+    write_document(tmp_path / "policy", policy=foresight)
     message = refused(UnknownNameError, policy=tmp_path / "policy")
-    remedy = "Install otcache-recache, which has it as the document says."
-    assert message == f"policy='recache': no such policy. {remedy}"
-    assert refused(UnknownNameError, policy="recache").startswith(
-        "policy='recache': no such policy. Use one of"
+    remedy = "Install otcache-foresight, which has it as the document says."
+    assert message == f"policy='foresight': no such policy. {remedy}"
+    assert refused(UnknownNameError, policy="foresight").startswith(
+        "policy='foresight': no such policy. Use one of"
     )
 
 

@@ -7,6 +7,7 @@ BUILT_IN_POLICIES = (
     "lemica",
     "meancache",
     "otcache",
+    "recache",
     "uniform",
 )
 """In the order of their names."""

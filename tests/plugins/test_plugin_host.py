@@ -154,15 +154,15 @@ def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -
     def otcache_register_policies(registry: PolicyRegistry) -> None:
         registry.register_uncalibrated("sparse", sparse, "for any number of steps")
         registry.register_calibrated(
-            "recache", parameters=Named, make=of_document, description="from a document"
+            "foresight", parameters=Named, make=of_document, description="from a document"
         )
 
     module = plugin(otcache_register_policies=otcache_register_policies)
     host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
-    assert list(host.policies) == sorted([*BUILT_IN_POLICIES, "recache", "sparse"])
+    assert list(host.policies) == sorted([*BUILT_IN_POLICIES, "foresight", "sparse"])
     assert host.policies.distribution_of("sparse") == "otcache-theirs 1.0"
-    assert isinstance(host.policies.get("recache"), CalibratedPolicy)
-    assert host.policies.get("recache").description == "from a document"
+    assert isinstance(host.policies.get("foresight"), CalibratedPolicy)
+    assert host.policies.get("foresight").description == "from a document"
 
     pipe = make_flux()
     enable(pipe, policy="sparse", budget=3)
@@ -174,7 +174,7 @@ def test_hook_otcache_register_policies(use: Any, enable: Any, tmp_path: Path) -
 
     write_document(
         tmp_path / "policy",
-        policy=PolicyIdentity(name="recache", distribution="otcache-theirs"),
+        policy=PolicyIdentity(name="foresight", distribution="otcache-theirs"),
         budgets=ServedBudgets(smallest=2, largest=50),
         parameters={"budget": 7},
     )

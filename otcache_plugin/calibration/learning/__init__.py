@@ -1,0 +1,1 @@
+"""Learning which steps to compute, from what sampled schedules lose."""

@@ -1,0 +1,194 @@
+"""The policy of learned scores: trained on a small flow, written, read, run, and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from otcache_policies import BudgetError, FieldError, ReCachePolicy, UniformPolicy
+from otcache_registry import DocumentError, PolicyDocument, StoredPolicy, write_policy
+from small_calibration import SETTINGS, Calibrated, calibrate_policy, task_of
+
+import otcache_plugin
+from otcache_plugin.calibration.learning.options import ReCacheOptions
+from otcache_plugin.calibration.learning.reinforce import Drawn, train, untrained
+from otcache_plugin.calibration.learning.rewards import FormLosses, WeightedMetrics, finite
+from otcache_plugin.calibration.recache import SIZES, ReCacheCalibrator
+from otcache_plugin.errors import ArgumentError, UnknownNameError
+from otcache_plugin.models.setups import ModelSetup
+from otcache_plugin.plugins.host import plugin_host
+
+OPTIONS = ReCacheOptions(
+    smallest_budget=3,
+    largest_budget=7,
+    budgets=(4, 6),
+    pretraining=60,
+    iterations=2,
+    budgets_at_once=2,
+    schedules=3,
+    pairs_per_run=2,
+)
+RECACHE = task_of(OPTIONS, ReCacheCalibrator(), "recache")
+
+
+@pytest.fixture(scope="module")
+def recache(
+    make_setup: Callable[[], ModelSetup], tmp_path_factory: pytest.TempPathFactory
+) -> Calibrated:
+    return calibrate_policy(make_setup(), tmp_path_factory.mktemp("recache") / "work", RECACHE)
+
+
+def policy_of(stored: StoredPolicy) -> ReCachePolicy:
+    policy = plugin_host().policy_of(stored)
+    assert isinstance(policy, ReCachePolicy)
+    return policy
+
+
+def test_it_learns_the_form_better_than_even_spacing() -> None:
+    """By the same measure, at every budget that it is trained for."""
+    from gram_tables import smooth_table
+
+    form = smooth_table(3, 20, 0).form(0.1)
+    look_backs = np.full((20, 20), 2, dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    options = OPTIONS.model_copy(update={"pretraining": 200})
+    lose = FormLosses(form, look_backs)
+    network = train(untrained(20, range(4, 11), SIZES, rng), options.on_the_form, lose, rng)
+    policy = ReCachePolicy(network, look_backs)
+    for budget in range(4, 11):
+        schedules = policy.schedule(budget), UniformPolicy(20).schedule(budget)
+        members = np.array([each.mask[1:-1] for each in schedules])
+        learned, even = lose([Drawn(budget, members)])[0]
+        assert learned < even, budget
+
+
+def test_what_is_spent_is_what_was_said(recache: Calibrated) -> None:
+    assert list(recache.stages.planned) == [
+        "recording full runs",
+        "training on the quadratic form",
+        "training on real runs",
+        "choosing the network",
+        "evidence on held-out pairs",
+    ]
+    for stage, steps in recache.stages.planned.items():
+        assert recache.steps.get(stage, 0) <= steps
+    assert recache.steps["training on real runs"] > 0
+    assert recache.stages.done["training on the quadratic form"] == 60
+
+
+def test_its_document(recache: Calibrated) -> None:
+    document = recache.document
+    assert PolicyDocument.from_json(document.to_json()) == document
+    assert document.parameters == {"smallest_budget": 3, "largest_budget": 7}
+    assert {(row.budget, row.policy) for row in document.evidence} == {
+        (budget, policy) for budget in (4, 6) for policy in ("fewer-steps", "uniform", "recache")
+    }
+    policy = policy_of(recache.stored)
+    assert list(policy.budgets) == [3, 4, 5, 6, 7, 12]
+    best = recache.measured_edges.velocity_errors.argmin(axis=2) + 1
+    np.testing.assert_array_equal(policy.look_backs, best)
+
+
+def test_the_network_that_loses_less_is_taken(recache: Calibrated) -> None:
+    """Calibrated anew in the same folder with one training only, whose runs are there already."""
+    both = policy_of(recache.stored)
+    assert recache.document.calibration is not None
+    chosen = recache.document.calibration.settings["trained_on"]
+    losses = {}
+    for name, left_out in (("form", {"iterations": 0}), ("runs", {})):
+        options = OPTIONS.model_copy(update=left_out)
+        if name == chosen:
+            losses[name] = np.mean(recache.losses(*map(both.schedule, (4, 6))))
+        elif name == "form":
+            folder = recache.folder.with_name("form")
+            task = task_of(options, ReCacheCalibrator(), "recache")
+            form = policy_of(calibrate_policy(recache.setup, folder, task).stored)
+            losses[name] = np.mean(recache.losses(*map(form.schedule, (4, 6))))
+    assert losses[chosen] == min(losses.values())
+
+
+def test_a_second_time_nothing_is_run(recache: Calibrated, setup: ModelSetup) -> None:
+    again = calibrate_policy(setup, recache.folder, RECACHE)
+    assert not again.calls
+    assert again.document.parameters == recache.document.parameters
+    assert again.document.tables_sha256 == recache.document.tables_sha256
+
+
+def test_its_document_runs(recache: Calibrated, setup: ModelSetup, tmp_path: Path) -> None:
+    write_policy(tmp_path / "recache", recache.document, recache.stored.tables, "# ReCache\n")
+    otcache_plugin.enable_cache(setup.pipe, policy=tmp_path / "recache", budget=5)
+    try:
+        setup.pipe("kind 1", num_inference_steps=12)
+        report = otcache_plugin.summary(setup.pipe)
+    finally:
+        otcache_plugin.disable_cache(setup.pipe)
+    assert report.as_planned
+    assert report.planned_steps == policy_of(recache.stored).schedule(5).computed_steps
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda tables: {**tables, "output_bias": tables["output_bias"][:9]}, "output_bias"),
+        (lambda tables: {**tables, "hidden_bias": tables["hidden_bias"][:9]}, "hidden_bias"),
+        (lambda tables: {**tables, "look_backs": tables["look_backs"] * 0}, "look_backs"),
+    ],
+)
+def test_tables_that_are_none(recache: Calibrated, change: Any, field: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        policy_of(replace(recache.stored, tables=change(recache.stored.tables)))
+    assert caught.value.field == f"tables.{field}"
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(7, 7), (3, 12)])
+def test_budgets_that_it_cannot_be_for(recache: Calibrated, smallest: int, largest: int) -> None:
+    parameters = {"smallest_budget": smallest, "largest_budget": largest}
+    stored = replace(recache.stored, document=replace_parameters(recache.document, parameters))
+    with pytest.raises(DocumentError, match="not above the smallest budget"):
+        policy_of(stored)
+
+
+def replace_parameters(document: PolicyDocument, parameters: dict[str, int]) -> PolicyDocument:
+    return document.model_copy(update={"parameters": parameters})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"smallest_budget": 2}, BudgetError),
+        ({"largest_budget": 3}, BudgetError),
+        ({"largest_budget": 12}, BudgetError),
+        ({"budgets": (4, 9)}, BudgetError),
+        ({"default_budget": 9}, BudgetError),
+        ({"pretraining": 0, "iterations": 0}, ArgumentError),
+        ({"reward": "beauty"}, UnknownNameError),
+    ],
+)
+def test_options_that_nothing_is_trained_by(
+    changes: dict[str, Any], error: type[FieldError]
+) -> None:
+    with pytest.raises(error):
+        ReCacheCalibrator().check(OPTIONS.model_copy(update=changes), 12)
+
+
+def test_a_reward_beside_the_metric() -> None:
+    """PSNR is better when higher, the mean squared error when lower."""
+    values = {"mse": np.array([0.1, 0.2]), "psnr": np.array([10.0, 30.0])}
+    found = WeightedMetrics({"mse": 1.0, "psnr": 0.01}).losses(values)
+    np.testing.assert_allclose(found, [0.1 - 0.1, 0.2 - 0.3])
+
+
+def test_losses_that_are_not_finite_are_the_worst_of_those_beside() -> None:
+    losses = np.array([1.0, np.nan, -2.0, np.inf, -np.inf])
+    np.testing.assert_array_equal(finite(losses), [1.0, 1.0, -2.0, 1.0, -2.0])
+    with pytest.raises(FieldError, match="has a finite loss"):
+        finite(np.array([np.nan, np.inf]))
+
+
+def test_settings_of_the_small_flow() -> None:
+    """What the figures above rest on."""
+    assert (SETTINGS.num_inference_steps, SETTINGS.pairs) == (12, 4)
