@@ -66,7 +66,7 @@ def test_many_items_and_unlikely_sets() -> None:
     """However unlikely: the worst ten of fifty, whose scores lie 30 below the others'."""
     scores = np.where(np.arange(50) < 10, -30.0, 0.0)
     likely = probabilities(scores, (np.arange(50) < 10)[None])
-    # Each is drawn with a weight of e^-30 among at most 50 others: no order is likelier than others.
+    # Each is drawn with a weight of e^-30 beside forty of 1: every order is as likely.
     expected = sum(np.log(number * np.exp(-30.0) / 40) for number in range(1, 11))
     assert likely.logs[0] == pytest.approx(expected, rel=1e-9)
     assert likely.gradients.sum() == pytest.approx(0.0, abs=1e-9)
