@@ -61,10 +61,9 @@ class GramTableError(FieldError):
     """Gram matrices, or settings for reading them, that cannot be used."""
 
 
-<<<<<<< HEAD
 class OutcomeTableError(FieldError):
     """An outcome table, or a rule for reading one, that cannot be used."""
-=======
+
+
 class ScoresError(FieldError):
     """A network that scores steps, or look-backs beside it, that cannot be used."""
->>>>>>> 777dabe (ReCache: a network that scores steps for a budget, trained by REINFORCE on the form and on real runs)
