@@ -79,6 +79,23 @@ def test_the_stages_by_hand() -> None:
     assert sum(steps.values()) == 15_392 <= 16_000
 
 
+def test_any_budgets_from_6_to_20_take_at_most_16_000_steps() -> None:
+    """What `standard` promises: 48 recorded runs of 50 steps, and the race the rest.
+
+    With more budgets than that their shares become too small for the fewest candidates and pairs,
+    and it takes more.
+    """
+
+    def steps(first: int, last: int) -> int:
+        race = RacePlan(50, 48, range(first, last + 1)).costs(workload(50, 48))
+        return 48 * 50 + sum(each.denoising_steps for each in race)
+
+    every = [steps(first, last) for last in range(7, 21) for first in range(6, last)]
+    assert len(every) == 105
+    assert max(every) == 15_940
+    assert steps(8, 24) == 18_516
+
+
 def test_quick_is_the_recording_alone() -> None:
     costs = costs_of("quick", 50, 32)
     assert costs["recording full runs"] == StageCost("recording full runs", 2, 100, 1_600)
