@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from benchmarks import budcache
 from benchmarks.metrics import LPIPS, add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
 from otcache_plugin.calibration.calibrate import manifest_of
@@ -56,12 +55,17 @@ COMPARISON_PAIRS = 48
 """On which the graph policy's best reading is found."""
 
 
+BUDCACHE_BUDGETS = (8, 10, 12, 15)
+
+
 @dataclass(frozen=True)
 class Procedure:
-    """A way to calibrate: options of OTCache's calibrator, and pairs."""
+    """A way to calibrate: options of a policy's calibrator, pairs, and the budgets looked at."""
 
     pairs: int
     options: Mapping[str, object]
+    policy: str = "otcache"
+    budgets: Sequence[int] = BUDGETS
 
 
 PROCEDURES: dict[str, Procedure] = {
@@ -72,12 +76,10 @@ PROCEDURES: dict[str, Procedure] = {
     "joint searches": Procedure(
         48, {"effort": "paper", "search": "joint", "waypoints": (10, 12, 15)}
     ),
+    "budcache": Procedure(48, {"budgets": BUDCACHE_BUDGETS}, "budcache", BUDCACHE_BUDGETS),
 }
 LPIPS_OF, LPIPS_BUDGETS = ("graph", "standard"), (8, 10, 15)
 """What LPIPS is measured of: VGG16 takes longer than everything else together."""
-
-BUDCACHE, BUDCACHE_BUDGETS = "budcache", (8, 10, 12, 15)
-EVERY = (*PROCEDURES, BUDCACHE)
 
 
 @dataclass
@@ -116,38 +118,22 @@ class Bench:
             yield Measurements(workspace, pool, settings), pool
 
     def calibrated(self, procedure: Procedure) -> Found:
-        """Return what a procedure of OTCache's calibrator serves."""
+        """Return what a procedure serves."""
         started = time.monotonic()
         with self.measured(procedure.pairs) as (measurements, pool):
-            task = calibration_task("otcache", procedure.options, STEPS)
-            name = f"{task.name}-{task.options.model_dump()['search']}-{procedure.pairs}"
+            task = calibration_task(procedure.policy, procedure.options, STEPS)
+            name = f"{task.name}-{task.options.model_dump().get('search')}-{procedure.pairs}"
             work = measurements.workspace.claim(name, task.manifest)
             context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
             calibrated = task.calibrator.calibrate(task.options, context)
             seconds = time.monotonic() - started
             steps = measurements.denoising_steps
             sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Unwatched()))
-            policy = plugin_host().policy_found("otcache", calibrated, sampling)
-        schedules = {budget: policy.schedule(budget) for budget in BUDGETS}
+            policy = plugin_host().policy_found(procedure.policy, calibrated, sampling)
+        schedules = {budget: policy.schedule(budget) for budget in procedure.budgets}
         served = calibrated.parameters.get("served", ())
         families = {each["budget"]: each["family"] for each in served}
         return Found(schedules, steps, procedure.pairs, seconds, families)
-
-    def budcache(self, budgets: Sequence[int]) -> Found:
-        """Return what BudCache's search finds."""
-        started, metric = time.monotonic(), METRICS["latent-mse"]
-        with self.measured(COMPARISON_PAIRS) as (measurements, _):
-            work = measurements.workspace.claim(BUDCACHE, {})
-            context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
-            context.start("full runs", 1)
-
-            def loss(schedules: Sequence[Schedule]) -> list[float]:
-                found = measurements.losses(schedules, metric)
-                return [float(each.losses.mean()) for each in found]
-
-            schedules = {each: budcache.search(each, STEPS, 0, loss) for each in budgets}
-            steps = measurements.denoising_steps
-        return Found(schedules, steps, COMPARISON_PAIRS, time.monotonic() - started)
 
     def best_graph(self) -> dict[str, dict[int, Schedule]]:
         """Return the graph policy's best schedules: by real runs, and by the recording alone."""
@@ -229,11 +215,7 @@ def bench(
     found: dict[str, Found] = {}
     for name in procedures:
         console.print(f"{setup.name}: {name}")
-        found[name] = (
-            model.budcache(BUDCACHE_BUDGETS)
-            if name == BUDCACHE
-            else model.calibrated(PROCEDURES[name])
-        )
+        found[name] = model.calibrated(PROCEDURES[name])
         console.print(f"  {found[name].steps:,} steps, {found[name].seconds:.0f} s")
     schedules = {**graph, **{name: each.schedules for name, each in found.items()}}
     measure = model.held_out()
@@ -270,7 +252,7 @@ def bench(
         "to_joint_searches": {
             name: rows_of(values, name, "joint searches", "psnr")
             for name in found
-            if "joint searches" in found and name not in ("joint searches", BUDCACHE)
+            if "joint searches" in found and name not in ("joint searches", "budcache")
         },
     }
 
@@ -302,14 +284,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     models = {**DEVELOPMENT, **FINAL}
     parser.add_argument("models", nargs="+", choices=list(models))
-    parser.add_argument("--procedures", default=",".join(EVERY), help=", ".join(EVERY))
+    parser.add_argument("--procedures", default=",".join(PROCEDURES), help=", ".join(PROCEDURES))
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     add_lpips_option(parser)
     arguments = parser.parse_args()
     procedures = arguments.procedures.split(",")
-    if unknown := [name for name in procedures if name not in EVERY]:
-        parser.error(f"--procedures: {', '.join(unknown)} is none of {', '.join(EVERY)}")
+    if unknown := [name for name in procedures if name not in PROCEDURES]:
+        parser.error(f"--procedures: {', '.join(unknown)} is none of {', '.join(PROCEDURES)}")
     metrics = metrics_with(arguments.lpips_home)
     for name in arguments.models:
         result = bench(models[name](), arguments.work / name, procedures, metrics)

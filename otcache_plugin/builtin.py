@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         MeanCachePolicy,
         OTCachePolicy,
         ReCachePolicy,
+        SearchedPolicy,
     )
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from otcache_plugin.parameters.meancache import MeanCacheParameters
     from otcache_plugin.parameters.otcache import OTCacheParameters
     from otcache_plugin.parameters.recache import ReCacheParameters
+    from otcache_plugin.parameters.searched import SearchedParameters
     from otcache_plugin.plugins import (
         Calibrator,
         Executor,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
-    """Register otcache, meancache, gram, lemica, recache and uniform."""
+    """Register otcache, its peers and uniform."""
     registry.register_calibrated(
         "otcache",
         parameters=_otcache_parameters,
@@ -75,6 +77,22 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         description="a network trained by REINFORCE scores steps for a budget (arXiv 2606.06060)",
         describe=_describe_recache,
         calibrator=_recache_calibrator,
+    )
+    registry.register_calibrated(
+        "budcache",
+        parameters=_searched_parameters,
+        make=partial(_searched, "budcache"),
+        description="annealing and descent at each budget, latents' error (arXiv 2606.13496)",
+        describe=_describe_searched,
+        calibrator=_budcache_calibrator,
+    )
+    registry.register_calibrated(
+        "direct",
+        parameters=_searched_parameters,
+        make=partial(_searched, "direct"),
+        description="a search on the real model at each budget, by the metric that is asked for",
+        describe=_describe_searched,
+        calibrator=_direct_calibrator,
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
@@ -201,6 +219,38 @@ def _recache_calibrator() -> Calibrator:
     from otcache_plugin.calibration.recache import ReCacheCalibrator
 
     return ReCacheCalibrator()
+
+
+def _searched_parameters() -> type[SearchedParameters]:
+    from otcache_plugin.parameters.searched import SearchedParameters
+
+    return SearchedParameters
+
+
+def _searched(
+    name: str, parameters: SearchedParameters, tables: Tables, sampling: Sampling
+) -> SearchedPolicy:
+    from otcache_plugin.parameters.searched import make
+
+    return make(name, parameters, tables, sampling)
+
+
+def _describe_searched(parameters: SearchedParameters, document: PolicyDocument) -> PolicyDetails:
+    from otcache_plugin.parameters.searched import describe
+
+    return describe(parameters, document)
+
+
+def _budcache_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.budcache import BudCacheCalibrator
+
+    return BudCacheCalibrator()
+
+
+def _direct_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.direct import DirectCalibrator
+
+    return DirectCalibrator()
 
 
 def _uniform(num_inference_steps: int) -> Policy:

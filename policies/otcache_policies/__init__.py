@@ -3,9 +3,9 @@
 A policy turns a budget into a schedule: `OTCachePolicy` predicts it between a few calibrated
 schedules, `MeanCachePolicy` finds it as a shortest path, `GramPolicy` by minimising a quadratic
 form of recorded velocities, `LeMiCaPolicy` by bounding what its worst segments do to the outcome,
-`ReCachePolicy` by the scores of a trained network, `UniformPolicy` spaces it evenly. Only numpy is
-needed, and each name is loaded when it is first used: whoever only wants the errors does not wait
-for it.
+`ReCachePolicy` by the scores of a trained network; `SearchedPolicy` has what a search found,
+`UniformPolicy` spaces it evenly. Only numpy is needed, and each name is loaded when it is first
+used: whoever only wants the errors does not wait for it.
 `otcache_policies.testing` is the conformance suite for policies.
 """
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from otcache_policies.quadratic_form import QuadraticForm
     from otcache_policies.recache import ReCachePolicy, ScoreNetwork
     from otcache_policies.schedule import Schedule, Segment
+    from otcache_policies.searched import SearchedPolicy
     from otcache_policies.shortest_path import budgeted_shortest_path
     from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
     from otcache_policies.transport import (
@@ -88,6 +89,7 @@ __all__ = [
     "ScheduleError",
     "ScoreNetwork",
     "ScoresError",
+    "SearchedPolicy",
     "Segment",
     "UniformPolicy",
     "budget_for_speedup",
@@ -140,6 +142,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.recache": ("ReCachePolicy", "ScoreNetwork"),
         "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
+        "otcache_policies.searched": ("SearchedPolicy",),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),
         "otcache_policies.transport": (

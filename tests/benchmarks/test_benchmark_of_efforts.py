@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
-from otcache_policies import Schedule
 from scipy import stats
 
-from benchmarks import budcache
 from benchmarks.efforts import holm, rows_of
 
 
@@ -34,19 +30,3 @@ def test_rows_are_paired_differences_with_corrected_p_values() -> None:
     assert first["p"] == pytest.approx(stats.ttest_1samp(own - other, 0).pvalue)
     assert first["p_holm"] == pytest.approx(min(1.0, 2 * first["p"]))
     assert (same["difference"], same["p"], same["p_holm"]) == (0.0, 1.0, 1.0)
-
-
-def test_budcache_finds_a_schedule_that_every_neighbour_is_worse_than() -> None:
-    wanted = np.array([0, 3, 5, 8, 12, 19])
-
-    def loss(schedules: Sequence[Schedule]) -> list[float]:
-        return [
-            0.1 + float(np.square(np.array(each.computed_steps) - wanted).sum())
-            for each in schedules
-        ]
-
-    found = budcache.search(6, 20, 0, loss)
-    assert found.computed_steps == tuple(wanted.tolist())
-    # A segment of several steps looks back two, one without cached steps one.
-    assert found.look_backs == (2, 2, 2, 2, 2)
-    assert budcache.search(6, 20, 0, loss) == found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 BUILT_IN_POLICIES = (
+    "budcache",
+    "direct",
     "gram",
     "lemica",
     "meancache",

@@ -9,17 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState, create_trial
 from otcache_policies import Schedule
 
 from otcache_plugin.calibration.measuring.losses import pooled
 from otcache_plugin.calibration.searching.candidates import Trial, losses_on
+from otcache_plugin.calibration.searching.journal import searched_trial
 from otcache_plugin.calibration.settings import SHIFTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from optuna.trial import FrozenTrial
 
     from otcache_plugin.calibration.searching.candidates import (
         ScheduleSearch,
@@ -66,21 +64,13 @@ def climb(
         for other in others:
             trial = Trial(other, pooled(judged[other])) if other in judged else None
             search = search.with_trial(trial)
-            kept.keep(_climbing_trial(other, trial))
+            kept.keep(searched_trial(other, None if trial is None else trial.loss))
             task.on_trial()
         tried, unchanged, number = tried + len(others), unchanged + 1, number + 1
         better = min(judged, key=lambda other: pooled(judged[other]), default=best)
         if better in judged and pooled(judged[better]) < pooled(best_losses):
             best, best_losses, unchanged = better, judged[better], 0
     return search
-
-
-def _climbing_trial(schedule: Schedule, trial: Trial | None) -> FrozenTrial:
-    return create_trial(
-        state=TrialState.PRUNED if trial is None else TrialState.COMPLETE,
-        value=None if trial is None else trial.loss,
-        user_attrs={"state": repr((schedule.computed_steps, schedule.look_backs))},
-    )
 
 
 def all_coordinates(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
 
 from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measuring.workspace import explained
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optuna.trial import FrozenTrial
+    from otcache_policies import Schedule
 
 
 class TrialJournal:
@@ -103,7 +105,7 @@ class JournalStudy:
                     f"trial {number} of {self._study.study_name!r} is not the one searched"
                 )
             return
-        copy = optuna.trial.create_trial(
+        copy = create_trial(
             state=trial.state,
             params=trial.params,
             distributions=trial.distributions,
@@ -113,6 +115,15 @@ class JournalStudy:
         )
         with self._journal.usable():
             self._study.add_trial(copy)
+
+
+def searched_trial(schedule: Schedule, loss: float | None) -> FrozenTrial:
+    """Return the trial of a schedule that no sampler asked for; pruned where it has no loss."""
+    return create_trial(
+        state=TrialState.PRUNED if loss is None else TrialState.COMPLETE,
+        value=loss,
+        user_attrs={"state": repr((schedule.computed_steps, schedule.look_backs))},
+    )
 
 
 def _identity(trial: FrozenTrial) -> tuple[object, ...]:
