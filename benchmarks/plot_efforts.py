@@ -12,26 +12,25 @@ import json
 from pathlib import Path
 from statistics import mean
 
-import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "efforts.json"
-FIGURE = ROOT / "docs" / "figures" / "calibration_curve.svg"
+from benchmarks.page_style import GREY, save, use_page_style
+
+RESULTS = Path(__file__).parent / "results" / "efforts.json"
 
 COLOURS = {
     "quick": "#2b9348",
-    "standard": "#2a6f97",
-    "thorough": "#5a4fcf",
-    "paper": "#b3541e",
-    "joint searches": "#8d6e63",
-    "budcache": "#777777",
+    "standard": "#3d8fc4",
+    "thorough": "#8a7df0",
+    "paper": "#d2691e",
+    "joint searches": "#a58274",
+    "budcache": GREY,
 }
 
 
 def main() -> None:
     models = json.loads(RESULTS.read_text())
-    mpl.rcParams["svg.hashsalt"] = "calibration_curve"
+    use_page_style("calibration_curve")
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     for name, colour in COLOURS.items():
         found = [each["procedures"][name] for each in models.values() if name in each["procedures"]]
@@ -48,14 +47,14 @@ def main() -> None:
             label=f"{name}, {len(found)}",
             zorder=3,
         )
-    axes.axhline(0, color="black", linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("denoising steps of the calibration, each pair's own")
     axes.set_ylabel("gain over the best MeanCache\nschedule of each budget, dB")
     axes.grid(visible=True, which="major", alpha=0.3)
     title = "large: mean over\nso many models"
     figure.legend(frameon=False, title=title, loc="outside right upper")
-    figure.savefig(FIGURE, metadata={"Date": None})
+    save(figure, "calibration_curve")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 import otcache_plugin
 from otcache_plugin.cli.main import app
+from otcache_plugin.models.embedded import FluxScenesPipeline
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -38,19 +39,36 @@ def pages_with_blocks() -> list[Path]:
     return [path for path in PAGES if BLOCK.search(path.read_text(encoding="utf-8"))]
 
 
+class ReadersPipeline(FluxScenesPipeline):
+    """The embedded pipeline as one of the reader's: on any device, and of frames as well."""
+
+    def to(self, *args: Any, **kwargs: Any) -> ReadersPipeline:
+        return self
+
+    def __call__(self, prompt: str, **arguments: Any) -> Any:
+        output = super().__call__("red circle left on black", **arguments)
+        output.frames = [output.images]
+        return output
+
+
+# Documents and cache-dit go by the name.
+ReadersPipeline.__name__ = FluxScenesPipeline.__name__
+
+
 @pytest.fixture
 def readers_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder with the reader's policy, and a stand-in for what would be downloaded."""
-    for name in ("my-policy", "otcache-try/policy"):
+    """A folder with the reader's policies, and a stand-in for what would be downloaded."""
+    for name in ("my-policy", "flux-policy", "otcache-try/policy"):
         shutil.copytree(BUNDLED_FOLDER / "embedded", tmp_path / name)
     monkeypatch.chdir(tmp_path)
-
     original = DiffusionPipeline.from_pretrained.__func__
 
     def from_pretrained(own: Any, name: str | Path, **arguments: Any) -> Any:
         if isinstance(name, Path):  # the embedded model itself
             return original(own, name, **arguments)
-        return otcache_plugin.load_embedded_pipeline()
+        pipe = otcache_plugin.load_embedded_pipeline()
+        pipe.__class__ = ReadersPipeline
+        return pipe
 
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", classmethod(from_pretrained))
     otcache_plugin.install()

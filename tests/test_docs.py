@@ -38,7 +38,7 @@ from otcache_plugin.plugins.registries import (
 )
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
 EXAMPLE_PLUGIN = "otcache_early"
 
@@ -222,6 +222,15 @@ def test_where_something_would_go_exists() -> None:
     assert len(places) >= 10
     for place in places:
         assert (ROOT / place).exists(), place
+
+
+@pytest.mark.parametrize("message", re.findall(r"^### `(.+)`$", page("docs/faq.md"), re.MULTILINE))
+def test_errors_that_are_explained_are_given(message: str) -> None:
+    packages = ("otcache_plugin", "policies", "registry")
+    sources = [each for package in packages for each in (ROOT / package).rglob("*.py")]
+    code = "\n".join(each.read_text(encoding="utf-8") for each in sources)
+    for words in re.split(r" ?… ?", message):
+        assert words.removeprefix(", ") in code, words
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

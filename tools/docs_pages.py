@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -51,6 +52,12 @@ computed step. Rows in colour are schedules that the document holds. Grey ones a
 What a document is, and what "calibrated" and "published" mean, is on the page about
 [policy documents](policy-documents.md).
 """
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Say at the foot of every page which version it is about."""
+    config.copyright = f"otcache-plugin {version('otcache-plugin')}"
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,6 +1,6 @@
-"""Draws warping_curves.svg: how schedules between two calibrated ones are predicted.
+"""Draws docs/figures/warping_curves.svg: how schedules between two calibrated ones are predicted.
 
-    .venv/bin/python docs/figures/warping_curves.py
+    python -m benchmarks.plot_warping
 
 From the Z-Image schedules that the MeanCache authors published for budgets 13 and 25, the schedules
 of budgets 15, 17 and 20 are predicted (rho = 1) and drawn below the ones published for them.
@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from otcache_policies import Schedule, geodesic_weights, lift, predict
 
-HERE = Path(__file__).parent
-PUBLISHED = HERE.parents[1] / "tests" / "data" / "meancache-published.json"
+from benchmarks.page_style import GREY, save, use_page_style
+
+PUBLISHED = Path(__file__).parents[1] / "tests" / "data" / "meancache-published.json"
 MODEL, ANCHOR, REFERENCE, SHOWN = "Tongyi-MAI/Z-Image", 13, 25, 17
-ANCHOR_COLOUR, REFERENCE_COLOUR, PREDICTED_COLOUR = "#b3541e", "#2a6f97", "#2b9348"
+ANCHOR_COLOUR, REFERENCE_COLOUR, PREDICTED_COLOUR = "#d2691e", "#3d8fc4", "#2b9348"
 
 
 def published_schedules() -> dict[int, Schedule]:
@@ -61,7 +61,7 @@ def draw_schedules(axes: Axes, schedules: dict[int, Schedule]) -> None:
     colours = {ANCHOR: ANCHOR_COLOUR, REFERENCE: REFERENCE_COLOUR}
     for row, budget in enumerate(sorted(schedules, reverse=True)):
         published = schedules[budget].computed_steps
-        colour = colours.get(budget, "#555555")
+        colour = colours.get(budget, GREY)
         axes.vlines(published, row + 0.05, row + 0.4, color=colour, linewidth=1.6)
         if budget not in colours:
             predicted = predict(anchor, reference, budget, rho=1.0)
@@ -75,15 +75,15 @@ def draw_schedules(axes: Axes, schedules: dict[int, Schedule]) -> None:
 
 
 def main() -> None:
-    """Write the figure beside this script, the same bytes every time."""
-    mpl.rcParams.update({"svg.hashsalt": "otcache", "svg.fonttype": "none", "font.size": 10})
+    """Write the figure, the same bytes every time."""
+    use_page_style("warping_curves")
     schedules = published_schedules()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     draw_curves(left, schedules[ANCHOR], schedules[REFERENCE])
     draw_schedules(right, schedules)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "warping_curves.svg", metadata={"Date": None})
+    save(figure, "warping_curves")
 
 
 if __name__ == "__main__":
