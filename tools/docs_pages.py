@@ -55,7 +55,9 @@ What a document is, and what "calibrated" and "published" mean, is on the page a
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Say at the foot of every page which version it is about."""
+    """Say at the foot of every page which version it is about; edit where there is a repository."""
+    if config.repo_url is None:
+        config.edit_uri = None
     config.copyright = f"otcache-plugin {version('otcache-plugin')}"
     return config
 
