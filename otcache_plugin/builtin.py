@@ -261,17 +261,32 @@ def _uniform(num_inference_steps: int) -> Policy:
 
 @hookimpl
 def otcache_register_executors(registry: ExecutorRegistry) -> None:
-    """Register velocity and blocks."""
+    """Register velocity, blocks and probe."""
     registry.register(
-        "velocity", _velocity, "skips the whole transformer, estimates the average velocity"
+        "velocity",
+        _velocity,
+        "skips the whole transformer, estimates the average velocity",
+        shows=("latents",),
     )
     registry.register("blocks", _blocks, "the schedule as cache-dit's own steps_computation_mask")
+    registry.register(
+        "probe",
+        _probe,
+        "runs the first blocks for a policy that decides, and the others as it says",
+        shows=("modulated-input", "after-1-block", "after-2-blocks", "after-3-blocks"),
+    )
 
 
 def _velocity() -> Executor:
     from otcache_plugin.executors.velocity import VelocityExecutor
 
     return VelocityExecutor()
+
+
+def _probe() -> Executor:
+    from otcache_plugin.executors.probe import ProbeExecutor
+
+    return ProbeExecutor()
 
 
 def _blocks() -> Executor:

@@ -11,7 +11,7 @@ POLICY_PARAMETERS: dict[str, Any] = {
     "policy": None,
     "budget": None,
     "speedup": None,
-    "executor": "velocity",
+    "executor": None,
     "model": None,
     "revision": None,
     "allow_other_revision": False,

@@ -41,7 +41,7 @@ def enable_cache(
     policy: str | Path | Schedule | None = None,
     budget: int | None = None,
     speedup: float | None = None,
-    executor: str = "velocity",
+    executor: str | None = None,
     model: str | None = None,
     revision: str | None = None,
     allow_other_revision: bool = False,
@@ -63,7 +63,9 @@ def enable_cache(
             `hub:user/name[@revision][#folder]`; or a Schedule.
         budget: steps to compute, the NFE; without it and `speedup` the document's default.
         speedup: ratio of all steps to computed ones, instead of `budget`.
-        executor: "velocity" or "blocks", or one that a plugin registered.
+        executor: "velocity", "blocks" or "probe", or one that a plugin registered; without it the
+            one that suits the policy: "probe" where it decides by features of the first blocks,
+            "velocity" otherwise.
         model: the model's id, when the pipeline's origin is unknown.
         revision: the model's revision, with `model`.
         allow_other_revision: where there is no document for this revision of the model, take one
@@ -105,7 +107,7 @@ def enable_cache(
     _check_answers(hub_answers)
     _refuse_ray(arguments)
     host = plugin_host()
-    chosen_executor = host.executor(executor)
+    chosen = None if executor is None else host.executor(executor)
     if not isinstance(pipe_or_adapter, DiffusionPipeline):
         raise _not_a_pipeline(pipe_or_adapter)
     find_denoisers(pipe_or_adapter)
@@ -114,7 +116,8 @@ def enable_cache(
     request = Request(budget, speedup)
     wanted = Wanted(model, revision, allow_other_revision, allow_other_model, hub_answers, executor)
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
-    activation = chosen_executor.prepare(pipe_or_adapter, plan, arguments)
+    chosen = chosen or host.executor(host.executor_for(plan.deciding))
+    activation = chosen.prepare(pipe_or_adapter, plan, arguments)
     if "_context_manager" in vars(pipe_or_adapter):
         # Enabling replaces, cache-dit's own cache too.
         cache_dit_originals.original("disable_cache")(pipe_or_adapter)

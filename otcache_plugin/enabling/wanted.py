@@ -17,7 +17,7 @@ class Wanted:
         allow_other_revision: take a document of another revision, with a warning.
         allow_other_model: take a document that is named though it is of another model, likewise.
         hub_answers: seconds for which the Hub's answers are kept; None for what is usual.
-        executor: that runs the policy.
+        executor: that runs the policy; None for the one that suits it.
         call_arguments: of the pipeline's calls, as far as they are known.
     """
 
@@ -26,5 +26,5 @@ class Wanted:
     allow_other_revision: bool = False
     allow_other_model: bool = False
     hub_answers: float | None = None
-    executor: str = "velocity"
+    executor: str | None = None
     call_arguments: Mapping[str, Any] = field(default_factory=dict)

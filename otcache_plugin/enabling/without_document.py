@@ -42,7 +42,7 @@ def ways_on(pipe: DiffusionPipeline, to_calibrate: str | None, wanted: Wanted) -
     Raises:
         PipelineError: nothing can run it as the executor that was asked for does.
     """
-    if wanted.executor == "velocity":
+    if wanted.executor in (None, "velocity"):
         require_velocity(pipe)  # A document would be of no use either.
     if wanted.executor == "blocks":
         require_blocks(pipe)

@@ -33,19 +33,17 @@ def misfit(pipe: DiffusionPipeline) -> str | None:
     """
     if any(getattr(pipe, name, None) is not None for name in FEEDERS):
         return None
-    from cache_dit.caching.block_adapters import BlockAdapterRegister
-
     try:
-        adapter: Any = BlockAdapterRegister.get_adapter(pipe, skip_post_init=True)
+        adapter = block_adapter(pipe)
     except AssertionError as error:
         return f"cache-dit cannot put its cache on a {type(pipe).__name__} of it: {error}"
     if adapter.patch_functor is not None:  # it gives the blocks forwards of its own
         return None
     for blocks, pattern in zip(
-        _listed(adapter.blocks), _listed(adapter.forward_pattern), strict=True
+        listed(adapter.blocks), listed(adapter.forward_pattern), strict=True
     ):
         for block in {type(each) for each in blocks}:
-            returned = _returned_names(block.forward)
+            returned = returned_names(block.forward)
             if returned != pattern.Out and {*returned} == {*pattern.Out}:
                 return (
                     f"cache-dit takes what its {block.__name__} returns for "
@@ -54,12 +52,20 @@ def misfit(pipe: DiffusionPipeline) -> str | None:
     return None
 
 
-def _listed(value: Any) -> list[Any]:
+def block_adapter(pipe: DiffusionPipeline) -> Any:
+    """Return cache-dit's adapter of a pipeline that it knows, of which nothing is patched."""
+    from cache_dit.caching.block_adapters import BlockAdapterRegister
+
+    return BlockAdapterRegister.get_adapter(pipe, skip_post_init=True)
+
+
+def listed(value: Any) -> list[Any]:
+    """Return what an adapter has one or several of."""
     return value if isinstance(value, list) else [value]
 
 
 @cache
-def _returned_names(forward: Callable[..., Any]) -> tuple[str, ...]:
+def returned_names(forward: Callable[..., Any]) -> tuple[str, ...]:
     """The names of the tensors that a block's forward returns, () where they have none."""
     try:
         source = inspect.getsource(inspect.unwrap(forward))

@@ -71,17 +71,26 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
         raise PipelineError("transformer", name, unfit, _instead_of_blocks(pipe))
     if is_one_graph(pipe.transformer):
         raise compiled_into_one_graph(pipe)
+    return require_sigmas(pipe, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
+
+
+def require_sigmas(pipe: DiffusionPipeline, remedy: str) -> Any:
+    """Return the scheduler of a pipeline whose steps are those of the transformer.
+
+    Raises:
+        PipelineError: it has no sigmas, or calls the transformer twice for one step; with a remedy.
+    """
     scheduler = find_scheduler(pipe)
     name = type(scheduler).__name__
     if not hasattr(scheduler, "sigmas"):
         problem = "it has no sigmas to resolve a schedule from"
-        raise PipelineError("scheduler", name, problem, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
+        raise PipelineError("scheduler", name, problem, remedy)
     if getattr(scheduler, "order", 1) > 1:
         problem = (
             "it calls the transformer twice for one step, at sigmas that repeat, so the steps that "
             "cache-dit counts are not those of a schedule"
         )
-        raise PipelineError("scheduler", name, problem, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
+        raise PipelineError("scheduler", name, problem, remedy)
     return scheduler
 
 

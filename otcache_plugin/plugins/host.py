@@ -41,6 +41,9 @@ ALLOW_LIST = "OTCACHE_PLUGINS"
 OWN_DISTRIBUTION = "otcache-plugin"
 UNKNOWN_DISTRIBUTION = "unknown distribution"
 
+DEFAULT_EXECUTOR = "velocity"
+"""Runs schedules where no other executor is asked for."""
+
 BUILTIN = EntryPoint("builtin", "otcache_plugin.builtin", hookspecs.PROJECT)
 """What this package registers itself: an entry point like others', but one that is always there."""
 
@@ -191,6 +194,32 @@ class PluginHost:
     def executor(self, name: str) -> Executor:
         """Return the executor that is registered under that name, or raise UnknownNameError."""
         return self._registered(self.executors, name).make()
+
+    def executor_for(self, policy: DecidingPolicy[Any] | None) -> str:
+        """Return the executor that suits a policy, by what it observes if it decides.
+
+        Args:
+            policy: that decides, None for one that gives schedules.
+
+        Raises:
+            ArgumentError: no executor shows what it observes.
+        """
+        if policy is None:
+            return DEFAULT_EXECUTOR
+        shown: dict[str, str] = {}
+        # Of several the package's own is taken.
+        for name in sorted(self.executors, key=self._is_of_others):
+            shown.update(
+                {each: name for each in self.executors.get(name).shows if each not in shown}
+            )
+        if policy.observes not in shown:
+            problem = f"no executor shows what policy {policy.name!r} observes"
+            remedy = f"Install one that does; shown are {', '.join(map(repr, shown))}"
+            raise ArgumentError("observes", policy.observes, problem, remedy)
+        return shown[policy.observes]
+
+    def _is_of_others(self, executor: str) -> bool:
+        return self.executors.distribution_of(executor) != OWN_DISTRIBUTION
 
     def require_metric(self, name: str) -> None:
         """Raise UnknownNameError unless a metric is registered under that name; load nothing."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 from otcache_plugin.errors import PluginError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from otcache_policies import DecidingPolicy, Policy
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
@@ -159,10 +159,12 @@ class RegisteredExecutor:
     Attributes:
         make: gives the executor; imports torch only when called.
         description: one line for `otcache plugins`.
+        shows: what it shows to policies that decide, by the names that these observe it under.
     """
 
     make: Callable[[], Executor]
     description: str
+    shows: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -294,9 +296,23 @@ class ExecutorRegistry(Registry[RegisteredExecutor]):
     def __init__(self, distribution: str) -> None:
         super().__init__("executor", distribution)
 
-    def register(self, name: str, make: Callable[[], Executor], description: str) -> None:
-        """Register an executor; `make` is called when it is first used."""
-        self._add(name, RegisteredExecutor(make, description))
+    def register(
+        self,
+        name: str,
+        make: Callable[[], Executor],
+        description: str,
+        shows: Sequence[str] = (),
+    ) -> None:
+        """Register an executor; `make` is called when it is first used.
+
+        Args:
+            name: its word in `executor=`.
+            make: gives it.
+            description: one line for `otcache plugins`.
+            shows: what it shows to policies that decide at every step, such as "latents". Where no
+                executor is asked for, one that shows what the policy observes is taken.
+        """
+        self._add(name, RegisteredExecutor(make, description, tuple(shows)))
 
 
 class MetricRegistry(Registry[RegisteredMetric]):

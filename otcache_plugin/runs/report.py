@@ -9,7 +9,20 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.plan import Plan
     from otcache_plugin.runs.resolution import Adaptation, DocumentOrigin, Resolution
 
-__all__ = ["RunReport", "planned_report", "report_of_call", "resolved_report"]
+__all__ = ["BlockEvaluations", "RunReport", "planned_report", "report_of_call", "resolved_report"]
+
+
+@dataclass(frozen=True)
+class BlockEvaluations:
+    """What the calls of a transformer cost, where they run its blocks in part.
+
+    Attributes:
+        run: blocks that ran, each of every call counted.
+        of_full_run: that would have run in the same steps, had all of them been computed.
+    """
+
+    run: int
+    of_full_run: int
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,10 @@ class RunReport:
         look_backs: one per segment of the schedule, or of what was computed.
         computed_steps: the steps in which the transformer was really called.
         finished_steps: denoising steps taken, fewer than `num_inference_steps` when interrupted.
-        transformer_calls: calls of the transformer that ran, wholly or (executor "blocks") in
-            part; every guidance branch counts.
+        transformer_calls: calls of the transformer that ran, wholly or (executors "blocks" and
+            "probe") in part; every guidance branch counts.
+        block_evaluations: what those calls cost, None where each ran wholly or that is unknown.
+        aims_at: budget that a policy which decides aims at, None where it has none.
         adaptation: how the schedule came to fit other steps or sigmas than those of the
             calibration, None where nothing was to be done.
         earlier: the runs before this one in the same call.
@@ -54,6 +69,8 @@ class RunReport:
     computed_steps: tuple[int, ...] = ()
     finished_steps: int = 0
     transformer_calls: int = 0
+    block_evaluations: BlockEvaluations | None = None
+    aims_at: int | None = None
     adaptation: Adaptation | None = None
     earlier: tuple[RunReport, ...] = ()
 
@@ -99,9 +116,14 @@ class RunReport:
         """Return what there is to say of this run alone."""
         steps = " ".join(map(str, self.computed_steps))
         when = ", decided at run time" if self.decided else ""
+        when += f", aims at {self.aims_at}" if self.aims_at is not None else ""
+        cost = f"{self.transformer_calls} transformer calls"
+        if self.block_evaluations is not None:
+            blocks = self.block_evaluations
+            cost += f", {blocks.run} of {blocks.of_full_run} block evaluations"
         lines = [
             f"computed {len(self.computed_steps)} of {self.num_inference_steps} steps "
-            f"({self.transformer_calls} transformer calls){when}: {steps}"
+            f"({cost}){when}: {steps}"
         ]
         if self.adaptation is not None:
             lines.append(
@@ -142,6 +164,8 @@ def resolved_report(report: RunReport, resolution: Resolution) -> RunReport:
         num_inference_steps=resolution.num_inference_steps,
         planned_steps=resolution.planned_steps,
         look_backs=resolution.look_backs(()),
+        aims_at=resolution.aims_at,
+        block_evaluations=None,
         adaptation=resolution.adaptation,
         earlier=(),
     )

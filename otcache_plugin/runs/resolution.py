@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from otcache_policies import Decision, FieldError, Schedule
 
@@ -46,6 +46,7 @@ class ScheduledRun:
     adaptation: Adaptation | None = None
     origin: DocumentOrigin | None = None
     notes: tuple[str, ...] = ()
+    aims_at: ClassVar[None] = None
 
     def noting(self, notes: tuple[str, ...]) -> ScheduledRun:
         """Return the same run with notes before its own."""
@@ -121,6 +122,11 @@ class DecidedRun:
     def num_inference_steps(self) -> int:
         """Steps of the run, T."""
         return self._conditions.num_inference_steps
+
+    @property
+    def aims_at(self) -> int | None:
+        """The budget to aim at, None where none was asked for."""
+        return self._conditions.budget
 
     @property
     def largest_look_back(self) -> int:

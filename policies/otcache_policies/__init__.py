@@ -6,6 +6,7 @@ form of recorded velocities, `LeMiCaPolicy` by bounding what its worst segments 
 `ReCachePolicy` by the scores of a trained network; `SearchedPolicy` has what a search found,
 `UniformPolicy` spaces it evenly. Only numpy is needed, and each name is loaded when it is first
 used: whoever only wants the errors does not wait for it.
+`TeaCachePolicy` and `DiCachePolicy` decide at every step instead, by what they see of the run.
 `otcache_policies.testing` is the conformance suite for policies.
 """
 
@@ -16,7 +17,14 @@ from typing import TYPE_CHECKING
 from otcache_policies.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from otcache_policies.deciding import Decider, DecidingPolicy, Decision, RunConditions
+    from otcache_policies.deciding import (
+        AimingPolicy,
+        Decider,
+        DecidingPolicy,
+        Decision,
+        RunConditions,
+    )
+    from otcache_policies.dicache import DiCachePolicy
     from otcache_policies.displacement import euler_response
     from otcache_policies.edges import EdgeSettings, EdgeTable
     from otcache_policies.errors import (
@@ -46,6 +54,8 @@ if TYPE_CHECKING:
     from otcache_policies.searched import SearchedPolicy
     from otcache_policies.shortest_path import budgeted_shortest_path
     from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
+    from otcache_policies.teacache import TeaCachePolicy, fit_coefficients
+    from otcache_policies.thresholds import Thresholds
     from otcache_policies.transport import (
         geodesic_weights,
         lift,
@@ -60,11 +70,13 @@ if TYPE_CHECKING:
 __all__ = [
     "SAME_SIGMAS",
     "AdaptingPolicy",
+    "AimingPolicy",
     "BudgetError",
     "Budgets",
     "Decider",
     "DecidingPolicy",
     "Decision",
+    "DiCachePolicy",
     "EdgeSettings",
     "EdgeTable",
     "EdgeTableError",
@@ -91,6 +103,8 @@ __all__ = [
     "ScoresError",
     "SearchedPolicy",
     "Segment",
+    "TeaCachePolicy",
+    "Thresholds",
     "UniformPolicy",
     "budget_for_speedup",
     "budgeted_minimax_path",
@@ -98,6 +112,7 @@ __all__ = [
     "caching_alone",
     "constant_warp",
     "euler_response",
+    "fit_coefficients",
     "fit_gains",
     "geodesic_weights",
     "l2_edges",
@@ -115,7 +130,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "otcache_policies.deciding": ("Decider", "DecidingPolicy", "Decision", "RunConditions"),
+        "otcache_policies.deciding": (
+            "AimingPolicy",
+            "Decider",
+            "DecidingPolicy",
+            "Decision",
+            "RunConditions",
+        ),
+        "otcache_policies.dicache": ("DiCachePolicy",),
         "otcache_policies.displacement": ("euler_response",),
         "otcache_policies.edges": ("EdgeSettings", "EdgeTable"),
         "otcache_policies.errors": (
@@ -145,6 +167,8 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.searched": ("SearchedPolicy",),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),
+        "otcache_policies.teacache": ("TeaCachePolicy", "fit_coefficients"),
+        "otcache_policies.thresholds": ("Thresholds",),
         "otcache_policies.transport": (
             "geodesic_weights",
             "lift",

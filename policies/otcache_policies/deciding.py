@@ -14,8 +14,26 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from otcache_policies.policy import Budgets
 
-__all__ = ["Decider", "DecidingPolicy", "Decision", "RunConditions"]
+__all__ = [
+    "MODULATED_INPUT",
+    "AimingPolicy",
+    "Decider",
+    "DecidingPolicy",
+    "Decision",
+    "RunConditions",
+    "after_blocks",
+]
+
+MODULATED_INPUT = "modulated-input"
+"""Observes the first block's input, modulated by the time embedding."""
+
+
+def after_blocks(depth: int) -> str:
+    """Return how a policy names that it observes what the first blocks give, so many of them."""
+    return f"after-{depth}-block{'s' if depth > 1 else ''}"
+
 
 Observation = TypeVar("Observation", contravariant=True)
 
@@ -75,15 +93,20 @@ class DecidingPolicy(Protocol[Observation]):
 
     @property
     def observes(self) -> str:
-        """What it is shown: "latents", those that the step before gave, in the pipeline's form.
+        """What it is shown.
 
-        An executor refuses a policy that observes what it cannot show. One that can show more than
-        latents, such as features of the transformer's first blocks, gives it a name of its own.
+        "latents" are those that the step before gave, in the pipeline's form. `MODULATED_INPUT` and
+        `after_blocks` name features of the transformer's first blocks. An executor refuses a policy
+        that observes what it cannot show, and may show more under a name of its own.
         """
 
     @property
     def look_back(self) -> int:
-        """Past steps that the estimate of a cached step spans; 1 repeats the last velocity."""
+        """Past steps that the estimate of a cached step spans; 1 repeats the last one's.
+
+        Of latents' policies they are steps, and the estimate is of the velocity; where features are
+        observed they are computed steps, 1 or 2, and it is of the residual of the blocks.
+        """
 
     def begin(self, run: RunConditions, observation: Observation) -> Decider[Observation]:
         """Return a fresh decider for a run.
@@ -95,3 +118,16 @@ class DecidingPolicy(Protocol[Observation]):
         Raises:
             BudgetError: It can't aim at this budget, or at any.
         """
+
+
+@runtime_checkable
+class AimingPolicy(DecidingPolicy[Observation], Protocol[Observation]):
+    """A policy that decides at every step, and aims at a budget by what was calibrated."""
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the runs that it was calibrated for, T."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """Budgets of such a run that it can aim at."""

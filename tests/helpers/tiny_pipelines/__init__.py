@@ -29,7 +29,7 @@ from tiny_pipelines.flux import (
     make_flux_img2img,
 )
 from tiny_pipelines.qwen import QWEN, make_qwen, qwen_arguments
-from tiny_pipelines.wan import WAN, make_wan, wan_arguments
+from tiny_pipelines.wan import WAN, make_single_wan, make_wan, wan_arguments
 from tiny_pipelines.z_image import Z_IMAGE, make_z_image, z_image_arguments
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "make_flux",
     "make_flux_img2img",
     "make_qwen",
+    "make_single_wan",
     "make_wan",
     "make_z_image",
     "quiet",

@@ -44,6 +44,19 @@ def make_wan(*, scheduler: Any = None) -> Any:
     return quiet(pipe)
 
 
+def make_single_wan(*, scheduler: Any = None) -> Any:
+    """A Wan 2.1 pipeline: one transformer, of two blocks."""
+    torch.manual_seed(0)
+    pipe = WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=None,
+        scheduler=scheduler or euler_scheduler(),
+        transformer=WanTransformer3DModel(**WAN_TRANSFORMER).eval(),
+    )
+    return quiet(pipe)
+
+
 def wan_arguments(batch: int = 1) -> dict[str, Any]:
     """What a WanPipeline needs besides steps and noise: five frames."""
     return {

@@ -1,0 +1,64 @@
+"""DiCache (arXiv 2508.17356): the first blocks run at every step, and tell when the others do."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from otcache_policies._validation import as_int
+from otcache_policies.accumulated_change import AccumulatedChange
+from otcache_policies.deciding import RunConditions, after_blocks
+from otcache_policies.errors import FieldError
+from otcache_policies.policy import Budgets
+from otcache_policies.thresholds import Thresholds
+
+__all__ = ["DEEPEST", "DiCachePolicy"]
+
+DEEPEST = 3
+"""Most blocks of a probe."""
+
+
+class DiCachePolicy:
+    """Computes a step when what the first blocks give has changed by a threshold.
+
+    A cached step's residual is extrapolated from the two last computed ones.
+
+    Args:
+        depth: Blocks of the probe, 1 to 3.
+        thresholds: By the budget to aim at.
+
+    Raises:
+        FieldError: The depth is none of these.
+    """
+
+    name: ClassVar[str] = "dicache"
+    look_back: ClassVar[int] = 2
+
+    def __init__(self, depth: int, thresholds: Thresholds) -> None:
+        remedy = f"Use 1 … {DEEPEST}"
+        self.depth = as_int("depth", depth, FieldError, remedy)
+        if not 1 <= self.depth <= DEEPEST:
+            raise FieldError("depth", depth, "no number of blocks of a probe", remedy)
+        self.thresholds = thresholds
+
+    @property
+    def observes(self) -> str:
+        """What the blocks of the probe give."""
+        return after_blocks(self.depth)
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the calibrated runs, T."""
+        return self.thresholds.budgets.num_inference_steps
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets that it can aim at."""
+        return self.thresholds.budgets
+
+    def begin(self, run: RunConditions, observation: Any) -> AccumulatedChange:
+        """Return what decides a run.
+
+        Raises:
+            BudgetError: There is no threshold for the run's budget.
+        """
+        return AccumulatedChange(self.thresholds.of_run(run, self.name), observation)

@@ -1,0 +1,98 @@
+"""TeaCache (arXiv 2411.19108): the first block's modulated input tells when to compute again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from otcache_policies._validation import as_array
+from otcache_policies.accumulated_change import AccumulatedChange
+from otcache_policies.deciding import MODULATED_INPUT, RunConditions
+from otcache_policies.errors import FieldError
+from otcache_policies.policy import Budgets
+from otcache_policies.thresholds import Thresholds
+
+__all__ = ["DEGREE", "TeaCachePolicy", "fit_coefficients"]
+
+DEGREE = 4
+"""Of the polynomial from the change of the input to that of the output."""
+
+
+class TeaCachePolicy:
+    """Computes a step when the estimated changes of the model's output add up to a threshold.
+
+    What is estimated from is how far the first block's input, modulated by the time embedding, has
+    changed from step to step. A cached step adds the last residual of the blocks again.
+
+    Args:
+        coefficients: Of the polynomial from that change to the output's, the highest power first.
+        thresholds: By the budget to aim at.
+
+    Raises:
+        FieldError: The coefficients are not finite numbers, or there are none.
+    """
+
+    name: ClassVar[str] = "teacache"
+    observes: ClassVar[str] = MODULATED_INPUT
+    look_back: ClassVar[int] = 1
+
+    def __init__(self, coefficients: Sequence[float], thresholds: Thresholds) -> None:
+        remedy = f"Give the {DEGREE + 1} coefficients of a polynomial, the highest power first"
+        values = as_array("coefficients", coefficients, FieldError, remedy)
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+            raise FieldError("coefficients", coefficients, "no finite numbers", remedy)
+        self.coefficients = tuple(values.tolist())
+        self.thresholds = thresholds
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the calibrated runs, T."""
+        return self.thresholds.budgets.num_inference_steps
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets that it can aim at."""
+        return self.thresholds.budgets
+
+    def begin(self, run: RunConditions, observation: Any) -> AccumulatedChange:
+        """Return what decides a run.
+
+        Raises:
+            BudgetError: There is no threshold for the run's budget.
+        """
+        threshold = self.thresholds.of_run(run, self.name)
+        return AccumulatedChange(threshold, observation, self._rescale)
+
+    def _rescale(self, change: float) -> float:
+        value = 0.0
+        for coefficient in self.coefficients:
+            value = value * change + coefficient
+        return value
+
+
+def fit_coefficients(inputs: ArrayLike, outputs: ArrayLike) -> tuple[float, ...]:
+    """Fit the polynomial from changes of the input to changes of the output, by least squares.
+
+    Args:
+        inputs: Relative changes from a step to the next, of any shape.
+        outputs: Of the model's output, of the same shape.
+
+    Returns:
+        Its coefficients, the highest power first.
+
+    Raises:
+        FieldError: There are no more changes than coefficients, or they are not finite.
+    """
+    changes = np.ravel(np.asarray(inputs, dtype=np.float64))
+    targets = np.ravel(np.asarray(outputs, dtype=np.float64))
+    if len(np.unique(changes)) <= DEGREE:
+        problem = f"a polynomial of degree {DEGREE} needs more than {DEGREE} different changes"
+        raise FieldError("inputs", changes.tolist(), problem, "Record more steps or pairs")
+    if not math.isfinite(changes.sum() + targets.sum()):
+        problem = "not all of the changes are finite"
+        raise FieldError("inputs", None, problem, "Check what the model generates")
+    fitted = np.polynomial.Polynomial.fit(changes, targets, DEGREE).convert().coef
+    return tuple(np.pad(fitted, (0, DEGREE + 1 - len(fitted)))[::-1].tolist())
