@@ -64,7 +64,8 @@ def hidden_and_encoder(
     block: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[torch.Tensor, Any]:
     """Return the hidden states that a block is called with, and the encoder's, if any."""
-    names = _parameters(type(block))
+    kind: Any = type(block)
+    names = _parameters(kind)
     given = dict(zip(names, args, strict=False)) | kwargs
     encoder = "encoder_hidden_states"
     return given[names[0]], given.get(encoder, given.get(names[1]))

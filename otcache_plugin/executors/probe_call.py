@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.executors.probe_run import ProbedForward, ProbeRun
+from otcache_plugin.executors.reported_call import ReportedCall
 from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
-from otcache_plugin.pipelines.calls import Call
 from otcache_plugin.pipelines.parts import transformer_not_called
-from otcache_plugin.runs.report import BlockEvaluations, report_of_call, resolved_report
+from otcache_plugin.runs.report import BlockEvaluations, resolved_report
 from otcache_plugin.runs.resolution import DecidedRun
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ProbedParts:
     lists: tuple[BlockList, ...]
 
 
-class ProbeCall(Call):
+class ProbeCall(ReportedCall):
     """Leaves out blocks on the cached steps of one call's runs.
 
     Args:
@@ -58,31 +58,25 @@ class ProbeCall(Call):
     """
 
     def __init__(self, plan: Plan, setup: RunSetup, parts: ProbedParts, report: RunReport) -> None:
+        super().__init__(report)
         self._plan = plan
         self._setup = setup
         self._parts: ProbedParts | None = parts
-        self._report_before = report
-        self._reports: tuple[RunReport, ...] = ()
         self._run: ProbeRun | None = None
         self._run_pending = False
 
-    def report(self) -> RunReport:
-        """Return the current or last run, and the call's earlier ones."""
-        return report_of_call((*self._reports, *self._report_under_way()), self._report_before)
-
-    def _report_under_way(self) -> tuple[RunReport, ...]:
+    def _run_report(self) -> RunReport | None:
         run = self._run
         if run is None or not run.is_known:
-            return ()
-        report = replace(
-            resolved_report(self._report_before, run.resolution),
+            return None
+        return replace(
+            resolved_report(self._before, run.resolution),
             look_backs=run.resolution.look_backs(run.computed_steps),
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
             block_evaluations=BlockEvaluations(run.blocks_run, run.blocks_of_full_run),
         )
-        return (report,)
 
     def end(self) -> None:
         """Keep the report alone."""
@@ -145,5 +139,5 @@ class ProbeCall(Call):
         run.follow(resolution)
 
     def _end_run(self) -> None:
-        self._reports += self._report_under_way()
+        self._keep_report()
         self._run, self._run_pending = None, False

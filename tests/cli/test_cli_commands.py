@@ -82,14 +82,14 @@ def test_plugins_as_json(otcache: Any) -> None:
     data = json.loads(shown.out)
     assert sorted(data) == ["executors", "metrics", "plugins", "policies"]
     assert sorted(data["policies"]) == list(BUILT_IN_POLICIES)
-    assert sorted(data["executors"]) == ["blocks", "velocity"]
+    assert sorted(data["executors"]) == ["blocks", "probe", "velocity"]
     assert sorted(data["metrics"]) == METRICS
     assert all(data["policies"].values())
     assert all(data["metrics"].values())
     builtin = data["plugins"][0]
     assert (builtin["name"], builtin["distribution"]) == ("builtin", "otcache-plugin")
     assert builtin["policies"] == list(BUILT_IN_POLICIES)
-    assert builtin["executors"] == ["blocks", "velocity"]
+    assert builtin["executors"] == ["blocks", "probe", "velocity"]
     assert builtin["metrics"] == METRICS
     assert (builtin["error"], builtin["skipped"]) == ("", False)
 

@@ -63,7 +63,7 @@ def test_executors_that_cannot_take_a_policy_say_so(use: Any) -> None:
     use(Probing(0.1))
     pipe = make_flux()
     with pytest.raises(ArgumentError) as caught:
-        cache_dit.enable_cache(pipe, policy=NAME)
+        cache_dit.enable_cache(pipe, policy=NAME, executor="velocity")
     assert str(caught.value).startswith(
         "executor='velocity': policy 'moved_latents' observes 'first-block' to decide, and this "
         "executor shows 'latents'."

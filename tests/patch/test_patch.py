@@ -74,7 +74,7 @@ def test_the_signature_shows_what_was_added() -> None:
         "policy": None,
         "budget": None,
         "speedup": None,
-        "executor": "velocity",
+        "executor": None,
         "model": None,
         "revision": None,
         "allow_other_revision": False,
@@ -450,7 +450,7 @@ def test_a_report_as_json(enable: Any) -> None:
     FLUX.run(pipe, num_inference_steps=6)
     assert otcache_plugin.summary(pipe).to_dict() == {
         "policy": "schedule",
-        "executor": "velocity",
+        "executor": None,
         "document": None,
         "model": None,
         "revision": None,

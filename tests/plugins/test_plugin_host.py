@@ -197,7 +197,7 @@ def test_hook_otcache_register_executors(use: Any, enable: Any) -> None:
 
     module = plugin(otcache_register_executors=otcache_register_executors)
     host = use(FakeEntryPoint("theirs", lambda: module, "otcache-theirs"))
-    assert list(host.executors) == ["blocks", "dry", "velocity"]
+    assert list(host.executors) == ["blocks", "dry", "probe", "velocity"]
     assert executors == []  # made when it is first asked for
     pipe = make_flux()
     enable(pipe, policy="uniform", executor="dry", attention_backend="native")
@@ -278,7 +278,7 @@ def test_the_built_in_names_come_by_the_same_hooks() -> None:
     otcache_register_executors(executors)
     otcache_register_metrics(measures)
     assert tuple(host.policies) == tuple(policies) == BUILT_IN_POLICIES
-    assert list(host.executors) == list(executors) == ["blocks", "velocity"]
+    assert list(host.executors) == list(executors) == ["blocks", "probe", "velocity"]
     assert tuple(host.metrics) == tuple(measures) == METRICS
     assert host.plugins == (
         LoadedPlugin(
