@@ -450,7 +450,7 @@ def test_a_report_as_json(enable: Any) -> None:
     FLUX.run(pipe, num_inference_steps=6)
     assert otcache_plugin.summary(pipe).to_dict() == {
         "policy": "schedule",
-        "executor": None,
+        "executor": "velocity",
         "document": None,
         "model": None,
         "revision": None,
@@ -462,6 +462,8 @@ def test_a_report_as_json(enable: Any) -> None:
         "computed_steps": (0, 2, 5),
         "finished_steps": 6,
         "transformer_calls": 3,
+        "block_evaluations": None,
+        "aims_at": None,
         "adaptation": None,
         "earlier": (),
         "as_planned": True,
