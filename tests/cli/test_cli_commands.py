@@ -70,6 +70,7 @@ def test_plugins_as_text(otcache: Any) -> None:
     assert [row[:2] for row in rows if row[0] in ("policy", "executor", "metric")] == [
         *(["policy", name] for name in BUILT_IN_POLICIES),
         ["executor", "blocks"],
+        ["executor", "probe"],
         ["executor", "velocity"],
         *(["metric", name] for name in METRICS),
     ]

@@ -285,7 +285,7 @@ def test_the_built_in_names_come_by_the_same_hooks() -> None:
             "builtin",
             "otcache-plugin",
             BUILT_IN_POLICIES,
-            ("blocks", "velocity"),
+            ("blocks", "probe", "velocity"),
             METRICS,
         ),
     )
