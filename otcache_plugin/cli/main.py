@@ -17,6 +17,7 @@ from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.cli.calibrate import OptionalRayAddress, calibrate
 from otcache_plugin.cli.common.command import Command
 from otcache_plugin.cli.common.output import print_error
+from otcache_plugin.cli.compare import compare
 from otcache_plugin.cli.demo import demo
 from otcache_plugin.cli.doctor import doctor
 from otcache_plugin.cli.import_schedules import import_schedules
@@ -60,6 +61,7 @@ app = typer.Typer(
 )
 app.command("demo", cls=Command)(demo)
 app.command("try", cls=Command)(try_model)
+app.command("compare", cls=Command)(compare)
 app.command("calibrate", cls=OptionalRayAddress)(calibrate)
 app.command("merge", cls=Command)(merge)
 app.command("import", cls=Command)(import_schedules)

@@ -1,167 +1,220 @@
-"""The comparison: one model, three methods, a few budgets, on held-out pairs.
+"""The comparison: one model, any methods, one set of held-out pairs, one run.
 
-Everything is switched on and off by the calls that a user would make, `cache_dit.enable_cache`
-with `policy=` and `cache_dit.disable_cache`, and checked by `otcache_plugin.summary`. Nothing
-here prints or writes.
+Everything is switched on and off by the calls that a user would make. What is measured goes to a
+journal at once, from which the same comparison goes on after whatever ended it. Nothing here
+prints.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import otcache_plugin
-from otcache_plugin.calibration.evidence.peers import policies_of
-from otcache_plugin.comparing.results import ComparisonResult, MethodRow
-from otcache_plugin.comparing.three_methods import (
-    contenders_of,
-    enabled,
-    find_policy,
+from otcache_plugin.comparing.contenders.full import FULL
+from otcache_plugin.comparing.contenders.known import chosen_methods
+from otcache_plugin.comparing.contenders.policies import (
+    OTCACHE,
+    document_for,
     require_installed,
+    wanted,
 )
-from otcache_plugin.comparing.timing import machine, measure_times
-from otcache_plugin.errors import ExecutionError
-from otcache_plugin.evaluation.outputs import generate_outputs
+from otcache_plugin.comparing.journal import Journal
+from otcache_plugin.comparing.judging import prepared_metrics
+from otcache_plugin.comparing.lineup import NotRun, line_up, reason_of
+from otcache_plugin.comparing.measuring import Judge, Measured, steps_of
+from otcache_plugin.comparing.methods import Bench
+from otcache_plugin.comparing.results import ComparisonResult, Row
+from otcache_plugin.comparing.timing import Timed, machine, time_variant
+from otcache_plugin.enabling.documents import open_document
 from otcache_plugin.plugins.costs import StageCost
-from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    import torch
-    from diffusers import DiffusionPipeline
+    from otcache_registry import StoredPolicy
 
     from otcache_plugin.calibration.stages import CalibrationProgress
-    from otcache_plugin.comparing.results import ComparisonSettings
-    from otcache_plugin.comparing.three_methods import Contender
-    from otcache_plugin.comparing.timing import Times
-    from otcache_plugin.evaluation.outputs import Outputs
+    from otcache_plugin.comparing.lineup import Entrant
+    from otcache_plugin.comparing.settings import ComparisonSettings
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
 
-GENERATING = "generating pictures"
+GENERATING = "running held-out pairs"
 TIMING = "timing, methods taking turns"
+METHODS_FOLDER = "methods"
+MEASURED, ROUND = "measured", "round"
 
 
 def compare(
-    setup: ModelSetup, settings: ComparisonSettings, progress: CalibrationProgress
+    setup: ModelSetup, settings: ComparisonSettings, folder: Path, progress: CalibrationProgress
 ) -> ComparisonResult:
-    """Measure OTCache beside MeanCache and uniform spacing.
+    """Measure methods side by side, or go on with a comparison that was begun in a folder.
 
     Args:
         setup: the model, without any cache enabled.
-        settings: policy, pairs, budgets, timing.
+        settings: what is asked.
+        folder: where everything is kept that was measured.
         progress: is told how far it is.
 
     Raises:
-        DocumentNotFoundError: there is no such policy, or none for this model revision.
-        FieldError: the policy is for another model, or `policy=` is switched off.
-        BudgetError: the policy does not serve a budget.
-        ExecutionError: a run did not compute the planned steps.
+        UnknownNameError: there is no such method or metric.
+        FieldError: `policy=` is switched off, or a document is for another model.
+        OtherSettingsError: the folder's comparison was begun with other settings.
+        WorkspaceError: the folder cannot be used.
     """
     started = perf_counter()
     require_installed()
-    stored = find_policy(setup, settings.policy)
-    contenders = contenders_of(stored, settings.policy, settings.budgets)
-    steps = stored.document.num_inference_steps
-    call_arguments = {**setup.call_arguments, "num_inference_steps": steps}
-    pairs = setup.held_out_pairs(settings.pairs)
-
-    timed = pairs[: settings.timed_pairs]
-    progress.plan(_costs(steps, contenders, len(pairs), settings.rounds, len(timed)))
-    full, generated = _generate_all(setup.pipe, contenders, pairs, call_arguments, progress)
-    progress.start(TIMING, settings.rounds * (1 + len(contenders)))
-    times = measure_times(setup.pipe, contenders, timed, call_arguments, settings.rounds, progress)
-    calibration = stored.document.calibration
+    methods = chosen_methods(settings.methods)
+    metrics = prepared_metrics(settings.metrics)
+    pairs = setup.held_out_pairs(settings.pairs, settings.seed)
+    on = machine(setup.pipe.device)
+    model = {"model": setup.origin.model, "revision": setup.origin.revision}
+    determining = {**model, "prompts": setup.held_out_digest, **settings.determining, "machine": on}
+    with Journal(folder, determining) as journal:
+        bench = Bench(
+            setup,
+            settings.num_inference_steps,
+            settings.budgets,
+            folder / METHODS_FOLDER,
+            settings.documents,
+        )
+        for named in settings.documents:
+            open_document(setup.pipe, named, wanted(bench))  # One that is named has to be there.
+        entrants, not_run = line_up(bench, methods, progress)
+        judge = Judge(bench, pairs, metrics, folder, progress)
+        run = _Run(journal, judge, entrants, not_run, progress)
+        progress.plan(run.costs(settings))
+        measured = run.measure_all()
+        times = run.time_all(pairs[: settings.timed_pairs], settings.rounds)
+    rows = [
+        Row.of(entrant, measured[entrant.key], times[entrant.key], judge.picture_files(entrant))
+        for entrant in run.entrants
+    ]
+    full, *others = rows
     return ComparisonResult(
-        setup.name,
+        setup,
         settings,
-        stored.document,
-        stored.source,
         tuple(pairs),
-        _pictures(full),
-        times.seconds[0],
-        _rows(contenders, generated, times, full, pairs),
-        policies_of(stored)[0],
-        calibration is not None and calibration.prompts_digest == setup.prompts_digest,
-        machine(setup.pipe.device),
+        {metric.name: metric for metric in metrics},
+        full,
+        tuple(row.beside(full) for row in others),
+        tuple(run.not_run),
+        _document(bench) if any(row.method == OTCACHE for row in others) else None,
+        on,
         perf_counter() - started,
     )
 
 
-def _costs(
-    full_steps: int, contenders: Sequence[Contender], pairs: int, rounds: int, timed: int
-) -> tuple[StageCost, StageCost]:
-    """Return the cost of both stages."""
-    runs = 1 + len(contenders)
-    steps = full_steps + sum(each.schedule.budget for each in contenders)
-    return (
-        StageCost(GENERATING, runs, steps, steps * pairs),
-        StageCost(TIMING, rounds * runs, rounds * steps, rounds * steps * timed),
-    )
+def _document(bench: Bench) -> StoredPolicy | None:
+    found = document_for(OTCACHE, bench)
+    return None if found is None else found.stored
 
 
-def _generate_all(
-    pipe: DiffusionPipeline,
-    contenders: Sequence[Contender],
-    pairs: Sequence[Pair],
-    call_arguments: Mapping[str, Any],
-    progress: CalibrationProgress,
-) -> tuple[Outputs, list[tuple[Outputs, int]]]:
-    """Return the full run's outputs, and each contender's with its transformer calls."""
-    progress.start(GENERATING, 1 + len(contenders))
-    full = generate_outputs(pipe, pairs, call_arguments)
-    progress.advance(call_arguments["num_inference_steps"] * len(pairs))
-    generated = []
-    for contender in contenders:
-        generated.append(_generate(pipe, contender, pairs, call_arguments))
-        progress.advance(contender.schedule.budget * len(pairs))
-    return full, generated
+@dataclass
+class _Run:
+    """One comparison under way.
 
+    Attributes:
+        journal: what was measured before, and where to write what is measured now.
+        judge: runs and judges.
+        entrants: the full run, then those that did not fail so far.
+        not_run: what was left out, or failed so far.
+        progress: is told how far it is.
+    """
 
-def _generate(
-    pipe: DiffusionPipeline,
-    contender: Contender,
-    pairs: Sequence[Pair],
-    call_arguments: Mapping[str, Any],
-) -> tuple[Outputs, int]:
-    """Return the outputs and the transformer calls of a run that must have gone as planned."""
-    with enabled(pipe, contender.arguments):
-        outputs = generate_outputs(pipe, pairs, call_arguments)
-        report = otcache_plugin.summary(pipe)
-    if not report.as_planned or report.planned_steps != contender.schedule.computed_steps:
-        raise ExecutionError(
-            f"{contender.method} did not compute its schedule {contender.schedule}: {report}"
+    journal: Journal
+    judge: Judge
+    entrants: list[Entrant]
+    not_run: list[NotRun]
+    progress: CalibrationProgress
+
+    def costs(self, settings: ComparisonSettings) -> tuple[StageCost, StageCost]:
+        """Return the cost of both stages."""
+        runs, pairs = len(self.entrants), len(self.judge.pairs)
+        steps = sum(steps_of(entrant, self.judge.bench) for entrant in self.entrants)
+        turns = settings.rounds * runs
+        timed = 2 * steps * settings.rounds * min(settings.timed_pairs, pairs)
+        return (
+            StageCost(GENERATING, runs, steps, steps * pairs),
+            StageCost(TIMING, turns, 2 * settings.rounds * steps, timed),
         )
-    return outputs, report.transformer_calls
 
+    def measure_all(self) -> dict[str, Measured]:
+        """Return what was measured of each entrant, by its key; those that fail leave."""
+        self.progress.start(GENERATING, len(self.entrants))
+        known = {
+            record["key"]: Measured.from_dict(record["measured"])
+            for record in self.journal.records(MEASURED)
+            for entrant in self.entrants
+            if record["variant"] == asdict(entrant.variant)
+        }
+        found = {}
+        for entrant in list(self.entrants):
+            steps = steps_of(entrant, self.judge.bench) * len(self.judge.pairs)
+            if entrant.key in known:
+                found[entrant.key] = known[entrant.key]
+                self.progress.ran(steps, before=True)
+            else:
+                measured = self._measure(entrant)
+                if measured is not None:
+                    found[entrant.key] = measured
+            self.progress.advance()
+        return found
 
-def _rows(
-    contenders: Sequence[Contender],
-    generated: Sequence[tuple[Outputs, int]],
-    times: Times,
-    full: Outputs,
-    pairs: Sequence[Pair],
-) -> tuple[MethodRow, ...]:
-    psnr, ssim = plugin_host().metric("psnr"), plugin_host().metric("ssim")
-    return tuple(
-        MethodRow(
-            contender.method,
-            contender.schedule,
-            calls,
-            seconds,
-            speedup,
-            _pictures(outputs),
-            psnr.values(outputs, full, pairs),
-            ssim.values(outputs, full, pairs),
-        )
-        for contender, (outputs, calls), seconds, speedup in zip(
-            contenders, generated, times.seconds[1:], times.speedups, strict=True
-        )
-    )
+    def _measure(self, entrant: Entrant) -> Measured | None:
+        if entrant.method.name == FULL:
+            measured = self.judge.measure_full(entrant)
+        else:
+            try:
+                measured = self.judge.measure(entrant)
+            except Exception as error:  # One that fails is listed, and the rest goes on.
+                self._leaves(entrant, error)
+                return None
+        record = {"variant": asdict(entrant.variant), "measured": measured.to_dict()}
+        self.journal.write({"kind": MEASURED, "key": entrant.key, **record})
+        return measured
 
+    def _leaves(self, entrant: Entrant, error: Exception) -> None:
+        self.entrants.remove(entrant)
+        method, reason = entrant.method, reason_of(error)
+        self.not_run.append(NotRun(method.name, method.label, entrant.variant.setting, reason))
 
-def _pictures(outputs: Outputs) -> torch.Tensor:
-    """Return the `(N, 3, H, W)` pictures of an image pipeline."""
-    assert outputs.pictures is not None
-    return outputs.pictures.squeeze(1)
+    def time_all(self, pairs: Sequence[Pair], rounds: int) -> dict[str, list[Timed]]:
+        """Return each entrant's turns, by its key; those that fail leave.
+
+        Every round takes all of them, so that what slows the machine down for a while slows down
+        both sides of a ratio. So a round that an entrant was not in counts for nothing.
+        """
+        self.progress.start(TIMING, rounds * len(self.entrants))
+        before = [
+            {key: Timed(**turn) for key, turn in record["turns"].items()}
+            for record in self.journal.records(ROUND)
+            if {entrant.key for entrant in self.entrants} <= record["turns"].keys()
+        ][:rounds]
+        for _ in before:
+            for entrant in self.entrants:
+                self.progress.advance(self._timed_steps(entrant, pairs), before=True)
+        done = list(before)
+        while len(done) < rounds:
+            turns = self._round(pairs)
+            record = {key: asdict(turn) for key, turn in turns.items()}
+            self.journal.write({"kind": ROUND, "turns": record})
+            done.append(turns)
+        return {each.key: [turns[each.key] for turns in done] for each in self.entrants}
+
+    def _round(self, pairs: Sequence[Pair]) -> dict[str, Timed]:
+        turns = {}
+        for entrant in list(self.entrants):
+            try:
+                turns[entrant.key] = time_variant(self.judge.bench, entrant, pairs)
+            except Exception as error:
+                if entrant.method.name == FULL:
+                    raise
+                self._leaves(entrant, error)
+            self.progress.advance(self._timed_steps(entrant, pairs))
+        return turns
+
+    def _timed_steps(self, entrant: Entrant, pairs: Sequence[Any]) -> int:
+        return 2 * steps_of(entrant, self.judge.bench) * len(pairs)

@@ -30,11 +30,14 @@ class Variant:
         setting: for people: "10 steps", "threshold 0.12", "fast".
         budget: computed steps that are asked for; None where they are an outcome, as of a
             threshold.
+        rests_on: what else it is determined by, such as a document: what was measured of another
+            one is not taken for it.
     """
 
     method: str
     setting: str
     budget: int | None
+    rests_on: str = ""
 
     @property
     def key(self) -> str:

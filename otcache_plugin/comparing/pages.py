@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from diffusers.image_processor import VaeImageProcessor
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from otcache_policies import FieldError
+from PIL import Image
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +33,33 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def save_picture(path: Path, picture: torch.Tensor) -> None:
+    """Write a `(3, H, W)` picture in [0, 1] as a PNG file; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    as_image(picture).save(path)
+
+
+def as_image(picture: torch.Tensor) -> Image.Image:
+    """Return a `(3, H, W)` picture in [0, 1] as an image."""
+    image: Image.Image
+    (image,) = VaeImageProcessor.numpy_to_pil(picture.permute(1, 2, 0).numpy())
+    return image
+
+
+def picture_file_uri(path: Path, side: int) -> str:
+    """Return a picture file as a data URI: as it is, or scaled down to a side in pixels."""
+    with Image.open(path) as picture:
+        if max(picture.size) <= side:
+            return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+        picture.thumbnail((side, side))
+        buffer = BytesIO()
+        picture.save(buffer, format="WEBP", quality=90)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
 def picture_uri(picture: torch.Tensor) -> str:
     """Return a `(3, H, W)` picture in [0, 1] as a PNG data URI."""
-    (image,) = VaeImageProcessor.numpy_to_pil(picture.permute(1, 2, 0).numpy())
+    image = as_image(picture)
     buffer = BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from otcache_policies import BudgetError, FieldError, Schedule, UniformPolicy
+from otcache_policies import BudgetError, FieldError, Schedule
 
 import otcache_plugin
-from otcache_plugin.comparing.results import MethodRow
-from otcache_plugin.comparing.three_methods import enabled, require_installed
+from otcache_plugin.comparing.contenders.policies import (
+    evenly_spaced,
+    policy_enabled,
+    require_installed,
+)
+from otcache_plugin.comparing.method_row import MethodRow
 from otcache_plugin.comparing.timing import Times, machine
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.errors import ArgumentError, ExecutionError
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.evaluation.pairs import Pair
-from otcache_plugin.executors.schedulers import Substitute, supported_substitute
-from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import Request
@@ -256,10 +258,8 @@ def _costs(settings: SideBySideSettings, methods: int) -> tuple[StageCost, Stage
 
 def _methods(setup: ModelSetup, settings: SideBySideSettings) -> list[dict[str, Any]]:
     """Return the arguments of `cache_dit.enable_cache` for uniform spacing and for the policy."""
-    # What policy="uniform" computes, but without looking back where the scheduler allows it not.
-    euler = supported_substitute(find_scheduler(setup.pipe)) is Substitute.AVERAGE_VELOCITY
-    spaced = UniformPolicy(settings.num_inference_steps, look_back=2 if euler else 1)
-    uniform = {"policy": spaced.schedule(settings.budget)}
+    schedule = evenly_spaced(setup.pipe, settings.num_inference_steps, settings.budget)
+    uniform = {"policy": schedule}
     if settings.policy == UNIFORM:
         return [uniform]
     origin = {"model": setup.origin.model, "revision": setup.origin.revision}
@@ -300,7 +300,7 @@ def _accelerated(
     pipe: DiffusionPipeline, pair: Pair, call: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> tuple[_Timed, RunReport]:
     """Return a run that must have gone as planned."""
-    with enabled(pipe, arguments):
+    with policy_enabled(pipe, arguments):
         run = _timed(pipe, pair, call)
         report = otcache_plugin.summary(pipe)
     if not report.as_planned:

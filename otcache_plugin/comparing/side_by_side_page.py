@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otcache_plugin.comparing.contenders.policies import LABELS
 from otcache_plugin.comparing.pages import picture_uri, render
-from otcache_plugin.comparing.three_methods import LABELS
 
 if TYPE_CHECKING:
-    from otcache_plugin.comparing.results import MethodRow
+    from otcache_plugin.comparing.method_row import MethodRow
     from otcache_plugin.comparing.side_by_side import SideBySide
 
 TEMPLATE = "side_by_side.html.j2"

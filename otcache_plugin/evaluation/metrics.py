@@ -9,7 +9,7 @@ import torch
 from otcache_policies import FieldError
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from otcache_plugin.evaluation.lpips_networks import lpips_distance, lpips_network
+from otcache_plugin.evaluation.lpips_networks import BACKBONES, lpips_distance, lpips_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.outputs import Outputs, Space
     from otcache_plugin.evaluation.pairs import Pair
 
-__all__ = ["METRICS", "Metric", "Preparing", "TensorMetric"]
+__all__ = ["METRICS", "Metric", "Preparing", "TensorMetric", "Weighty", "is_at_hand"]
 
 BEST_PSNR = 100.0
 """dB given to identical pictures, whose ratio is infinite."""
@@ -74,8 +74,27 @@ class Preparing(Protocol):
         ...
 
 
+@runtime_checkable
+class Weighty(Protocol):
+    """A metric that needs something large, which may have to be downloaded."""
+
+    def is_at_hand(self) -> bool:
+        """Return whether all that it needs is there; downloads nothing."""
+        ...
+
+
+def is_at_hand(metric: Metric) -> bool:
+    """Return whether a metric can judge without a download."""
+    return not isinstance(metric, Weighty) or metric.is_at_hand()
+
+
 def _nothing() -> None:
     """Prepare what needs no preparation."""
+
+
+def _always() -> bool:
+    """Say that what needs nothing is at hand."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,7 @@ class TensorMetric:
         compare: candidate and reference, both `(M, 3, H, W)` pictures in [0, 1] or `(M, …)`
             latents, to `(M,)` values.
         prepare: has what `compare` needs ready, or raises.
+        is_at_hand: returns whether that needs no download.
     """
 
     name: str
@@ -98,6 +118,7 @@ class TensorMetric:
     higher_is_better: bool
     compare: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     prepare: Callable[[], None] = _nothing
+    is_at_hand: Callable[[], bool] = _always
 
     def values(
         self, candidate: Outputs, reference: Outputs, pairs: Sequence[Pair]
@@ -176,6 +197,7 @@ def _lpips(name: str, net: str) -> TensorMetric:
         higher_is_better=False,
         compare=lpips_distance(net),
         prepare=prepare,
+        is_at_hand=lambda: BACKBONES[net].weights_file().exists(),
     )
 
 

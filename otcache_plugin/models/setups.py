@@ -94,9 +94,16 @@ class ModelSetup:
             )
         return _pairs(self.calibration_prompts, count, seed * SEEDS_PER_CALIBRATION)
 
-    def held_out_pairs(self, count: int) -> list[Pair]:
-        """Return `count` pairs that no calibration sees, spread over the held-out prompts."""
-        return _pairs(self.held_out_prompts, count, HELD_OUT_SEEDS)
+    def held_out_pairs(self, count: int, seed: int = 0) -> list[Pair]:
+        """Return `count` pairs that no calibration sees, spread over the held-out prompts.
+
+        Raises:
+            ArgumentError: the seed is negative.
+        """
+        if seed < 0:
+            raise ArgumentError("seed", seed, "below 0", "Use 0 or more")
+        first = HELD_OUT_SEEDS + seed * SEEDS_PER_CALIBRATION
+        return _pairs(self.held_out_prompts, count, first)
 
     @property
     def prompts_digest(self) -> str:

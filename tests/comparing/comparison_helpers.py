@@ -9,6 +9,8 @@ from otcache_plugin.plugins.costs import StageCost
 
 STEPS = 20
 PAIRS = 8
+BUDGETS = (8, 10, 15)
+METHODS = ("otcache", "meancache", "uniform")
 
 
 class SilentProgress(Unwatched):
@@ -18,6 +20,7 @@ class SilentProgress(Unwatched):
         self.stages: dict[str, list[int]] = {}
         self.planned: Sequence[StageCost] = ()
         self.steps: dict[str, int] = {}
+        self.before = 0
 
     def plan(self, stages: Sequence[StageCost], part: float = 1.0) -> None:
         self.planned = stages
@@ -29,4 +32,8 @@ class SilentProgress(Unwatched):
     def advance(self, steps: int = 0, before: bool = False) -> None:
         stage = list(self.stages)[-1]
         self.stages[stage][0] += 1
-        self.steps[stage] += steps
+        self.ran(steps, before)
+
+    def ran(self, steps: int, before: bool = False) -> None:
+        self.steps[list(self.stages)[-1]] += steps
+        self.before += steps if before else 0

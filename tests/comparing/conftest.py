@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comparison_helpers import PAIRS, STEPS, SilentProgress
+from comparison_helpers import METHODS, PAIRS, STEPS, SilentProgress
 from otcache_registry import StoredPolicy, read_policy, write_policy
 
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
@@ -15,7 +15,8 @@ from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.comparing.comparison import compare
-from otcache_plugin.comparing.results import ComparisonResult, ComparisonSettings
+from otcache_plugin.comparing.results import ComparisonResult
+from otcache_plugin.comparing.settings import ComparisonSettings
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.finding import find_origin
@@ -68,10 +69,25 @@ def small_stored(small_policy: Path) -> StoredPolicy:
 @pytest.fixture(scope="session")
 def quick_settings(small_policy: Path) -> ComparisonSettings:
     """A quick comparison with that policy, at the default budgets."""
-    return ComparisonSettings(policy=str(small_policy), pairs=PAIRS, timed_pairs=2, rounds=2)
+    return ComparisonSettings(
+        methods=METHODS,
+        num_inference_steps=STEPS,
+        pairs=PAIRS,
+        timed_pairs=2,
+        rounds=2,
+        documents=(str(small_policy),),
+    )
 
 
 @pytest.fixture(scope="session")
-def compared(small_setup: ModelSetup, quick_settings: ComparisonSettings) -> ComparisonResult:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where that comparison keeps what it measures."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def compared(
+    small_setup: ModelSetup, quick_settings: ComparisonSettings, work: Path
+) -> ComparisonResult:
     """What it found."""
-    return compare(small_setup, quick_settings, SilentProgress())
+    return compare(small_setup, quick_settings, work, SilentProgress())

@@ -12,8 +12,7 @@ import pytest
 
 from otcache_plugin.cli.demo import command_again
 from otcache_plugin.cli.main import main
-from otcache_plugin.comparing import comparison
-from otcache_plugin.comparing.results import ComparisonSettings
+from otcache_plugin.comparing import measuring
 from otcache_plugin.models import setups
 from otcache_plugin.models.setups import ModelSetup
 
@@ -47,17 +46,18 @@ def test_table_and_report(
     assert otcache_demo("--pairs", "2") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert [line.split()[:2] for line in lines[1:10]] == [
-        [f"{budget}/20", method]
+    assert [line.split()[:2] for line in lines[2:11]] == [
+        [method, str(budget)]
+        for method in ("OTCache", "MeanCache", "uniform")
         for budget in (8, 10, 15)
-        for method in ("uniform", "meancache", "otcache")
     ]
-    assert max(map(len, lines[:10])) <= 80
+    assert max(len(line.rstrip()) for line in lines[:11]) <= 80
     assert lines[-1] == "report: otcache-demo/report.html"
     assert "95 % confidence interval" in " ".join(shown.out.split())
-    assert "generating pictures" in shown.err
+    assert "running held-out pairs" in shown.err
     report = tmp_path / "otcache-demo" / "report.html"
-    assert report.read_text(encoding="utf-8").count("<img ") == 2 * 10
+    # Two pairs: four methods' pictures on the first screen, and ten variants' below.
+    assert report.read_text(encoding="utf-8").count("<img ") == 2 * 4 + 2 * 10
     assert list(report.parent.iterdir()) == [report]
 
 
@@ -66,26 +66,16 @@ def test_json(otcache_demo: Call, tmp_path: Path, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr()
     assert shown.err == ""
     figures = json.loads(shown.out)
-    assert set(figures) == {
-        "model",
-        "revision",
-        "policy",
-        "num_inference_steps",
-        "look_back_rule",
-        "calibrated_on_other_prompts",
-        "pairs",
-        "timing",
-        "rows",
-        "otcache_minus_meancache_psnr",
-        "seconds",
-        "report",
-    }
+    assert {"model", "revision", "document", "pairs", "metrics", "timing"} <= set(figures)
+    assert {"full", "rows", "not_run", "baseline", "to_baseline"} <= set(figures)
+    assert figures["num_inference_steps"] == 20
     assert (tmp_path / figures["report"]).is_file()
     for row in figures["rows"]:
         assert len(row["computed_steps"]) == row["budget"] == len(row["look_backs"]) + 1
         assert row["pairs"] == 2
-    for gain in figures["otcache_minus_meancache_psnr"]:
-        assert gain["low"] <= gain["mean"] <= gain["high"]
+    for each in figures["to_baseline"]:
+        found = each["differences"]["psnr"]
+        assert found["low"] <= found["mean"] <= found["high"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +84,7 @@ def test_json(otcache_demo: Call, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--pairs", "1"], "--pairs=1: "),
         (["--output", "."], "--output='.': cannot be written (a folder)"),
         (["--model", "nothing"], "--model='nothing': "),
-        (["--policy", "nowhere"], "path='nowhere': no policy.json there"),
+        (["--policy", "nowhere"], "--policy='nowhere': no folder of this name"),
     ],
 )
 def test_refusals_come_before_work(
@@ -105,7 +95,7 @@ def test_refusals_come_before_work(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(comparison, "generate_outputs", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(measuring, "generate_outputs", lambda *_: pytest.fail("work was begun"))
     assert otcache_demo("--quiet", *options) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -114,10 +104,9 @@ def test_refusals_come_before_work(
 
 
 def test_the_report_says_how_to_make_it_again() -> None:
-    assert command_again("exact-flow", ComparisonSettings()) == "otcache demo --model exact-flow"
-    settings = ComparisonSettings(policy="my policy", pairs=5)
-    assert command_again("exact-flow", settings) == (
-        "otcache demo --model exact-flow --policy 'my policy' --pairs 5"
+    assert command_again("exact-flow", "otcache", 32) == "otcache demo --model exact-flow"
+    assert command_again("embedded", "my policy", 5) == (
+        "otcache demo --policy 'my policy' --pairs 5"
     )
 
 
@@ -127,7 +116,7 @@ def test_an_interrupted_demo_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "generate_outputs", interrupt)
+    monkeypatch.setattr(measuring, "generate_outputs", interrupt)
     assert otcache_demo("--pairs", "2", "--quiet") == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -6,14 +6,17 @@ table finds best on its segments, where there is one, so that it has the same ch
 
 from __future__ import annotations
 
+import hashlib
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import cache_dit
-from otcache_policies import DecidingPolicy, OTCacheError, Schedule, UniformPolicy
+from otcache_policies import DecidingPolicy, FieldError, OTCacheError, Schedule, UniformPolicy
 from otcache_registry import DocumentNotFoundError
 
+import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import evenly
 from otcache_plugin.comparing.methods import Variant
 from otcache_plugin.enabling.documents import find_document, open_document
@@ -22,6 +25,7 @@ from otcache_plugin.enabling.without_document import calibrate_command
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.executors.schedulers import Substitute, supported_substitute
 from otcache_plugin.executors.serving import require_velocity
+from otcache_plugin.patch import DISABLE
 from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.plugins.registries import CalibratedPolicy, UncalibratedDecidingPolicy
@@ -41,7 +45,6 @@ LABELS = {
     OTCACHE: "OTCache",
     MEANCACHE: "MeanCache",
     UNIFORM: "uniform",
-    "gram": "quadratic form",
     "lemica": "LeMiCa",
     "recache": "ReCache",
     "budcache": "BudCache",
@@ -95,12 +98,16 @@ class PolicyMethod:
 
     def variants(self, bench: Bench) -> list[Variant]:
         """See `Method`: one at each budget, which a policy that decides can but aim at."""
-        if self._decides(bench):
-            return [Variant(self.name, f"aims at {budget} steps", None) for budget in bench.budgets]
-        return [Variant(self.name, f"{budget} steps", budget) for budget in bench.budgets]
-
-    def _decides(self, bench: Bench) -> bool:
         found = document_for(self.name, bench)
+        rests_on = "" if found is None else found.digest
+        if self._decides(found):
+            return [
+                Variant(self.name, f"aims at {budget} steps", None, rests_on)
+                for budget in bench.budgets
+            ]
+        return [Variant(self.name, f"{budget} steps", budget, rests_on) for budget in bench.budgets]
+
+    def _decides(self, found: Found | None) -> bool:
         if found is None:
             return isinstance(plugin_host().policy(self.name), UncalibratedDecidingPolicy)
         return isinstance(plugin_host().policy_of(found.stored, self.name), DecidingPolicy)
@@ -153,7 +160,11 @@ class EvenSpacing:
 
     def variants(self, bench: Bench) -> list[Variant]:
         """See `Method`."""
-        return [Variant(UNIFORM, f"{budget} steps", budget) for budget in bench.budgets]
+        schedules = [self.schedule(bench, budget) for budget in bench.budgets]
+        return [
+            Variant(UNIFORM, f"{schedule.budget} steps", schedule.budget, str(schedule.look_backs))
+            for schedule in schedules
+        ]
 
     @contextmanager
     def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
@@ -185,6 +196,11 @@ class Found:
 
     stored: StoredPolicy
     named: str | None
+
+    @property
+    def digest(self) -> str:
+        """Of the document, which holds those of its tables."""
+        return hashlib.sha256(self.stored.document.model_dump_json().encode()).hexdigest()
 
 
 def document_for(policy: str, bench: Bench) -> Found | None:
@@ -233,6 +249,13 @@ def evenly_spaced(pipe: DiffusionPipeline, num_inference_steps: int, budget: int
     """
     euler = supported_substitute(find_scheduler(pipe)) is Substitute.AVERAGE_VELOCITY
     return UniformPolicy(num_inference_steps, look_back=2 if euler else 1).schedule(budget)
+
+
+def require_installed() -> None:
+    """Raise FieldError where `cache_dit.enable_cache` has no `policy=`."""
+    if not otcache_plugin.is_installed():
+        problem = "cache_dit.enable_cache, which is compared, has no policy= now"
+        raise FieldError(DISABLE, os.environ.get(DISABLE), problem, f"Unset {DISABLE}")
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""The journal of a comparison: a line for everything that was measured, so that it can go on.
+
+Pictures and the full run's outputs lie beside it as files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock, Timeout
+
+from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
+from otcache_plugin.calibration.measuring.workspace import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+JOURNAL_FILE, LOCK_FILE = "journal.jsonl", "lock"
+
+
+class Journal:
+    """A comparison's journal, opened by one process at a time.
+
+    Args:
+        folder: made when it is not there.
+        settings: what all that is measured is determined by, as JSON.
+
+    Raises:
+        WorkspaceError: the folder cannot be written, its journal is damaged, or another process
+            uses it.
+        OtherSettingsError: its comparison was begun with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._path = folder / JOURNAL_FILE
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / LOCK_FILE)
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise WorkspaceError(
+                    f"another process compares in {folder}. Wait for it, stop it, or use another "
+                    "output."
+                ) from None
+        try:
+            self._records = self._read()
+            wanted = json.loads(json.dumps(settings))
+            if not self._records:
+                self.write({"kind": "settings", **wanted})
+            self._require(wanted)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def records(self, kind: str) -> Iterator[dict[str, Any]]:
+        """Give the records of a kind, in their order."""
+        return (record for record in self._records if record["kind"] == kind)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record, which has a `kind`; it is on the disk when this returns."""
+        line = json.dumps(record, ensure_ascii=False)
+        with explained(self.folder), self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._records.append(json.loads(line))
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        with explained(self.folder):
+            *lines, unfinished = self._path.read_text(encoding="utf-8").split("\n")
+            if unfinished:  # The process ended while it wrote this line.
+                self._path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise WorkspaceError(
+                f"{self._path} is damaged ({error}). Delete {self.folder} to start anew."
+            ) from None
+
+    def _require(self, wanted: Mapping[str, Any]) -> None:
+        begun = self._records[0]
+        for name, value in wanted.items():
+            if begun.get(name) != value:
+                raise OtherSettingsError(
+                    name,
+                    value,
+                    f"the comparison in {self.folder} was begun with {begun.get(name)!r}",
+                    "Use that again to go on with it, another output to begin one beside it, or "
+                    f"delete {self.folder} to start anew",
+                )

@@ -1,0 +1,49 @@
+"""A journal survives whatever ends the process, and is one comparison's alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
+from otcache_plugin.comparing.journal import JOURNAL_FILE, Journal
+
+SETTINGS = {"pairs": 4, "budgets": [8, 10]}
+
+
+def test_what_is_written_is_there_again(tmp_path: Path) -> None:
+    with Journal(tmp_path / "new" / "work", SETTINGS) as journal:
+        journal.write({"kind": "measured", "value": 0.1 + 0.2})
+    with Journal(tmp_path / "new" / "work", SETTINGS) as journal:
+        assert list(journal.records("measured")) == [{"kind": "measured", "value": 0.1 + 0.2}]
+        assert list(journal.records("round")) == []
+
+
+def test_a_line_that_was_being_written_is_left_out(tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.write({"kind": "measured", "value": 1})
+    with (tmp_path / JOURNAL_FILE).open("a") as file:
+        file.write('{"kind": "meas')
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.write({"kind": "measured", "value": 2})
+    with Journal(tmp_path, SETTINGS) as journal:
+        assert [record["value"] for record in journal.records("measured")] == [1, 2]
+
+
+def test_what_is_damaged_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS):
+        pass
+    path = tmp_path / JOURNAL_FILE
+    path.write_text(f"?{path.read_text()}")
+    with pytest.raises(WorkspaceError, match=r"is damaged .* to start anew"):
+        Journal(tmp_path, SETTINGS)
+
+
+def test_one_comparison_and_one_process(tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS), pytest.raises(WorkspaceError, match="another process"):
+        Journal(tmp_path, SETTINGS)
+    with pytest.raises(OtherSettingsError, match=r"budgets=\[8\]: .* begun with \[8, 10\]"):
+        Journal(tmp_path, {**SETTINGS, "budgets": [8]})
+    with Journal(tmp_path, SETTINGS):
+        """A refusal leaves the folder to others."""
