@@ -134,7 +134,7 @@ class LeMiCaCalibrator(Calibrator):
         values = context.values(schedules, [OUTCOME], pairs)
         outcomes = np.array([each[OUTCOME] for each in values])
         _require_finite(outcomes, schedules)
-        policy = LeMiCaPolicy(_table(segments, outcomes, total, options), options.path)
+        policy = LeMiCaPolicy(outcome_table(segments, outcomes, total), options.path)
         return Calibrated(
             parameters=LeMiCaParameters.of(policy).model_dump(),
             tables=tables_of(policy.table),
@@ -171,20 +171,23 @@ def _segments(options: LeMiCaOptions, context: CalibrationContext) -> list[Segme
     return [Segment(start, end, int(best[start, end])) for start, end in places]
 
 
-def _table(
-    segments: Sequence[Segment],
-    outcomes: NDArray[np.float64],
-    steps: int,
-    options: LeMiCaOptions,
+def outcome_table(
+    segments: Sequence[Segment], outcomes: NDArray[np.float64], steps: int
 ) -> OutcomeTable:
-    """Return the table of the mean outcomes, `(segments, pairs)`."""
+    """Return the table of segments' mean outcomes.
+
+    Args:
+        segments: that were cached alone: all up to some gap.
+        outcomes: of each on some pairs, `(segments, pairs)`.
+        steps: T.
+    """
     errors = np.full((steps, steps), np.inf, dtype=np.float32)
     look_backs = np.ones((steps, steps), dtype=np.uint8)
     errors[np.arange(steps - 1), np.arange(1, steps)] = 0.0
     for segment, values in zip(segments, outcomes, strict=True):
         errors[segment.start, segment.end] = values.mean()
         look_backs[segment.start, segment.end] = segment.look_back
-    return OutcomeTable(errors, None if options.estimator == "reuse" else look_backs)
+    return OutcomeTable(errors, look_backs if (look_backs > 1).any() else None)
 
 
 def _require_finite(outcomes: NDArray[np.float64], schedules: Sequence[Schedule]) -> None:

@@ -16,6 +16,14 @@ from otcache_policies.errors import GramTableError
 from otcache_policies.gram import GramPolicy, GramSettings, GramTable
 from otcache_policies.gram_search import optimise
 from otcache_policies.quadratic_form import QuadraticForm
+from otcache_policies.testing import PolicyConformance
+
+
+class TestConformance(PolicyConformance):
+    steps_to_try = (2, 12)
+
+    def make_policy(self, num_inference_steps: int) -> GramPolicy:
+        return GramPolicy(smooth_table(2, num_inference_steps, 0), GramSettings(max_look_back=2))
 
 
 def test_the_error_is_the_sum_of_products() -> None:
