@@ -154,7 +154,7 @@ def _print_schedule(console: Console, schedule: Schedule) -> None:
 def _schedules(
     document: PolicyDocument, policy: Policy, details: PolicyDetails
 ) -> Iterator[tuple[tuple[str, ...], Schedule]]:
-    """Go through the document's schedules, and between each two of them one that is predicted.
+    """Go through the document's schedules, and between each two of them another one.
 
     Each comes after its budget, what it is, and what else is said of it.
     """
@@ -162,7 +162,7 @@ def _schedules(
         schedule: (label, *(column.cells[index] for column in details.columns))
         for index, (label, schedule) in enumerate(details.schedules)
     }
-    predicted = ("predicted", *[""] * len(details.columns))
+    other = (details.others, *[""] * len(details.columns))
     # A policy that was calibrated as a whole shows its smallest budget and its usual one.
     usual = policy.budgets.smallest, document.require_default_budget()
     calibrated = document.calibrated_budgets or tuple(sorted(set(usual)))
@@ -170,7 +170,7 @@ def _schedules(
     for budget in sorted(between.union(calibrated)):
         if budget in policy.budgets:
             schedule = policy.schedule(budget)
-            yield (str(budget), *kept.get(schedule, predicted)), schedule
+            yield (str(budget), *kept.get(schedule, other)), schedule
 
 
 def _legend(num_inference_steps: int, width: int) -> str:

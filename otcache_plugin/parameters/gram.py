@@ -69,6 +69,7 @@ def describe(parameters: GramParameters, document: PolicyDocument) -> PolicyDeta
     schedules = parameters.found(document.num_inference_steps)
     return PolicyDetails(
         schedules=tuple(("minimised", schedule) for schedule in schedules),
+        others="minimised",
         notes=(
             "Each is the best that was found by the quadratic form of the recorded velocities, "
             f"damped by {parameters.damping:g}. Other budgets are searched when asked for.",

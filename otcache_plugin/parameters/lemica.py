@@ -70,5 +70,6 @@ def describe(parameters: LeMiCaParameters, document: PolicyDocument) -> PolicyDe
     """Return how a document's schedules follow from its table."""
     path = PATHS[parameters.path]
     return PolicyDetails(
-        notes=(f"Every budget's schedule is the path {path}, each cached alone and measured.",)
+        others=f"{parameters.path} path",
+        notes=(f"Every budget's schedule is the path {path}, each cached alone and measured.",),
     )

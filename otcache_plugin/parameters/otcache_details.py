@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_HISTORY = 10_000
 """Most losses of a search that a document holds: the warm start's and those of 9,999 trials."""
 
+PREDICTED = "predicted"
+
 SEARCHES = {
     "joint": "joint, on all pairs at once",
     "per-pair": "per pair, each on its own",
@@ -90,11 +92,13 @@ def describe(parameters: OTCacheParameters, document: PolicyDocument) -> PolicyD
     schedules = parameters.schedules(document.num_inference_steps)
     calibration = document.calibration
     if calibration is None:
-        return replace(_schedules(parameters, schedules), notes=_notes(parameters))
+        held = _schedules(parameters, schedules)
+        return replace(held, others=PREDICTED, notes=_notes(parameters))
     record = CalibrationRecord.read(calibration)
     _check_budgets(record, parameters)
     return replace(
         _schedules(parameters, schedules),
+        others=PREDICTED,
         notes=_notes(parameters),
         calibration=tuple(_facts(record)),
         searched=f"{record.anchor_budget}-step anchor" if record.history else "",

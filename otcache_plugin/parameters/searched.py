@@ -67,6 +67,7 @@ def describe(parameters: SearchedParameters, document: PolicyDocument) -> Policy
     found = parameters.found(document.num_inference_steps)
     return PolicyDetails(
         schedules=tuple(("searched", schedule) for schedule in found),
+        others="predicted",
         notes=(
             "Each was searched on its own. Budgets between two of them are predicted from both, "
             "and were not searched.",

@@ -99,6 +99,7 @@ def test_its_document_gives_the_best_paths(lemica: Calibrated) -> None:
     for budget in policy.budgets:
         path = budgeted_minimax_path(policy.table.errors, budget)
         assert policy.schedule(budget) == Schedule(path, TOTAL)
+    assert plugin_host().describe(document).others == "minimax path"
     assert {(row.budget, row.policy) for row in document.evidence} == {
         (budget, name) for budget in (4, 6) for name in ("fewer-steps", "uniform", "lemica")
     }

@@ -128,8 +128,9 @@ def test_their_documents(
     assert {(row.budget, row.policy) for row in document.evidence} == {
         (budget, each) for budget in BUDGETS for each in ("fewer-steps", "uniform", policy.name)
     }
-    described = plugin_host().describe(document).schedules
-    assert described == tuple(("searched", policy.schedule(budget)) for budget in BUDGETS)
+    described = plugin_host().describe(document)
+    assert described.others == "predicted"
+    assert described.schedules == tuple(("searched", policy.schedule(budget)) for budget in BUDGETS)
     write_policy(tmp_path / "policy", document, found.stored.tables, "# Searched\n")
     otcache_plugin.enable_cache(setup.pipe, policy=tmp_path / "policy", budget=5)
     try:

@@ -36,6 +36,7 @@ class PolicyDetails:
         schedules: Schedules that the document holds, each after what it is, such as "anchor".
         heading: What these are called together, such as "family".
         columns: What else is said of each schedule.
+        others: What schedules of other budgets are, such as "predicted".
         notes: Sentences about the parameters.
         calibration: What the calibration did, each after its subject, such as "search".
         searched: What a search was for, such as "8-step anchor".
@@ -45,6 +46,7 @@ class PolicyDetails:
     schedules: tuple[tuple[str, Schedule], ...] = ()
     heading: str = ""
     columns: tuple[Column, ...] = ()
+    others: str = ""
     notes: tuple[str, ...] = ()
     calibration: tuple[tuple[str, str], ...] = ()
     searched: str = ""
