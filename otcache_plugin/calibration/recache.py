@@ -118,9 +118,9 @@ class ReCacheCalibrator(Calibrator):
 
 
 def _look_backs(options: ReCacheOptions, context: CalibrationContext) -> NDArray[np.uint8]:
-    """Return the look-back of every segment: the best of the edge table, or always the same."""
+    """Return the look-back of every segment: always the same, or the best of the edge table."""
     edges = context.edges()
-    if options.look_back is None:
+    if options.look_back == "edges":
         best: NDArray[np.uint8] = (edges.velocity_errors.argmin(axis=2) + 1).astype(np.uint8)
         return best
     steps = context.num_inference_steps

@@ -15,6 +15,7 @@ from gram_tables import smooth_table
 from otcache_policies import BudgetError, FieldError, ReCachePolicy
 from otcache_policies.recache import highest
 from otcache_registry import DocumentError, PolicyDocument, StoredPolicy, write_policy
+from pydantic import ValidationError
 from small_calibration import Calibrated, calibrate_policy, task_of
 
 import otcache_plugin
@@ -35,6 +36,7 @@ OPTIONS = ReCacheOptions(
     budgets_at_once=2,
     schedules=3,
     pairs_per_run=2,
+    look_back="edges",
 )
 RECACHE = task_of(OPTIONS, ReCacheCalibrator(), "recache")
 
@@ -111,6 +113,14 @@ def test_the_network_that_loses_less_is_taken(
     assert recache.document.calibration is not None
     by_runs = recache.document.calibration.settings["trained_on"] == "runs"
     assert by_runs == (losses[1] < losses[0])
+
+
+def test_look_backs_as_text_or_numbers() -> None:
+    for given, expected in (("2", 2), (1, 1), ("edges", "edges")):
+        assert ReCacheOptions.model_validate({"look_back": given}).look_back == expected
+    for given in (0, 7, "best"):
+        with pytest.raises(ValidationError):
+            ReCacheOptions.model_validate({"look_back": given})
 
 
 def test_a_second_time_nothing_is_run(recache: Calibrated, setup: ModelSetup) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from otcache_policies import BudgetError
 from pydantic import Field
 
 from otcache_plugin.calibration.learning.reinforce import Training
-from otcache_plugin.calibration.settings import BudgetsOrText, RecordedOptions
+from otcache_plugin.calibration.settings import MAX_LOOK_BACK, BudgetsOrText, RecordedOptions
 from otcache_plugin.errors import ArgumentError
 
 SMALLEST_SHARE, LARGEST_SHARE = 6 / 50, 25 / 50
@@ -21,6 +21,7 @@ FEWEST_STEPS = 5
 """Of a run with two budgets between all inner steps and none."""
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
+LookBack = Annotated[int, Field(ge=1, le=MAX_LOOK_BACK)]
 
 
 class ReCacheOptions(RecordedOptions):
@@ -58,9 +59,9 @@ class ReCacheOptions(RecordedOptions):
         ),
     ] = 0.05
     look_back: Annotated[
-        int | None,
-        Field(ge=1, le=6, description="Of every segment; the edge table's best unless given."),
-    ] = None
+        LookBack | Literal["edges"],
+        Field(description="Of every segment: 1 to 6, or edges: each segment's best of the table."),
+    ] = 2
     reward: Annotated[
         str | None, Field(description="A metric that is rewarded besides, such as of quality.")
     ] = None

@@ -1,0 +1,169 @@
+"""Is one learned policy at all budgets at least as good as uniform at each, and what does it take?
+
+    python -m benchmarks.recache exact-flow embedded --work DIR \\
+        --output benchmarks/results/recache.json
+
+ReCache (arXiv 2606.06060) is trained in three ways: on the quadratic form of the recording alone,
+on that and then on real runs, and on real runs alone, the paper's way. Each network's schedules run
+on the same held-out pairs beside evenly spaced steps, with the network's own look-backs and with
+look-back 2 everywhere. Differences are paired, with 95 % intervals; a mark says that the interval
+excludes zero after a correction for the number of budgets (Holm). Steps are denoising steps of the
+training, each pair's own, the recording included. With the same `--work` it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from otcache_policies import ReCachePolicy, Schedule, UniformPolicy
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.efforts import STEPS, Bench, rows_of
+from benchmarks.metrics import add_lpips_option, metrics_with
+from benchmarks.models import DEVELOPMENT, FINAL
+from otcache_plugin.calibration.context import MeasuredContext
+from otcache_plugin.calibration.document import sampling_of
+from otcache_plugin.calibration.evidence.gathering import begin_evidence
+from otcache_plugin.calibration.searching.journal import TrialJournal
+from otcache_plugin.calibration.stages import Unwatched
+from otcache_plugin.calibration.task import calibration_task
+from otcache_plugin.evaluation.metrics import Metric
+from otcache_plugin.models.setups import load_setup
+from otcache_plugin.plugins.host import plugin_host
+
+PAIRS = 48
+BUDGETS = (6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 20, 25)
+
+TRAININGS: dict[str, dict[str, object]] = {
+    "form": {"iterations": 0},
+    "form and runs": {},
+    "runs": {"pretraining": 0, "iterations": 200},
+}
+"""Options of each; the last spends more runs, for it begins with nothing."""
+
+OWN, TWO = "uniform, its look-backs", "uniform, look-back 2"
+
+MODELS = {"exact-flow": partial(load_setup, "exact-flow"), **DEVELOPMENT, **FINAL}
+
+Values = dict[tuple[str, int], dict[str, NDArray[np.float64]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained policy, and what it took.
+
+    Attributes:
+        policy: for every budget.
+        trained_on: what the network that was chosen saw last: "form" or "runs".
+        steps: denoising steps, the recording included.
+        seconds: of all of it here.
+    """
+
+    policy: ReCachePolicy
+    trained_on: str
+    steps: int
+    seconds: float
+
+
+def trained(bench: Bench, name: str) -> Trained:
+    """Train in one of the ways, or go on with it."""
+    started = time.monotonic()
+    with bench.measured(PAIRS) as (measurements, pool):
+        task = calibration_task("recache", TRAININGS[name], STEPS)
+        claimed = f"recache-{name.replace(' ', '-')}"
+        work = measurements.workspace.claim(claimed, task.manifest)
+        context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
+        calibrated = task.calibrator.calibrate(task.options, context)
+        seconds, steps = time.monotonic() - started, measurements.denoising_steps
+        sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Unwatched()))
+        policy = plugin_host().policy_found("recache", calibrated, sampling)
+    trained_on = calibrated.settings["trained_on"]
+    return Trained(cast("ReCachePolicy", policy), trained_on, steps, seconds)
+
+
+def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> dict[str, Any]:
+    """Return every figure of one model."""
+    console = Console(stderr=True)
+    even = plugin_host().calibrator("recache")
+    measure, known, ways = bench.held_out(), {}, {}
+
+    def values_of(schedule: Schedule) -> dict[str, NDArray[np.float64]]:
+        if schedule not in known:
+            known[schedule] = measure(schedule, metrics)
+        return known[schedule]
+
+    for name in names:
+        found = trained(bench, name)
+        console.print(f"{bench.setup.name}: {name}, {found.steps:,} steps, {found.seconds:.0f} s")
+        methods = {
+            name: found.policy.schedule,
+            OWN: even.peer("uniform", found.policy),
+            TWO: UniformPolicy(STEPS, look_back=2).schedule,
+        }
+        values: Values = {
+            (method, budget): values_of(schedule(budget))
+            for method, schedule in methods.items()
+            for budget in BUDGETS
+        }
+        ways[name] = {
+            "trained_on": found.trained_on,
+            "steps": found.steps,
+            "seconds": round(found.seconds, 1),
+            "schedules": {each: asdict(found.policy.schedule(each)) for each in BUDGETS},
+            "to": {
+                method: {each.name: rows_of(values, name, method, each.name) for each in metrics}
+                for method in (OWN, TWO)
+            },
+        }
+    return {"model": bench.setup.name, "pairs": PAIRS, "trainings": ways}
+
+
+def print_model(result: Mapping[str, Any]) -> None:
+    """Print one model's PSNR against evenly spaced steps."""
+    table = Table("training", "steps", "less", *map(str, BUDGETS), title=str(result["model"]))
+    for name, each in result["trainings"].items():
+        for method, rows in each["to"].items():
+            cells = [_cell(row) for row in rows["psnr"]]
+            table.add_row(name, f"{each['steps']:,}", method, *cells)
+    Console(width=260).print(table)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    """Return a difference, marked where it is significant after the correction."""
+    mark = ("▲" if row["difference"] > 0 else "▼") if row["p_holm"] < 0.05 else ""
+    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{mark}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("models", nargs="+", choices=list(MODELS))
+    parser.add_argument("--trainings", default=",".join(TRAININGS), help=", ".join(TRAININGS))
+    parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
+    parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    add_lpips_option(parser)
+    arguments = parser.parse_args()
+    names = arguments.trainings.split(",")
+    if unknown := [name for name in names if name not in TRAININGS]:
+        parser.error(f"--trainings: {', '.join(unknown)} is none of {', '.join(TRAININGS)}")
+    metrics = metrics_with(arguments.lpips_home)
+    for model in arguments.models:
+        result = compared(Bench(MODELS[model](), arguments.work / model), names, metrics)
+        print_model(result)
+        if arguments.output:
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            arguments.output.write_text(json.dumps({**known, model: result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
