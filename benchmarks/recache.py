@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.metrics import Metric
-from otcache_plugin.models.setups import load_setup
+from otcache_plugin.models.setups import ModelSetup, load_setup
 from otcache_plugin.plugins.host import plugin_host
 
 PAIRS = 48
@@ -53,7 +53,11 @@ TRAININGS: dict[str, dict[str, object]] = {
 
 OWN, TWO = "uniform, its look-backs", "uniform, look-back 2"
 
-MODELS = {"exact-flow": partial(load_setup, "exact-flow"), **DEVELOPMENT, **FINAL}
+MODELS: dict[str, Callable[[], ModelSetup]] = {
+    "exact-flow": partial(load_setup, "exact-flow"),
+    **DEVELOPMENT,
+    **FINAL,
+}
 
 Values = dict[tuple[str, int], dict[str, NDArray[np.float64]]]
 
@@ -95,7 +99,8 @@ def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> d
     """Return every figure of one model."""
     console = Console(stderr=True)
     even = plugin_host().calibrator("recache")
-    measure, known, ways = bench.held_out(), {}, {}
+    measure, ways = bench.held_out(), {}
+    known: dict[Schedule, dict[str, NDArray[np.float64]]] = {}
 
     def values_of(schedule: Schedule) -> dict[str, NDArray[np.float64]]:
         if schedule not in known:
