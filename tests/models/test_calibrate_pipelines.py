@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from otcache_registry import PolicyDocument, read_policy, write_policy
+from otcache_policies import Policy
+from otcache_registry import PolicyDocument, StoredPolicy, read_policy, write_policy
 from stored_policies import otcache_of
 from tiny_pipelines import make_flux_img2img
 from tiny_text import make_flux_with_text, make_ltx_with_text, make_wan_with_vae
@@ -23,6 +24,7 @@ from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.origins.origin import ModelOrigin
+from otcache_plugin.plugins.host import plugin_host
 
 STEPS = 8
 
@@ -41,12 +43,16 @@ OPTIONS = {
 
 
 def calibrated(
-    setup: ModelSetup, metric: str, folder: Path, policy: str = "otcache"
+    setup: ModelSetup,
+    metric: str,
+    folder: Path,
+    policy: str = "otcache",
+    options: Mapping[str, object] = OPTIONS,
 ) -> CalibrationResult:
     chosen = MeasuringSettings(
         num_inference_steps=STEPS, metric=metric, pairs=2, held_out_pairs=2, batch_size=1
     )
-    task = calibration_task(policy, OPTIONS if policy == "otcache" else {}, STEPS)
+    task = calibration_task(policy, options, STEPS)
     with (
         LocalPool(lambda: setup, chosen, folder / "scratch") as pool,
         Workspace(folder, manifest_of(pool.facts, chosen)) as workspace,
@@ -91,12 +97,27 @@ def test_a_pipeline_is_calibrated_and_runs_its_policy(
     assert report.computed_steps == policy.schedule(4).computed_steps
 
 
-def test_a_multistep_solver_is_calibrated_from_its_recording(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [
+        ("gram", {}),
+        ("lemica", {"pairs": 2, "max_skip": 3, "budgets": (4,), "estimator": "average-velocity"}),
+        ("budcache", {"budgets": (3,)}),
+        ("direct", {"budgets": (3,), "trials": 5}),
+    ],
+)
+def test_a_multistep_solver_is_calibrated_without_look_backs(
+    policy: str, options: dict[str, object], tmp_path: Path
+) -> None:
     """Neither the policy nor uniform spacing beside it looks back, which such a solver forbids."""
     origin = ModelOrigin("tiny/random", "0" * 40, "made here")
     prompts = ("a red fox", "two cups"), ("a paper boat", "snow on a roof")
     size = {"height": 16, "width": 32, "num_frames": 5}
     setup = ModelSetup("tiny", make_wan_with_vae(), size, {}, *prompts, origin)
-    result = calibrated(setup, "latent-l1", tmp_path / "work", "gram")
-    assert result.document.parameters["max_look_back"] == 1
-    assert {row.policy for row in result.document.evidence} == {"fewer-steps", "uniform", "gram"}
+    result = calibrated(setup, "latent-l1", tmp_path / "work", policy, options)
+    assert result.document.parameters.get("max_look_back", 1) == 1
+    found = plugin_host().policy_of(StoredPolicy(result.document, result.tables, ""))
+    assert isinstance(found, Policy)
+    for budget in found.budgets:
+        assert max(found.schedule(budget).look_backs) == 1
+    assert {row.policy for row in result.document.evidence} == {"fewer-steps", "uniform", policy}
