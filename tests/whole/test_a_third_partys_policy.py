@@ -15,6 +15,7 @@ from installed_example import path_with
 
 SETTINGS = "--steps 12 --pairs 4 --held-out-pairs 3 --batch-size 4 --seed 1 --quiet"
 POLICY = "hub:alice/policies"
+COMPARE = "--budgets 4,6 --pairs 3 --rounds 1 --document ./policy --json --quiet"
 CHOSEN = ("--set", "powers=[1, 1.5, 2.5]", "--set", "budgets=[4, 6]")
 
 PROCESS = """
@@ -91,9 +92,10 @@ def test_from_calibrating_to_enabling(installed_example: Path, tmp_path: Path) -
             calibrate,
             ("otcache", "show", "./policy", "--json"),
             ("otcache", "verify", "./policy", "--replay", "3", "--json", "--quiet"),
+            ("otcache", "compare", "exact-flow", "--methods", "front_loaded", *COMPARE.split()),
             ("otcache", "push", "policy", "--repo", "alice/policies"),
         )
-        listed, plan, _, shown, verified = map(_json, found[:5])
+        listed, plan, _, shown, verified, compared = map(_json, found[:6])
         document = json.loads((maker.home / "policy" / "policy.json").read_text())
         # Another one gets it: used with the package, and known without.
         (report,) = Machine(hub, tmp_path / "user", path=installed).do(("run", POLICY))
@@ -125,6 +127,13 @@ def test_from_calibrating_to_enabling(installed_example: Path, tmp_path: Path) -
     assert figures == {"schedules.png", "gaps.png", "quality.png", "differences.png"}
     assert shown["parameters"] == document["parameters"]
     assert verified["ok"]
+    assert (compared["num_inference_steps"], compared["not_run"]) == (12, [])
+    assert [(row["method"], row["setting"]) for row in compared["rows"]] == [
+        ("front_loaded", "4 steps"),
+        ("front_loaded", "6 steps"),
+    ]
+    cost = document["calibration"]["denoising_steps"]
+    assert [row["calibration_steps"] for row in compared["rows"]] == [cost, cost]
     assert (report["policy"], report["as_planned"]) == ("front_loaded", True)
     assert len(report["computed_steps"]) == 6
     assert report["computed_steps"][:2] == [0, max(1, round(11 * (1 / 5) ** power))]

@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import cache_dit
-from otcache_policies import DecidingPolicy, FieldError, OTCacheError, Schedule, UniformPolicy
+from otcache_policies import (
+    BudgetError,
+    DecidingPolicy,
+    FieldError,
+    OTCacheError,
+    Schedule,
+    UniformPolicy,
+)
 from otcache_registry import DocumentNotFoundError
 
 import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import evenly
 from otcache_plugin.comparing.methods import Variant
 from otcache_plugin.enabling.documents import find_document, open_document
+from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.enabling.without_document import calibrate_command
 from otcache_plugin.errors import PipelineError
@@ -29,6 +37,7 @@ from otcache_plugin.patch import DISABLE
 from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.plugins.registries import CalibratedPolicy, UncalibratedDecidingPolicy
+from otcache_plugin.runs.plan import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,12 +89,15 @@ class PolicyMethod:
     def refusal(self, bench: Bench) -> str | None:
         """See `Method`: a calibrated policy needs a document for this model."""
         try:
-            require_velocity(bench.pipe)
-            document_for(self.name, bench)
-        except PipelineError as error:
-            return f"{error.problem}. {error.remedy}"
+            arguments = self._arguments(bench, bench.budgets[0])
+            request = Request(arguments.get("budget"), arguments.get("speedup"))
+            host = plugin_host()
+            plan = make_plan(host, bench.pipe, arguments["policy"], request, wanted(bench))
+            host.executor(host.executor_for(plan.deciding)).prepare(bench.pipe, plan, {})
         except DocumentNotFoundError as error:
             return f"{error.problem}. {self._to_calibrate(bench)}"
+        except BudgetError:
+            return None  # Some budgets may be served, and those that are not are listed.
         except OTCacheError as error:
             return str(error)
         return None
@@ -122,16 +134,19 @@ class PolicyMethod:
     def _arguments(self, bench: Bench, budget: int) -> dict[str, Any]:
         """Return the arguments of `cache_dit.enable_cache` for so many computed steps."""
         found = document_for(self.name, bench)
+        if found is not None and found.is_others(self.name):
+            policy = plugin_host().policy_of(found.stored, self.name)
+            assert not isinstance(policy, DecidingPolicy), "it is made of a static one's"
+            return {"policy": policy.schedule(budget)}
+        asked: dict[str, Any] = {"budget": budget}
+        steps = bench.num_inference_steps
+        if found is not None and found.stored.document.num_inference_steps != steps:
+            # A budget is one of the document's steps, a speed-up of whatever steps a run has.
+            asked = {"speedup": steps / budget}
         if found is not None and found.named is not None:
-            if found.stored.document.policy.name != self.name:
-                policy = plugin_host().policy_of(found.stored, self.name)
-                assert not isinstance(policy, DecidingPolicy), "it is made of a static one's"
-                return {"policy": policy.schedule(budget)}
-            return {"policy": found.named, "budget": budget}
+            return {"policy": found.named, **asked}
         origin = bench.setup.origin
-        # A budget is one of the document's steps, a speed-up of whatever steps a run has.
-        asked = {"policy": self.name, "speedup": bench.num_inference_steps / budget}
-        return {**asked, "model": origin.model, "revision": origin.revision}
+        return {"policy": self.name, **asked, "model": origin.model, "revision": origin.revision}
 
     def calibration_steps(self, bench: Bench, variant: Variant) -> int | None:
         """See `Method`; of what another policy's document cost it is unknown which part it took."""
@@ -196,6 +211,10 @@ class Found:
 
     stored: StoredPolicy
     named: str | None
+
+    def is_others(self, policy: str) -> bool:
+        """Return whether it was named, and is another policy's, which a name would make this of."""
+        return self.named is not None and self.stored.document.policy.name != policy
 
     @property
     def digest(self) -> str:
