@@ -71,5 +71,10 @@ class _WatchedCall(Call):
     def step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self._call.step(original, *args, **kwargs)
 
+    def step_beside(
+        self, scheduler: Any, original: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        return self._call.step_beside(scheduler, original, *args, **kwargs)
+
     def end(self) -> None:
         self._call.end()

@@ -24,13 +24,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.errors import ExecutionError, PipelineError
-from otcache_plugin.executors.estimator import LogEntry, estimate_velocity
 from otcache_plugin.executors.reported_call import ReportedCall
 from otcache_plugin.executors.run_begin import begin_by_timestep, known_begin
 from otcache_plugin.executors.schedulers import Substitute, require_look_back
 from otcache_plugin.executors.serving import or_else
 from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.executors.stale_outputs import samples_of
+from otcache_plugin.executors.steps_beside import StepsBeside
 from otcache_plugin.executors.velocity_run import VelocityRun
 from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
 from otcache_plugin.runs.plan import UncalibratedPlan
@@ -82,6 +82,7 @@ class VelocityCall(ReportedCall):
         self._replay = replay
         self._log = log
         self._run: VelocityRun | None = None
+        self._beside: dict[int, StepsBeside] = {}
         self._run_pending = False
 
     def _run_report(self) -> RunReport | None:
@@ -160,13 +161,35 @@ class VelocityCall(ReportedCall):
         refuse_token_noise_levels(kwargs, f"Use {self._other}" if self._other else disable)
         if not run.is_known:
             self._resolve(run, begin_by_timestep(self._scheduler, timestep))
-        x_before, shift = run.begin_step(sample)
+        began = x_before, _ = run.log.begin_step(sample)
         if run.step == 0:
             run.resolution.begin(x_before)
         velocity = self._velocity(run, model_output)
         result = original(velocity, timestep, sample, *args, **kwargs)
-        run.advance(LogEntry(x_before, result[0], velocity, *run.sigmas, shift))
+        run.log.end_step(began, result[0], velocity)
+        run.advance()
         return result
+
+    def step_beside(
+        self,
+        scheduler: Any,
+        original: Callable[..., Any],
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Take a step of another scheduler as those of the pipeline's own are taken."""
+        run = self._run
+        if run is None:
+            return original(model_output, timestep, sample, *args, **kwargs)
+        if not run.is_known:
+            self._resolve(run, begin_by_timestep(scheduler, timestep))
+        beside = self._beside.get(id(scheduler))
+        if beside is None:
+            beside = self._beside[id(scheduler)] = StepsBeside(run, scheduler, timestep)
+        return beside.step(original, model_output, timestep, sample, *args, **kwargs)
 
     def _run_at_hand(self) -> VelocityRun | None:
         """Return the run that a call of a module belongs to, begun now if it is its first."""
@@ -188,7 +211,7 @@ class VelocityCall(ReportedCall):
         resolution = self._plan.resolve(levels, response, self._setup)
         if isinstance(resolution, ScheduledRun):
             resolution = self._served(resolution)
-        run.follow(resolution, sigmas)
+        run.follow(resolution, sigmas, self._substitute)
 
     def _served(self, run: ScheduledRun) -> ScheduledRun:
         """Return a run as the scheduler can take it; raise PipelineError where it can't."""
@@ -206,14 +229,12 @@ class VelocityCall(ReportedCall):
 
     def _end_run(self) -> None:
         self._keep_report()
+        self._beside.clear()
         self._run, self._run_pending = None, False
 
     def _velocity(self, run: VelocityRun, model_output: torch.Tensor) -> torch.Tensor:
         if not run.computes():
-            if self._substitute is Substitute.PLAIN_REUSE:
-                return run.log[-1].velocity
-            look_back = run.resolution.look_back_at(run.step)
-            return estimate_velocity(run.log, look_back, *run.sigmas)
+            return run.log.estimate(run.resolution.look_back_at(run.step))
         if run.calls_in_step == 0:
             raise ExecutionError(
                 f"step {run.step} is to be computed, but the pipeline did not call its transformer "

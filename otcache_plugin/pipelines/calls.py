@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import wrapt
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.pipelines.method_hook import MethodHook
@@ -63,6 +63,12 @@ class Call:
         """Stand in for the scheduler's `step`."""
         return original(*args, **kwargs)
 
+    def step_beside(
+        self, scheduler: Any, original: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Stand in for the `step` of another scheduler, a copy or one beside: LTX-2's sound has."""
+        return original(*args, **kwargs)
+
     def end(self) -> None:
         """Drop what the call held, however it ended; tensors above all."""
 
@@ -88,6 +94,11 @@ class OwnCall:
         self.pipe, self.call = pipe, call
         self._activation = activation
         self._scheduler: Any = vars(pipe).get("scheduler")
+        self._others = [
+            part
+            for part in vars(pipe).values()
+            if isinstance(part, SchedulerMixin) and part is not self._scheduler
+        ]
         self._stand_ins: dict[str, StandIn] = {}
         self._awaits_step = False
         self._copy_stepped = False
@@ -119,6 +130,8 @@ class OwnCall:
             stack.callback(_running.reset, token)
             for name in SCHEDULER_METHODS:
                 stack.callback(self._hook(name).remove)
+            for scheduler in self._others:
+                stack.callback(self._hook_beside(scheduler).remove)
             result = self.call.run(pipeline_call)
             if self._awaits_step:
                 raise step_not_taken()
@@ -139,12 +152,15 @@ class OwnCall:
         """Call a part that feeds the denoiser."""
         return self.call.feed(part, *args, **kwargs)
 
-    def note_step_of_copy(self) -> None:
-        """Be told that a copy of the scheduler, made in this call, takes a step.
+    def step_of_copy(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take a step of a copy of the scheduler that was made in this call.
 
         It may be one beside the scheduler's own (LTX-2 denoises sound with a copy), or instead.
         """
+        if not self.is_running():
+            return method(*args, **kwargs)
         self._copy_stepped = True
+        return self.call.step_beside(method.__self__, method, *args, **kwargs)
 
     def _hook(self, name: str) -> MethodHook:
         replacement = getattr(self.call, name)
@@ -158,6 +174,15 @@ class OwnCall:
 
         of_copies = self._step_of_copy if name == "step" else None
         hook = MethodHook(self._scheduler, name, method, of_copies)
+        return hook
+
+    def _hook_beside(self, scheduler: Any) -> MethodHook:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_running():
+                return hook.original(*args, **kwargs)
+            return self.call.step_beside(scheduler, hook.original, *args, **kwargs)
+
+        hook = MethodHook(scheduler, "step", step)
         return hook
 
     def _step_of_copy(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,7 +244,7 @@ class StandIn(Proxy):
 
 
 class _StepOfCopy:
-    """The `step` of a copy of the scheduler, which tells the call that it was made in."""
+    """The `step` of a copy of the scheduler, about which the call that it was made in decides."""
 
     def __init__(self, own: weakref.ref[OwnCall], method: Any) -> None:
         self._own, self._method = own, method
@@ -228,9 +253,9 @@ class _StepOfCopy:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take the step."""
         own = self._own()
-        if own is not None:
-            own.note_step_of_copy()
-        return self._method(*args, **kwargs)
+        if own is None:
+            return self._method(*args, **kwargs)
+        return own.step_of_copy(self._method, *args, **kwargs)
 
     def __reduce__(self) -> Any:
         """Copy and pickle the method alone."""

@@ -21,7 +21,7 @@ from diffusers import (
     SkyReelsV2Transformer3DModel,
 )
 from otcache_policies import Schedule, UniformPolicy
-from reference_runs import reference_run
+from reference_runs import Reference, reference_run
 from tiny_pipelines import (
     SIZE,
     count_forwards,
@@ -129,22 +129,47 @@ class FluxCopiesPipeline(FluxSteppingPipeline):
 
 
 class FluxSoundPipeline(FluxSteppingPipeline):
-    """Denoises something else with a copy of its scheduler, before or after, as LTX-2 does."""
+    """Denoises something else with another scheduler, before or after, as LTX-2 does."""
 
     sound_first = False
+    audio_scheduler: Any = None
 
     def denoise(self, x: torch.Tensor) -> torch.Tensor:
         self.set_timesteps()
-        beside = copy.deepcopy(self.scheduler)
-        sound = torch.ones(1, 4)
+        beside = self.audio_scheduler or copy.deepcopy(self.scheduler)
+        beside.set_timesteps(sigmas=np.linspace(1.0, 0.1, STEPS))
+        sound = torch.ones(1, 4, 16)
         for t in self.scheduler.timesteps:
-            v = self.velocity(x, t)
+            v = self.velocity(torch.cat([x[:, :12], sound], dim=1), t)
             if self.sound_first:
-                sound = beside.step(v[0, :1, :4], t, sound)[0]
+                sound = beside.step(v[:, 12:], t, sound)[0]
             x = self.scheduler.step(v, t, x)[0]
             if not self.sound_first:
-                sound = beside.step(v[0, :1, :4], t, sound)[0]
-        return x
+                sound = beside.step(v[:, 12:], t, sound)[0]
+        return torch.cat([x, sound], dim=1)
+
+
+def run_with_sound(pipe: FluxSoundPipeline) -> torch.Tensor:
+    """What `denoise` gives with `SCHEDULE`, from plain lists."""
+    x = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
+    sound = torch.ones(1, 4, 16)
+    pipe.set_timesteps()
+    sigmas = pipe.scheduler.sigmas
+    video, audio = (
+        Reference(SCHEDULE.computed_steps, SCHEDULE.look_backs, sigmas) for _ in range(2)
+    )
+    for i, t in enumerate(pipe.scheduler.timesteps):
+        if i in SCHEDULE.computed_steps:
+            v = pipe.velocity(torch.cat([x[:, :12], sound], dim=1), t)
+            v_sound = v[:, 12:]
+        else:
+            v, v_sound = video.velocity(i), audio.velocity(i)
+        width = sigmas[i + 1] - sigmas[i]
+        before = x, sound
+        x, sound = x + width * v, sound + width * v_sound
+        video.log(before[0], x, v)
+        audio.log(before[1], sound, v_sound)
+    return torch.cat([x, sound], dim=1)
 
 
 class FluxSegmentsPipeline(FluxSteppingPipeline):
@@ -177,13 +202,45 @@ def test_steps_that_go_elsewhere_are_noticed(pipeline: Any, executor: str, enabl
     assert torch.equal(pipe(), expected)
 
 
+@pytest.mark.parametrize("own_part", [False, True])
 @pytest.mark.parametrize("sound_first", [False, True])
-def test_a_copy_of_the_scheduler_may_step_beside_it(sound_first: bool, enable: Any) -> None:
+def test_what_another_scheduler_steps_is_estimated_as_well(
+    sound_first: bool, own_part: bool, enable: Any
+) -> None:
     pipe = make_flux(pipeline=FluxSoundPipeline)
     pipe.sound_first = sound_first
-    enable(pipe, policy="uniform", budget=4)
-    pipe()
-    assert otcache_plugin.summary(pipe).as_planned
+    beside = pipe.audio_scheduler = euler_scheduler() if own_part else None
+    full = pipe()
+    with torch.no_grad():
+        expected = run_with_sound(make_flux(pipeline=FluxSoundPipeline))
+    enable(pipe, policy=SCHEDULE)
+    for _ in range(2):
+        assert torch.equal(pipe(), expected)
+        assert otcache_plugin.summary(pipe).as_planned
+    assert beside is None or "step" not in vars(beside)
+    cache_dit.disable_cache(pipe)
+    assert torch.equal(pipe(), full)
+    assert not torch.equal(full, expected)
+
+
+def test_another_scheduler_takes_the_steps_of_the_pipelines_own(enable: Any) -> None:
+    class TwoSteps(FluxSoundPipeline):
+        """Takes two steps of the sound for one of the picture."""
+
+        def denoise(self, x: torch.Tensor) -> torch.Tensor:
+            self.set_timesteps()
+            beside = copy.deepcopy(self.scheduler)
+            for t in self.scheduler.timesteps[:4]:
+                v = self.velocity(x, t)
+                for _ in range(2):
+                    beside.step(v, t, x)
+                x = self.scheduler.step(v, t, x)[0]
+            return x
+
+    pipe = make_flux(pipeline=TwoSteps)
+    enable(pipe, policy=SCHEDULE)
+    with pytest.raises(ExecutionError, match=r"a scheduler beside .* takes other steps"):
+        pipe()
 
 
 def make_diffusion_forcing() -> Any:

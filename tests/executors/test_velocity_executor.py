@@ -41,7 +41,7 @@ from tiny_pipelines import (
 
 import otcache_plugin
 from otcache_plugin.errors import ExecutionError, PipelineError
-from otcache_plugin.executors import velocity_call
+from otcache_plugin.executors import step_log
 from otcache_plugin.pipelines.attaching import attachment
 
 
@@ -586,8 +586,8 @@ def test_the_log_is_as_long_as_the_largest_look_back(
         lengths.append(len(run.log))
         return tensors
 
-    estimate = velocity_call.estimate_velocity
-    monkeypatch.setattr(velocity_call, "estimate_velocity", watch)
+    estimate = step_log.estimate_velocity
+    monkeypatch.setattr(step_log, "estimate_velocity", watch)
     pipe = case.make()
     enable(pipe, policy=Schedule([0, 10, 20, 49], STEPS, [2, 4, 3]))
     case.run(pipe, callback_on_step_end=look)
