@@ -111,7 +111,15 @@ def twin_of_transformer(transformer: torch.nn.Module) -> Any:
     for name, child in transformer._modules.items():
         if isinstance(child, torch.nn.ModuleList):
             blocks = twin._modules[name] = twin_of(child)
-            blocks._modules.update({key: twin_of(block) for key, block in child._modules.items()})
+            blocks._modules.update({key: _twin_of_block(it) for key, it in child._modules.items()})
+    return twin
+
+
+def _twin_of_block(block: torch.nn.Module | None) -> Any:
+    """Return a twin with twins in it: HiDream's blocks hold others, which cache-dit marks too."""
+    twin = twin_of(block)
+    if block is not None:
+        twin._modules.update({key: twin_of(inner) for key, inner in block._modules.items()})
     return twin
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 from reference_runs import Reference
 
 from matrix.watching import run
@@ -18,7 +21,7 @@ def reference_run(
     computed: tuple[int, ...],
     look_backs: tuple[int, ...] | None,
 ) -> torch.Tensor:
-    """Run an untouched pipeline, and replace what its scheduler is given at the other steps.
+    """Run an untouched pipeline, and replace what its schedulers are given at the other steps.
 
     Args:
         pipe: the pipeline, whose transformer runs at every step.
@@ -30,27 +33,33 @@ def reference_run(
     Returns:
         The latents.
     """
-    scheduler = pipe.scheduler
-    reference: Reference | None = None
 
-    def step(
-        velocity: torch.Tensor, timestep: Any, sample: torch.Tensor, *a: Any, **kw: Any
-    ) -> Any:
-        nonlocal reference
-        if reference is None:
-            begin = scheduler.begin_index
-            begin = scheduler.index_for_timestep(timestep) if begin is None else begin
-            reference = Reference(computed, look_backs or (), scheduler.sigmas[begin:])
-        before, step_number = sample.clone(), len(reference.v)
-        if step_number not in computed:
-            estimate = reference.velocity if look_backs else lambda _: reference.v[-1]
-            velocity = estimate(step_number)
-        result = hook.original(velocity, timestep, sample, *a, **kw)
-        reference.log(before, result[0], velocity)
-        return result
+    def stepping(method: Callable[..., Any]) -> Callable[..., Any]:
+        """What takes the steps of one scheduler, a copy's too, in the place of its method."""
+        scheduler = method.__self__  # type: ignore[attr-defined]
+        reference: Reference | None = None
 
-    hook = MethodHook(scheduler, "step", step)
-    try:
+        def step(
+            velocity: torch.Tensor, timestep: Any, sample: torch.Tensor, *a: Any, **kw: Any
+        ) -> Any:
+            nonlocal reference
+            if reference is None:
+                begin = scheduler.begin_index
+                begin = scheduler.index_for_timestep(timestep) if begin is None else begin
+                reference = Reference(computed, look_backs or (), scheduler.sigmas[begin:])
+            before, step_number = sample.clone(), len(reference.v)
+            if step_number not in computed:
+                estimate = reference.velocity if look_backs else lambda _: reference.v[-1]
+                velocity = estimate(step_number)
+            result = method(velocity, timestep, sample, *a, **kw)
+            reference.log(before, result[0], velocity)
+            return result
+
+        return step
+
+    with ExitStack() as stack:
+        for part in pipe.components.values():
+            if isinstance(part, SchedulerMixin):
+                hook = MethodHook(part, "step", stepping(part.step), stepping)
+                stack.callback(hook.remove)
         return run(pipe, arguments, steps)
-    finally:
-        hook.remove()

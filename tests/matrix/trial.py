@@ -27,7 +27,13 @@ EXECUTORS = ("velocity", "blocks")
 
 AVERAGE_VELOCITY = "average velocity"
 
-EXTRAS = ("encode_prompt", "encode_image", "resolutions")
+EXTRAS = (
+    "encode_prompt",
+    "encode_image",
+    "resolutions",
+    "multimodal_processor",
+    "default_sample_size",
+)
 """What a row may put on its pipeline besides its parts; a sibling gets it too."""
 
 

@@ -74,7 +74,7 @@ def _count(stack: ExitStack, part: torch.nn.Module, name: str, watched: Watched)
 
 
 def run(pipe: Any, arguments: dict[str, Any], steps: int) -> torch.Tensor:
-    """Run a pipeline from seed 0; gives its latents, or what it gives instead."""
+    """Run a pipeline from seed 0; gives its latents, sound's too, or what it gives instead."""
     usual = {
         "num_inference_steps": steps,
         "generator": torch.Generator().manual_seed(0),
@@ -86,7 +86,9 @@ def run(pipe: Any, arguments: dict[str, Any], steps: int) -> torch.Tensor:
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)  # some encode pictures without the generator
-        return tensor_of(pipe(**{**taken, **arguments})[0])
+        output = pipe(**{**taken, **arguments})
+    latents, sound = tensor_of(output[0]), getattr(output, "audio", None)
+    return latents if sound is None else torch.cat([latents.flatten(), tensor_of(sound).flatten()])
 
 
 def tensor_of(output: Any) -> torch.Tensor:

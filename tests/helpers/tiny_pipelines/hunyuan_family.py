@@ -177,6 +177,39 @@ def _hunyuan_image() -> Any:
     )
 
 
+def _hunyuan_image_refiner() -> Any:
+    transformer = model(
+        "HunyuanImageTransformer2DModel",
+        in_channels=8,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        num_single_layers=2,
+        num_refiner_layers=1,
+        patch_size=(1, 1, 1),
+        guidance_embeds=True,
+        text_embed_dim=TEXT_WIDTH,
+        rope_axes_dim=(2, 2, 4),
+    )
+    vae = model(
+        "AutoencoderKLHunyuanImageRefiner",
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        spatial_compression_ratio=2,
+        temporal_compression_ratio=1,
+    )
+    return assemble(
+        "HunyuanImageRefinerPipeline",
+        transformer=transformer,
+        scheduler=euler_scheduler(),
+        vae=vae,
+    )
+
+
 def _kandinsky(pipeline: str, *, vae: Any, **config: Any) -> Any:
     transformer = model("Kandinsky5Transformer3DModel", **{**KANDINSKY, **config})
     pipe = assemble(pipeline, transformer=transformer, scheduler=euler_scheduler(), vae=vae)
@@ -277,5 +310,15 @@ ROWS = (
         "MotifVideoPipeline",
         lambda: _motif("MotifVideoPipeline"),
         lambda: {**VIDEO, **prompts(TEXT_WIDTH, masked="_attention_mask")},
+    ),
+    Row(
+        "HunyuanImageRefinerPipeline",
+        _hunyuan_image_refiner,
+        lambda: {
+            "height": 32,
+            "width": 32,
+            "image": torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(5)),
+            **prompts(TEXT_WIDTH, masked="_embeds_mask", guided=False),
+        },
     ),
 )

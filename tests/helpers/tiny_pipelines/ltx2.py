@@ -1,4 +1,4 @@
-"""A tiny LTX-2, which makes video and sound: the sound's steps are a copy of the scheduler's."""
+"""Tiny pipelines of LTX-2, which make video and sound by a scheduler each."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _connectors() -> LTX2TextConnectors:
     )
 
 
-def make_ltx2() -> Any:
-    """An LTX2Pipeline of two blocks."""
+def make_ltx2(pipeline: str = "LTX2Pipeline", audio_scheduler: Any = None, **config: Any) -> Any:
+    """A pipeline of two blocks; some take another scheduler for the sound."""
     transformer = model(
         "LTX2VideoTransformer3DModel",
         in_channels=4,
@@ -48,6 +48,7 @@ def make_ltx2() -> Any:
         caption_channels=TEXT_WIDTH,
         rope_double_precision=False,
         rope_type="split",
+        **config,
     )
     vae = model(
         "AutoencoderKLLTX2Video",
@@ -84,18 +85,20 @@ def make_ltx2() -> Any:
         mid_block_add_attention=False,
         mel_bins=8,
     )
+    beside = {} if audio_scheduler is None else {"audio_scheduler": audio_scheduler}
     return assemble(
-        "LTX2Pipeline",
+        pipeline,
         transformer=transformer,
         scheduler=euler_scheduler(),
         vae=vae,
         audio_vae=audio_vae,
         connectors=_connectors(),
+        **beside,
     )
 
 
-def ltx2_arguments() -> dict[str, Any]:
-    """What an LTX2Pipeline needs besides steps and noise."""
+def ltx2_arguments(**others: Any) -> dict[str, Any]:
+    """What a call needs besides steps and noise."""
     return {
         "height": SIDE,
         "width": SIDE,
@@ -107,4 +110,5 @@ def ltx2_arguments() -> dict[str, Any]:
         "audio_modality_scale": 1.0,
         "spatio_temporal_guidance_blocks": None,
         **prompts(TEXT_WIDTH, masked="_attention_mask"),
+        **others,
     }

@@ -1,4 +1,4 @@
-"""Rows of the newer image models: PRX, Krea 2, ERNIE, Nucleus, Joy, FIBO, LongCat."""
+"""Rows of the newer image models: PRX, Krea 2, ERNIE, Nucleus, Joy, FIBO, HiDream, LongCat."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tiny_pipelines.building import (
     image_vae,
     mask,
     model,
+    pooled,
     prompts,
     text,
     wan_vae,
@@ -170,8 +171,95 @@ def _bria_fibo() -> Any:
     return answering(pipe, "encode_prompt", encoded)
 
 
-def _longcat() -> Any:
+def _hidream() -> Any:
+    """Scales every picture to the size of its default, which is a small one here."""
     transformer = model(
+        "HiDreamImageTransformer2DModel",
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_channels=[TEXT_WIDTH, TEXT_WIDTH],
+        text_emb_dim=8,
+        axes_dims_rope=(4, 2, 2),
+        max_resolution=(8, 8),
+        llama_layers=[0, 1, 2, 3],
+        force_inference_output=True,
+    )
+    pipe = assemble(
+        "HiDreamImagePipeline",
+        transformer=transformer,
+        scheduler=euler_scheduler(),
+        vae=image_vae(),
+    )
+    pipe.default_sample_size = SIZE // pipe.vae_scale_factor
+    return pipe
+
+
+def _hidream_arguments() -> dict[str, Any]:
+    given: dict[str, Any] = dict(PIXELS)
+    for name, seed in (("", 1), ("negative_", 3)):
+        given[f"{name}prompt_embeds_t5"] = text(TEXT_WIDTH, seed=seed)
+        given[f"{name}prompt_embeds_llama3"] = torch.stack([text(TEXT_WIDTH, seed=seed)] * 4)
+        given[f"{name}pooled_prompt_embeds"] = pooled(8, seed=seed)
+    return given
+
+
+def _bria_fibo2() -> Any:
+    transformer = model(
+        "BriaFibo2Transformer2DModel",
+        in_channels=4,
+        patch_size=2,
+        dim=16,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        cap_feat_dim=TEXT_WIDTH,
+        injection_layer_ids=(0, 0, 0, 1, 1),
+        perceiver_num_layers=1,
+        min_num_gist_tokens=4,
+        max_num_gist_tokens=8,
+        gist_step=4,
+        gist_min_text_len=4,
+        gist_max_text_len=16,
+        axes_dims=(4, 2, 2),
+        axes_lens=(64, 32, 32),
+    )
+    vae = model(
+        "AutoencoderKLFlux2",
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=2,
+    )
+    return assemble(
+        "BriaFibo2Pipeline", transformer=transformer, scheduler=euler_scheduler(), vae=vae
+    )
+
+
+def _bria_fibo2_arguments() -> dict[str, Any]:
+    """Embeddings of six layers of its text encoder."""
+
+    def layers(seed: int) -> torch.Tensor:
+        return torch.stack([text(TEXT_WIDTH, seed=seed + each) for each in range(6)], dim=1)
+
+    masks = {f"{name}prompt_embeds_mask": mask().bool() for name in ("", "negative_")}
+    return {
+        **PIXELS,
+        "prompt_embeds": layers(10),
+        "negative_prompt_embeds": layers(20),
+        **masks,
+    }
+
+
+def longcat_transformer() -> Any:
+    """A transformer of LongCat-Image."""
+    return model(
         "LongCatImageTransformer2DModel",
         patch_size=1,
         in_channels=64,
@@ -183,9 +271,12 @@ def _longcat() -> Any:
         pooled_projection_dim=TEXT_WIDTH,
         axes_dims_rope=[2, 2, 4],
     )
+
+
+def _longcat() -> Any:
     pipe = assemble(
         "LongCatImagePipeline",
-        transformer=transformer,
+        transformer=longcat_transformer(),
         scheduler=euler_scheduler(),
         vae=image_vae(),
     )
@@ -221,4 +312,6 @@ ROWS = (
         _longcat,
         lambda: {**PIXELS, "prompt": "a cat", "enable_prompt_rewrite": False},
     ),
+    Row("HiDreamImagePipeline", _hidream, _hidream_arguments, quick=True),
+    Row("BriaFibo2Pipeline", _bria_fibo2, _bria_fibo2_arguments),
 )

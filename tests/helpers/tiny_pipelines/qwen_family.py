@@ -58,7 +58,8 @@ def _qwen_vae() -> AutoencoderKLQwenImage:
     ).eval()
 
 
-def _qwen(pipeline: str, **parts: Any) -> Any:
+def make_qwen_kind(pipeline: str, **parts: Any) -> Any:
+    """A pipeline of two blocks."""
     return assemble(
         pipeline,
         transformer=model("QwenImageTransformer2DModel", **QWEN),
@@ -73,7 +74,7 @@ def _qwen_controlled(pipeline: str, *, extra: int = 0) -> Any:
     controlnet = model(
         "QwenImageControlNetModel", out_channels=4, extra_condition_channels=extra, **config
     )
-    return _qwen(pipeline, controlnet=controlnet)
+    return make_qwen_kind(pipeline, controlnet=controlnet)
 
 
 def _qwen_arguments(**others: Any) -> dict[str, Any]:
@@ -186,16 +187,24 @@ def _sd3_arguments(**others: Any) -> dict[str, Any]:
     }
 
 
+PAG = {"pag_applied_layers": ["blocks.1"]}
+"""The layers whose attention is perturbed."""
+
 ROWS = (
-    Row("QwenImagePipeline", lambda: _qwen("QwenImagePipeline"), _qwen_arguments, quick=True),
+    Row(
+        "QwenImagePipeline",
+        lambda: make_qwen_kind("QwenImagePipeline"),
+        _qwen_arguments,
+        quick=True,
+    ),
     Row(
         "QwenImageImg2ImgPipeline",
-        lambda: _qwen("QwenImageImg2ImgPipeline"),
+        lambda: make_qwen_kind("QwenImageImg2ImgPipeline"),
         lambda: _qwen_pictures(strength=1.0),
     ),
     Row(
         "QwenImageInpaintPipeline",
-        lambda: _qwen("QwenImageInpaintPipeline"),
+        lambda: make_qwen_kind("QwenImageInpaintPipeline"),
         lambda: _qwen_pictures(mask_image=inpainting_mask(SIZE), strength=1.0),
     ),
     Row(
@@ -259,5 +268,15 @@ ROWS = (
         "StableDiffusion3ControlNetInpaintingPipeline",
         lambda: _sd3_controlled("StableDiffusion3ControlNetInpaintingPipeline", extra=1),
         lambda: _sd3_arguments(control_image=picture(SIZE), control_mask=inpainting_mask(SIZE)),
+    ),
+    Row(
+        "StableDiffusion3PAGPipeline",
+        lambda: _sd3("StableDiffusion3PAGPipeline", **PAG),
+        _sd3_arguments,
+    ),
+    Row(
+        "StableDiffusion3PAGImg2ImgPipeline",
+        lambda: _sd3("StableDiffusion3PAGImg2ImgPipeline", **PAG),
+        lambda: _sd3_arguments(image=picture(SIZE), strength=1.0),
     ),
 )

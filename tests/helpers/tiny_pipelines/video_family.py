@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import CogVideoXDDIMScheduler, EulerAncestralDiscreteScheduler
 
 from tiny_pipelines.building import Row, assemble, model, picture, prompts, wan_vae
@@ -112,21 +113,21 @@ def _cogvideox(pipeline: str, **config: Any) -> Any:
     )
 
 
-def _easyanimate() -> Any:
-    transformer = model(
-        "EasyAnimateTransformer3DModel",
-        num_attention_heads=2,
-        attention_head_dim=16,
-        in_channels=4,
-        out_channels=4,
-        time_embed_dim=2,
-        text_embed_dim=TEXT_WIDTH,
-        num_layers=2,
-        sample_width=4,
-        sample_height=4,
-        patch_size=2,
-        mmdit_layers=2,
-    )
+def _easyanimate(pipeline: str = "EasyAnimatePipeline", **config: Any) -> Any:
+    usual = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "time_embed_dim": 2,
+        "text_embed_dim": TEXT_WIDTH,
+        "num_layers": 2,
+        "sample_width": 4,
+        "sample_height": 4,
+        "patch_size": 2,
+        "mmdit_layers": 2,
+    }
+    transformer = model("EasyAnimateTransformer3DModel", **{**usual, **config})
     vae = model(
         "AutoencoderKLMagvit",
         latent_channels=4,
@@ -147,9 +148,16 @@ def _easyanimate() -> Any:
         norm_num_groups=2,
         spatial_group_norm=False,
     )
-    return assemble(
-        "EasyAnimatePipeline", transformer=transformer, scheduler=euler_scheduler(), vae=vae
-    )
+    return assemble(pipeline, transformer=transformer, scheduler=euler_scheduler(), vae=vae)
+
+
+def _easyanimate_arguments(**others: Any) -> dict[str, Any]:
+    return {**VIDEO, **prompts(TEXT_WIDTH, masked=MASKED), **others}
+
+
+def _clip() -> torch.Tensor:
+    """As many frames as are made, one like the other."""
+    return picture(SIDE)[:, :, None].expand(-1, -1, VIDEO["num_frames"], -1, -1)
 
 
 def _allegro() -> Any:
@@ -234,10 +242,13 @@ ROWS = (
         ),
         lambda: {**VIDEO, **prompts(TEXT_WIDTH), "image": picture(SIDE)},
     ),
+    Row("EasyAnimatePipeline", _easyanimate, _easyanimate_arguments),
     Row(
-        "EasyAnimatePipeline",
-        _easyanimate,
-        lambda: {**VIDEO, **prompts(TEXT_WIDTH, masked=MASKED)},
+        "EasyAnimateInpaintPipeline",
+        lambda: _easyanimate(
+            "EasyAnimateInpaintPipeline", in_channels=12, resize_inpaint_mask_directly=False
+        ),
+        lambda: _easyanimate_arguments(video=_clip(), mask_video=_clip()[:, :1].round()),
     ),
     Row(
         "AllegroPipeline",
