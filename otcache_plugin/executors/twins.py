@@ -116,9 +116,13 @@ def twin_of_transformer(transformer: torch.nn.Module) -> Any:
 
 
 def _twin_of_block(block: torch.nn.Module | None) -> Any:
-    """Return a twin with twins in it: HiDream's blocks hold others, which cache-dit marks too."""
+    """Return a twin of a block, and of the block in it where that is all that it holds.
+
+    HiDream's blocks are such, and cache-dit marks both. What is in other blocks stays the very
+    same, because pipelines may change it in their call: perturbed attention sets its processors.
+    """
     twin = twin_of(block)
-    if block is not None:
+    if block is not None and len(block._modules) == 1 and not block._parameters:
         twin._modules.update({key: twin_of(inner) for key, inner in block._modules.items()})
     return twin
 
