@@ -1,12 +1,11 @@
-"""Shards: where each part of a calibration keeps its work, and how the parts come together."""
+"""Shards: how the parts of a calibration come together."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.calibration.calibrate import calibrate
-from otcache_plugin.calibration.errors import NoShardsError, WorkspaceError
+from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measuring.facts import ModelFacts
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import NoPool
@@ -18,6 +17,7 @@ from otcache_plugin.calibration.measuring.workspace import (
     require_same,
 )
 from otcache_plugin.calibration.settings import MeasuringSettings
+from otcache_plugin.calibration.shard_folders import shards_of, work_folder
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.errors import ArgumentError
 
@@ -27,26 +27,6 @@ if TYPE_CHECKING:
 
     from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.stages import CalibrationProgress
-
-
-def work_folder(output: Path) -> Path:
-    """Return working folder of a calibration that is not shared out."""
-    return _beside(output, "calibration")
-
-
-def shard_folder(output: Path, number: int, count: int) -> Path:
-    """Return working folder of one shard."""
-    return _beside(output, f"shard-{number}-of-{count}")
-
-
-def _beside(output: Path, ending: str) -> Path:
-    output = output.resolve()  # "." and ".." have no name of their own.
-    return output.with_name(f"{output.name}.{ending}")
-
-
-def sibling_folders(output: Path, number: int, count: int) -> list[Path]:
-    """Return working folders of the other shards, there or not."""
-    return [shard_folder(output, other, count) for other in range(1, count + 1) if other != number]
 
 
 def merged(
@@ -65,18 +45,7 @@ def merged(
         ArgumentError: they have not calibrated that policy, or several and none is named.
         UnfinishedError: something has not been measured.
     """
-    name, parent = output.resolve().name, output.resolve().parent
-    pattern = re.compile(re.escape(name) + r"\.shard-(\d+)-of-(\d+)")
-    shards = {
-        (int(match[1]), int(match[2])): path
-        for path in parent.glob("*")
-        if (match := pattern.fullmatch(path.name)) and (path / MANIFEST_FILE).exists()
-    }
-    if not shards:
-        raise NoShardsError(
-            f"no {name}.shard-I-of-N folder of a shard in {parent}. Measure the shards first, and "
-            "merge what they have measured for the same output."
-        )
+    shards = shards_of(output)
     absent = [
         f"{number}/{count}"
         for count in sorted({count for _, count in shards})

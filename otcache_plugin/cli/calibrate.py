@@ -217,7 +217,7 @@ def _run(
     from otcache_plugin.calibration.measuring.pools import LocalPool
     from otcache_plugin.calibration.measuring.ray_pool import RayPool
     from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-    from otcache_plugin.calibration.shards import shard_folder, sibling_folders, work_folder
+    from otcache_plugin.calibration.shard_folders import shard_folder, sibling_folders, work_folder
     from otcache_plugin.plugins.host import plugin_host
 
     plugin_host().metric(settings.metric)  # One that is not what it says is refused here.

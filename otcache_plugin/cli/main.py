@@ -16,7 +16,7 @@ from otcache_plugin import __version__
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.cli.calibrate import OptionalRayAddress, calibrate
 from otcache_plugin.cli.common.command import Command
-from otcache_plugin.cli.common.output import print_error
+from otcache_plugin.cli.common.failing import run_with_json_errors, say, wants_json
 from otcache_plugin.cli.compare import compare
 from otcache_plugin.cli.demo import demo
 from otcache_plugin.cli.doctor import doctor
@@ -43,7 +43,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print_error(
+            say(
                 "interrupted; what was finished is kept and nothing is half-written. Start the "
                 "same command again to go on."
             )
@@ -55,26 +55,29 @@ app = typer.Typer(
     cls=_Commands,
     help="Cache schedules for diffusion pipelines, by optimal transport.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("demo", cls=Command)(demo)
-app.command("try", cls=Command)(try_model)
-app.command("compare", cls=Command)(compare)
-app.command("calibrate", cls=OptionalRayAddress)(calibrate)
-app.command("merge", cls=Command)(merge)
-app.command("import", cls=Command)(import_schedules)
-app.command("search", cls=Command)(search)
-app.command("list", cls=Command)(list_documents)
-app.command("show", cls=Command)(show)
-app.command("predict", cls=Command)(predict)
-app.command("verify", cls=Command)(verify)
-app.command("pull", cls=Command)(pull)
-app.command("push", cls=Command)(push)
-app.add_typer(store, name="store")
-app.command("plugins", cls=Command)(plugins)
-app.command("doctor", cls=Command)(doctor)
+for _name, _command, _summary in (
+    ("demo", demo, "Accelerate the embedded model, with a report."),
+    ("try", try_model, "Try a policy on prompts of yours."),
+    ("compare", compare, "Compare any methods on one model."),
+    ("calibrate", calibrate, "Calibrate a policy for a model."),
+    ("merge", merge, "Put the shards of a calibration together."),
+    ("import", import_schedules, "Make a document of others' schedules."),
+    ("search", search, "Find policy documents for a model."),
+    ("list", list_documents, "List policy documents."),
+    ("show", show, "Show a policy document."),
+    ("predict", predict, "Print the schedule of a budget."),
+    ("verify", verify, "Check a document, or its evidence."),
+    ("pull", pull, "Fetch documents from the Hub."),
+    ("push", push, "Publish a document on the Hub."),
+    ("plugins", plugins, "List policies, executors and metrics."),
+    ("doctor", doctor, "Check that the installation works."),
+):
+    _kind = OptionalRayAddress if _command is calibrate else Command
+    app.command(_name, cls=_kind, short_help=_summary)(_command)
+app.add_typer(store, name="store", short_help="Keep documents of your own and pulled ones.")
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,12 +105,14 @@ def main() -> None:
     sysexits.h), any other error a failure (1).
     """
     try:
+        if wants_json():
+            sys.exit(run_with_json_errors(app))
         app()
     except UnfinishedError as error:
-        print_error(str(error))
+        say(error)
         sys.exit(UNFINISHED)
     except OTCacheError as error:
-        print_error(str(error))
+        say(error)
         sys.exit(WRONG_USAGE if _is_refused_value(error) else FAILURE)
 
 

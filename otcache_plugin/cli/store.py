@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.filesize import decimal
 
+from otcache_plugin.cli.common.command import Command
 from otcache_plugin.cli.common.lock_records import print_record, record_data
 from otcache_plugin.cli.common.output import Json, print_hint, print_json
 from otcache_plugin.cli.common.own_documents import own_data, print_own
@@ -23,7 +24,7 @@ store = typer.Typer(
 )
 
 
-@store.command("list")
+@store.command("list", cls=Command, short_help="List your own and the pulled documents.")
 def list_store(json: Json = False) -> None:
     """List your own documents and the pulled ones."""
     from otcache_registry.store.own import OwnDocuments
@@ -52,7 +53,7 @@ def list_store(json: Json = False) -> None:
         print_hint(f"not usable: {problem}")
 
 
-@store.command("add")
+@store.command("add", cls=Command, short_help="Save a document of your own.")
 def add(
     document: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document's folder.")],
     json: Json = False,
@@ -84,7 +85,7 @@ def add(
     )
 
 
-@store.command("prune")
+@store.command("prune", cls=Command, short_help="Remove what newer ones replaced.")
 def prune(json: Json = False) -> None:
     """Remove documents that a later commit replaced, damaged records and leftovers."""
     from otcache_registry.hub.remembered import forget_answers
@@ -95,7 +96,7 @@ def prune(json: Json = False) -> None:
     _print_removed(kept.prune(), json)
 
 
-@store.command("remove")
+@store.command("remove", cls=Command, short_help="Remove documents.")
 def remove(
     which: Annotated[
         list[str],
@@ -165,7 +166,7 @@ def _print_removed(pruned: Pruned, json: bool) -> None:
     print_hint(f"Removed {documents}, {files}, {decimal(pruned.size)}.")
 
 
-@store.command("path")
+@store.command("path", cls=Command, short_help="Print the store's folder.")
 def path() -> None:
     """Print the folder that pulled documents are kept in."""
     from otcache_registry.store.folder import default_store_folder

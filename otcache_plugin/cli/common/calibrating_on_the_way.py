@@ -51,7 +51,7 @@ class Calibration:
     @property
     def work(self) -> Path:
         """The folder that keeps what is measured."""
-        from otcache_plugin.calibration.shards import work_folder
+        from otcache_plugin.calibration.shard_folders import work_folder
 
         return work_folder(self.folder)
 

@@ -8,6 +8,7 @@ from otcache_policies import FieldError
 from typer.core import TyperArgument, TyperCommand
 
 from otcache_plugin.calibration.errors import ClusterError, NoShardsError, UnfinishedError
+from otcache_plugin.cli.common.examples import EXAMPLES
 
 HINTS = {
     UnfinishedError: "--wait SECONDS waits for shards that run now.",
@@ -17,8 +18,61 @@ HINTS = {
 """Which options help, by the error."""
 
 
+METAVARS = {
+    "--authors": "TEXT",
+    "--baseline": "METHOD",
+    "--batch-size": "N",
+    "--budget": "B",
+    "--budget-anchor": "B",
+    "--budget-reference": "B",
+    "--budgets": "B,…",
+    "--call": "JSON",
+    "--cpus-per-worker": "N",
+    "--effort": "EFFORT",
+    "--evaluation-prompts": "FILE",
+    "--held-out-pairs": "N",
+    "--methods": "METHOD,…",
+    "--metric": "METRIC",
+    "--model": "MODEL",
+    "--output": "DIR",
+    "--pairs": "N",
+    "--patience": "N",
+    "--pipeline": "CLASS",
+    "--policy": "POLICY",
+    "--prompt": "TEXT",
+    "--prompts": "FILE",
+    "--revision": "COMMIT",
+    "--rounds": "N",
+    "--seed": "N",
+    "--setting": "TEXT",
+    "--source": "URL",
+    "--steps": "T",
+    "--tag": "TAG",
+    "--threads": "N",
+    "--trials": "N",
+    "--wait": "SECONDS",
+    "--waypoints": "B,…",
+    "--work": "DIR",
+}
+"""What stands for a value in the help, by option, where the option itself does not say."""
+
+
 class Command(TyperCommand):
-    """Calls what the library refuses as a user of the command does: `wait` is `--wait`."""
+    """Speaks as a user of the command does: `wait` is `--wait`, and help ends with examples."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for parameter in self.params:
+            word = _word(parameter)
+            if parameter.metavar is None:
+                parameter.metavar = METAVARS.get(word)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, each on a line of its own, however narrow the terminal is."""
+        words = ctx.command_path.split(" ", 1)[-1]
+        with formatter.section("Examples"):
+            for line in EXAMPLES[words]:
+                formatter.write(f"  {line}\n")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.

@@ -1,0 +1,94 @@
+"""What `--help` says, and what a command that fails says: to people, and to programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from otcache_plugin.cli import main as command_line
+from otcache_plugin.cli.common.examples import EXAMPLES
+from otcache_plugin.cli.main import app
+
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = {
+    name: command for name, command in GROUP.commands.items() if not hasattr(command, "commands")
+} | {f"store {name}": command for name, command in GROUP.commands["store"].commands.items()}
+
+
+def test_every_command_has_examples() -> None:
+    assert sorted(EXAMPLES) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_help_ends_with_lines_to_copy(words: str) -> None:
+    helped = CliRunner().invoke(app, [*words.split(), "--help"], terminal_width=60).output
+    *_, end = helped.split("Examples:\n")
+    assert [line.strip() for line in end.splitlines()] == list(EXAMPLES[words])
+    assert max(map(len, helped.partition("Examples:")[0].splitlines())) <= 60
+    for line in EXAMPLES[words]:
+        program, *given = shlex.split(line)
+        assert [program, *given[: len(words.split())]] == ["otcache", *words.split()]
+        COMMANDS[words].make_context(words, given[len(words.split()) :])
+
+
+def test_short_help_is_whole_in_a_narrow_terminal() -> None:
+    for arguments in (["--help"], ["store", "--help"]):
+        helped = CliRunner().invoke(app, arguments, terminal_width=60).output
+        assert [line for line in helped.splitlines()[1:] if line.endswith("...")] == []
+
+
+def ended(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[object, str, str]:
+    monkeypatch.setattr(sys, "argv", ["otcache", *arguments])
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    said = capsys.readouterr()
+    return end.value.code, said.out, said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (
+            ["show", "nothing", "--json"],
+            2,
+            {"type": "DocumentNotFoundError", "field": "POLICY", "value": "nothing"},
+        ),
+        (
+            ["show", "bundled:embedded", "--budget", "2", "--json"],
+            2,
+            {"type": "BudgetError", "value": 2},
+        ),
+        (["show", "--json"], 2, {"message": "Missing argument 'POLICY'."}),
+        (["list", "--json", "--nothing"], 2, {"message": "No such option: --nothing"}),
+        (["merge", "./nothing", "--json"], 1, {"type": "NoShardsError"}),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_errors_are_json_where_the_output_was_to_be(
+    arguments: list[str],
+    status: int,
+    expected: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = ended(arguments, monkeypatch, capsys)
+    assert (code, out) == (status, "")
+    said = json.loads(err)["error"]
+    assert {name: said.get(name) for name in expected} == expected
+    assert said["message"]
+
+
+def test_json_ends_well_where_nothing_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ended(["store", "list", "--json"], monkeypatch, capsys)
+    assert (code, err) == (0, "")
+    json.loads(out)
