@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all coverage check docs clean
+.PHONY: help demo test test-all lowest dist coverage check docs clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,12 @@ test: $(STAMP) ## Run the tests, some minutes
 test-all: $(STAMP) ## Run all tests, those too that start clusters, install packages and kill processes
 	@$(PYTEST)
 
+lowest: $(STAMP) ## Test against the lowest versions that pyproject.toml allows
+	@$(BIN)/python tools/lowest.py
+
+dist: $(STAMP) ## Build what goes to PyPI into dist/, with ADDRESS=https://… of the repository
+	@$(BIN)/python tools/distributions.py --address "$(ADDRESS)"
+
 coverage: $(STAMP) ## Try every pipeline, tiny, with both executors, and write the results
 	@PYTHONPATH=tests:tests/helpers $(BIN)/python -m matrix
 
@@ -34,7 +40,7 @@ docs: $(STAMP) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## Delete the environment and everything that was built
-	rm -rf .venv build dist site otcache-demo *.egg-info
+	rm -rf .venv .lowest build dist site otcache-demo *.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is written last: after a failed installation the next make tries again.

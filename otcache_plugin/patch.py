@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DISABLE", "install", "install_when_imported", "is_installed", "uninstall"]
 
 CACHE_DIT = "cache_dit"
-OLDEST_CACHE_DIT = "1.5"
+OLDEST_CACHE_DIT = "1.5.1"
 DISABLE = "OTCACHE_DISABLE"
 
 EXPECTED_PARAMETERS = ("pipe_or_adapter", "cache_config", "calibrator_config", "params_modifiers")

@@ -76,7 +76,8 @@ class MeasuredCosts:
         judge_seconds: the evidence's other metrics, in a call of a whole batch.
         minimise_seconds: finding a schedule by the quadratic form of what was recorded.
         transformer_calls: of one step; two where guidance is a second call.
-        peak_bytes: most memory in use meanwhile, on the accelerator where there is one.
+        peak_bytes: most memory in use meanwhile, on the accelerator where there is one; None where
+            the system does not tell.
     """
 
     first_seconds: float
@@ -87,7 +88,7 @@ class MeasuredCosts:
     judge_seconds: float
     minimise_seconds: float
     transformer_calls: int
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 def measure_costs(

@@ -234,6 +234,7 @@ def test_costs_are_measured_on_the_first_batch(setup: ModelSetup) -> None:
     assert costs.call_seconds == max(0.0, short.seconds - 4 * costs.call_step_seconds)
     # There is no smaller batch to tell a pair's share from.
     assert costs.pair_step_seconds == 0.0
+    assert costs.peak_bytes is not None
     assert costs.peak_bytes > 2**20
     # It compares with the full run, as a calibration will.
     assert all(np.isfinite(measured.arrays["psnr"]).all() for _, measured in runs)

@@ -263,7 +263,8 @@ def test_without_a_policy_cache_dit_is_untouched(defaults: dict[str, Any], enabl
     assert torch.equal(FLUX.run(pipe), full)
 
 
-@pytest.mark.parametrize("version", ["1.4.9", "1.5.0rc1", "0.1"])
+# 1.5.0 says of itself that it is 1.3.13.dev9.
+@pytest.mark.parametrize("version", ["1.4.9", "1.5.0", "1.3.13.dev9", "0.1"])
 def test_an_older_cache_dit(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     otcache_plugin.uninstall()
     before = bindings()
@@ -275,7 +276,7 @@ def test_an_older_cache_dit(version: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert not otcache_plugin.is_installed()
 
 
-@pytest.mark.parametrize("version", ["1.5", "1.5.3", "2.0.dev1", "unknown version"])
+@pytest.mark.parametrize("version", ["1.5.1", "1.5.3", "2.0.dev1", "unknown version"])
 def test_newer_versions_and_source_trees(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     otcache_plugin.uninstall()
     monkeypatch.setattr(cache_dit, "__version__", version)

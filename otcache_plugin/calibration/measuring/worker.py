@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 import time
@@ -141,10 +140,14 @@ class Worker:
         if self.facts.device == "cuda":
             torch.cuda.reset_peak_memory_stats(self._setup.pipe.device)
 
-    def peak_memory(self) -> int:
-        """Most bytes that were in use, on the accelerator where there is one."""
+    def peak_memory(self) -> int | None:
+        """Most bytes that were in use, on the accelerator where there is one; None if unknown."""
         if self.facts.device == "cuda":
             return torch.cuda.max_memory_allocated(self._setup.pipe.device)
+        if sys.platform == "win32":
+            return None
+        import resource  # Windows has none.
+
         # Linux counts in kilobytes, macOS in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

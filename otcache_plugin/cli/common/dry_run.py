@@ -97,7 +97,7 @@ def print_estimate(
         f"\nMeasured on {device} with batches of {batch_size}: a recorded run "
         f"{measured.record_seconds:.3g} s, a step {step:.3g} s, the rest of a run "
         f"{measured.call_seconds:.3g} s, a schedule by the quadratic form "
-        f"{measured.minimise_seconds:.3g} s; peak memory {measured.peak_bytes / 2**30:.1f} GiB.",
+        f"{measured.minimise_seconds:.3g} s; peak memory {_gibibytes(measured.peak_bytes)}.",
         soft_wrap=True,
     )
     if estimate.ends_early:
@@ -105,6 +105,10 @@ def print_estimate(
             "Identical schedules are run once and hopeless trials cut short, so it will be less.",
             soft_wrap=True,
         )
+
+
+def _gibibytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"
 
 
 def _comparison(compared: list[ComparedEffort]) -> Table:

@@ -123,7 +123,7 @@ class StoreFolder:
         temporary = self.path / TEMPORARY_FOLDER / path.name
         try:
             with temporary.open("wb") as file:
-                os.fchmod(file.fileno(), self._mode(0o666))
+                temporary.chmod(self._mode(0o666))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
