@@ -233,7 +233,7 @@ def test_errors_that_are_explained_are_given(message: str) -> None:
         assert words.removeprefix(", ") in code, words
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_relative_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page(name)):
         assert (ROOT / target).exists(), target

@@ -98,9 +98,8 @@ def check_versions() -> None:
     """Check that it has exactly the lowest versions, and print them."""
     names = [each.name for each in requirements()]
     code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    asked = subprocess.run(
-        [python(), "-c", code, *names], capture_output=True, text=True, check=True
-    )
+    command = python("-c", code, *names)
+    asked = subprocess.run(command, capture_output=True, text=True, check=True)
     installed = dict(zip(names, asked.stdout.split(), strict=True))
     for requirement in requirements():
         name, there = requirement.name, installed[requirement.name]
