@@ -202,6 +202,16 @@ def train_flow(
     return average.eval()
 
 
+def name_clip_weights(folder: Path) -> None:
+    """Name the text encoder's weights as transformers 4 does; transformers 5 takes these too."""
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = {
+        name if name.startswith("text_model.") else f"text_model.{name}": weight
+        for name, weight in load_file(file).items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
+
+
 def name_public_classes(folder: Path) -> None:
     """Name the classes that every version of the libraries has, not the ones made here."""
     for file in (folder / "model_index.json", *folder.glob("tokenizer*/tokenizer_config.json")):
@@ -272,6 +282,7 @@ def main() -> None:
     )
     pipeline.to(torch.float16).save_pretrained(arguments.output)
     name_public_classes(arguments.output)
+    name_clip_weights(arguments.output)
     (arguments.output / "training.json").write_text(json.dumps(vars(settings), indent=2) + "\n")
     print(f"wrote {arguments.output}")
 

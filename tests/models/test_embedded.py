@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
+from safetensors.torch import load_file
 
 import otcache_plugin
 from otcache_plugin.models import embedded
@@ -39,6 +40,12 @@ def test_it_loads_without_a_warning() -> None:
     assert {module.dtype for module in pipe.components.values() if hasattr(module, "dtype")} == {
         torch.float32
     }
+
+
+def test_its_weights_have_the_names_that_all_versions_of_transformers_take() -> None:
+    """transformers 4 leaves weights of other names out, and goes on with random ones."""
+    names = load_file(embedded.FOLDER / "text_encoder" / "model.safetensors")
+    assert {name.partition(".")[0] for name in names} == {"text_model"}
 
 
 def test_it_is_small() -> None:

@@ -59,4 +59,4 @@ def test_the_lowest_versions_together() -> None:
     command = [sys.executable, ROOT / "tools" / "lowest.py", "tests/cli/test_cli_command.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "typer 0.16.0" in done.stdout
+    assert "typer 0.20.0" in done.stdout

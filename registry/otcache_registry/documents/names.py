@@ -140,7 +140,7 @@ def is_hub_id(name: str) -> bool:
         validate_repo_id(name)
     except HFValidationError:
         return False
-    return "/" in name
+    return "/" in name and name.isascii()  # Older versions let letters of all alphabets pass.
 
 
 def _quoted(match: re.Match[str]) -> str:
