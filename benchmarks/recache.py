@@ -5,10 +5,10 @@
 
 ReCache (arXiv 2606.06060) is trained in three ways: on the quadratic form of the recording alone,
 on that and then on real runs, and on real runs alone, the paper's way. Each network's schedules run
-on the same held-out pairs beside evenly spaced steps, with the network's own look-backs and with
-look-back 2 everywhere. Differences are paired, with 95 % intervals; a mark says that the interval
-excludes zero after a correction for the number of budgets (Holm). Steps are denoising steps of the
-training, each pair's own, the recording included. With the same `--work` it goes on where it was.
+on the same held-out pairs beside evenly spaced steps, all with look-back 2. Differences are paired,
+with 95 % intervals; a mark says that one is significant after a correction for the number of
+budgets (Holm). Steps are denoising steps of the training, each pair's own, the recording included.
+With the same `--work` it goes on where it was.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TRAININGS: dict[str, dict[str, object]] = {
 }
 """Options of each; the last spends more runs, for it begins with nothing."""
 
-OWN, TWO = "uniform, its look-backs", "uniform, look-back 2"
+UNIFORM = "uniform"
 
 MODELS: dict[str, Callable[[], ModelSetup]] = {
     "exact-flow": partial(load_setup, "exact-flow"),
@@ -98,7 +98,6 @@ def trained(bench: Bench, name: str) -> Trained:
 def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> dict[str, Any]:
     """Return every figure of one model."""
     console = Console(stderr=True)
-    even = plugin_host().calibrator("recache")
     measure, ways = bench.held_out(), {}
     known: dict[Schedule, dict[str, NDArray[np.float64]]] = {}
 
@@ -112,8 +111,7 @@ def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> d
         console.print(f"{bench.setup.name}: {name}, {found.steps:,} steps, {found.seconds:.0f} s")
         methods = {
             name: found.policy.schedule,
-            OWN: even.peer("uniform", found.policy),
-            TWO: UniformPolicy(STEPS, look_back=2).schedule,
+            UNIFORM: UniformPolicy(STEPS, look_back=2).schedule,
         }
         values: Values = {
             (method, budget): values_of(schedule(budget))
@@ -125,9 +123,8 @@ def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> d
             "steps": found.steps,
             "seconds": round(found.seconds, 1),
             "schedules": {each: asdict(found.policy.schedule(each)) for each in BUDGETS},
-            "to": {
-                method: {each.name: rows_of(values, name, method, each.name) for each in metrics}
-                for method in (OWN, TWO)
+            "to_uniform": {
+                each.name: rows_of(values, name, UNIFORM, each.name) for each in metrics
             },
         }
     return {"model": bench.setup.name, "pairs": PAIRS, "trainings": ways}
@@ -135,11 +132,10 @@ def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> d
 
 def print_model(result: Mapping[str, Any]) -> None:
     """Print one model's PSNR against evenly spaced steps."""
-    table = Table("training", "steps", "less", *map(str, BUDGETS), title=str(result["model"]))
+    table = Table("training", "steps", *map(str, BUDGETS), title=str(result["model"]))
     for name, each in result["trainings"].items():
-        for method, rows in each["to"].items():
-            cells = [_cell(row) for row in rows["psnr"]]
-            table.add_row(name, f"{each['steps']:,}", method, *cells)
+        cells = [_cell(row) for row in each["to_uniform"]["psnr"]]
+        table.add_row(name, f"{each['steps']:,}", *cells)
     Console(width=260).print(table)
 
 

@@ -28,6 +28,13 @@ STANDARD = (
 )
 """As many batches, of the fewest pairs that a race takes."""
 
+LEARNED = (
+    *("--steps", "12", "--policy", "recache", "--seed", "1", "--set", "budgets=4,6"),
+    *("--pairs", "4", "--held-out-pairs", "3", "--batch-size", "2", "--set", "largest_budget=7"),
+    *("--set", "pretraining=20", "--set", "iterations=4", "--set", "schedules=3"),
+)
+"""A network that is trained on some fifty runs."""
+
 Preparation = Callable[[], object]
 """Something that is done in a process before the command; must be picklable."""
 

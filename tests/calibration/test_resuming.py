@@ -13,6 +13,7 @@ import pytest
 from forking import FORKING
 from policy_content import content_of
 from processes import (
+    LEARNED,
     SETTINGS,
     STANDARD,
     Command,
@@ -56,6 +57,16 @@ def test_a_race_killed_at_random_moments_comes_to_the_same(
     uninterrupted_standard: Path, tmp_path: Path
 ) -> None:
     assert_the_same_after_kills(uninterrupted_standard, STANDARD, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_random_moments_comes_to_the_same(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    command = start(whole, settings=LEARNED)
+    assert command.wait() == 0, command.err
+    assert_the_same_after_kills(whole / "policy", LEARNED, killed)
 
 
 def assert_the_same_after_kills(
