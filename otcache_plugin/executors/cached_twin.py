@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def unannounced() -> Iterator[None]:
-    """Keep cache-dit from telling at every call what it puts its cache on."""
+def unannounced(level: int = logging.INFO) -> Iterator[None]:
+    """Keep cache-dit from telling at every call what it puts its cache on.
+
+    Args:
+        level: up to which this thread's messages are kept back.
+    """
     thread = get_ident()
 
     def is_told(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.INFO or record.thread != thread
+        return record.levelno > level or record.thread != thread
 
     known = list(logging.root.manager.loggerDict)
     loggers = [logging.getLogger(name) for name in known if name.startswith("cache_dit.")]

@@ -192,9 +192,13 @@ class ExactFlowPipeline(DiffusionPipeline):
         if latents is None:
             shape = (len(prompts), 3, SIZE, SIZE)
             latents = randn_tensor(shape, generator=generator, device=self.device)
-        if sigmas is None:
-            sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist()
-        self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
+        if sigmas is None and self.scheduler.config.get("use_flow_sigmas"):
+            # A multistep solver of the flow has its own, which are the same but for a thousandth.
+            self.scheduler.set_timesteps(num_inference_steps, device=self.device)
+        else:
+            if sigmas is None:
+                sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist()
+            self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
         self.scheduler.set_begin_index(0)
         for timestep in self.progress_bar(self.scheduler.timesteps):
             velocity = self.transformer(

@@ -1,0 +1,253 @@
+"""cache-dit's own caches: DBCache by a threshold, with and without TaylorSeer, and its step masks.
+
+They are switched on by `cache_dit.enable_cache` without a policy. A step that is cached still
+computes the first blocks, `Fn_compute_blocks`, so a model of few blocks gains less than one of many
+would. On cache-dit's benchmarks F8B0 is the precise setting and F1B0 the quick one; the quick one
+alone comes to the budgets that are compared at, whatever the number of blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import cache_dit
+from cache_dit import DBCacheConfig, TaylorSeerCalibratorConfig
+
+from otcache_plugin.comparing.contenders.observing import observed_step
+from otcache_plugin.comparing.contenders.tuning import (
+    Configured,
+    Trials,
+    at_budgets,
+    best_at_budgets,
+)
+from otcache_plugin.errors import PipelineError
+from otcache_plugin.executors.cache_dit_blocks import is_known, misfit
+from otcache_plugin.executors.cached_twin import unannounced
+from otcache_plugin.pipelines.parts import find_denoisers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from otcache_plugin.comparing.contenders.tuning import Settings
+    from diffusers import DiffusionPipeline
+
+    from otcache_plugin.comparing.methods import Bench, Variant
+
+__all__ = ["DBCache", "StepsMask"]
+
+WARM_UPS = (1, 4)
+"""First steps that are always computed; cache-dit's 8 leave too few for others at small budgets."""
+
+UNLIMITED = -1
+IN_A_ROW = (UNLIMITED, 3, 6, 12)
+"""Most steps that are cached one after the other: by default any number, 2 or 3 in its examples."""
+
+DEFAULTS = {"warm_up": 8, "in_a_row": UNLIMITED, "threshold": 0.08}
+"""cache-dit's own settings, but for the first blocks."""
+
+LEFT_BEHIND = {"forward", "_is_patched"}
+"""What `disable_cache` leaves on a transformer whose forward cache-dit has replaced, as Flux's."""
+
+MASKS = ("slow", "medium", "fast", "ultra")
+
+
+@dataclass(frozen=True)
+class DBCache:
+    """DBCache, which decides by how much the first block's residual has changed.
+
+    Attributes:
+        name: its word in `--methods`.
+        label: what people call it.
+        orders: of TaylorSeer, by which a cached residual is extrapolated; None for reuse. The
+            thresholds are searched for with the first.
+    """
+
+    name: str
+    label: str
+    orders: tuple[int | None, ...]
+
+    def refusal(self, bench: Bench) -> str | None:
+        """See `Method`."""
+        return refusal(bench)
+
+    def variants(self, bench: Bench) -> list[Variant]:
+        """See `Method`: cache-dit's defaults, then the best that comes to each budget."""
+        default = {"order": self.orders[0], **DEFAULTS}
+        found = [default, *(each for each in self._tuned(bench)["chosen"] if each != default)]
+        return [
+            Configured(self.name, _words(settings), None, tuple(settings.items()))
+            for settings in found
+        ]
+
+    @contextmanager
+    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
+        """See `Method`."""
+        assert isinstance(variant, Configured), "it is one of this method"
+        with _threshold_enabled(bench, dict(variant.settings)):
+            yield {}
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int:
+        """See `Method`: of the search for all budgets; cache-dit's defaults need none."""
+        if variant == self.variants(bench)[0]:
+            return 0
+        steps: int = self._tuned(bench)["denoising_steps"]
+        return steps
+
+    def _tuned(self, bench: Bench) -> dict[str, Any]:
+        tuned: dict[str, Any] = bench.kept(f"{self.name}-settings", partial(self._tune, bench))
+        return tuned
+
+    def _tune(self, bench: Bench) -> dict[str, Any]:
+        trials = Trials(bench, partial(_threshold_enabled, bench))
+        first, *others = self.orders
+        best = best_at_budgets(
+            trials,
+            [
+                {"order": first, "warm_up": warm_up, "in_a_row": in_a_row}
+                for warm_up, in_a_row in product(WARM_UPS, IN_A_ROW)
+            ],
+        )
+        of_other_orders = [
+            trials.run({**trial.settings, "order": order}) for trial in best for order in others
+        ]
+        best = at_budgets([*best, *of_other_orders], bench.budgets)
+        return {
+            "denoising_steps": round(trials.denoising_steps),
+            "chosen": [trial.settings for trial in best],
+        }
+
+
+@dataclass(frozen=True)
+class StepsMask:
+    """cache-dit's predefined masks of computed steps, which it calls `steps_mask`.
+
+    Attributes:
+        name: its word in `--methods`.
+        label: what people call it.
+        order: of TaylorSeer; None for reuse.
+    """
+
+    name: str
+    label: str
+    order: int | None
+
+    def refusal(self, bench: Bench) -> str | None:
+        """See `Method`."""
+        return refusal(bench)
+
+    def variants(self, bench: Bench) -> list[Variant]:
+        """See `Method`: its masks are for whatever number of steps they are for."""
+        steps = bench.num_inference_steps
+        return [
+            Configured(self.name, policy, sum(_mask(policy, steps)), (("policy", policy),))
+            for policy in MASKS
+        ]
+
+    @contextmanager
+    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
+        """See `Method`."""
+        assert isinstance(variant, Configured), "it is one of this method"
+        mask = _mask(dict(variant.settings)["policy"], bench.num_inference_steps)
+        config = DBCacheConfig(
+            Fn_compute_blocks=1,
+            Bn_compute_blocks=0,
+            steps_computation_mask=mask,
+            steps_computation_policy="static",
+            enable_separate_cfg=observed_step(bench).calls == 2,
+        )
+        with cached(bench, config, self.order):
+            yield {}
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int:
+        """See `Method`."""
+        return 0
+
+
+def refusal(bench: Bench) -> str | None:
+    """Return why cache-dit's cache cannot be put on a pipeline."""
+    name = type(bench.pipe).__name__
+    try:
+        find_denoisers(bench.pipe)
+        step = observed_step(bench)
+    except PipelineError as error:
+        return f"{error.problem}. {error.remedy}"
+    if not is_known(bench.pipe):
+        return (
+            f"cache-dit has no adapter for a {name}: `cache_dit.supported_pipelines()` lists those"
+        )
+    if step.calls > 2:
+        return f"a {name} calls its transformer {step.calls} times a step; cache-dit counts 1 or 2"
+    return misfit(bench.pipe)
+
+
+@contextmanager
+def cached(bench: Bench, config: DBCacheConfig, order: int | None) -> Iterator[None]:
+    """Put cache-dit's cache on the pipeline inside the block, and take all of it off again.
+
+    Args:
+        bench: of the pipeline.
+        config: of the cache.
+        order: of TaylorSeer; None for reuse.
+    """
+    calibrator = None if order is None else TaylorSeerCalibratorConfig(taylorseer_order=order)
+    pipe = bench.pipe
+    with unannounced(logging.WARNING), _left_as_it_was(pipe):
+        cache_dit.enable_cache(pipe, cache_config=config, calibrator_config=calibrator)
+        try:
+            yield
+        finally:
+            cache_dit.disable_cache(pipe)
+
+
+@contextmanager
+def _left_as_it_was(pipe: DiffusionPipeline) -> Iterator[None]:
+    """Take off the transformers what cache-dit leaves on them, and put their parts in order.
+
+    A run under its cache moves lists of blocks behind each other, and diffusers' caches take the
+    first block of the first list for the first that runs.
+    """
+    before = [
+        (denoiser, set(vars(denoiser)), list(denoiser._modules))
+        for denoiser in find_denoisers(pipe)
+    ]
+    try:
+        yield
+    finally:
+        for denoiser, own, parts in before:
+            for name in LEFT_BEHIND & (set(vars(denoiser)) - own):
+                delattr(denoiser, name)
+            for name in parts:
+                denoiser._modules[name] = denoiser._modules.pop(name)
+
+
+@contextmanager
+def _threshold_enabled(bench: Bench, settings: Settings) -> Iterator[None]:
+    config = DBCacheConfig(
+        Fn_compute_blocks=1,
+        Bn_compute_blocks=0,
+        max_warmup_steps=settings["warm_up"],
+        max_continuous_cached_steps=settings["in_a_row"],
+        residual_diff_threshold=settings["threshold"],
+        enable_separate_cfg=observed_step(bench).calls == 2,
+    )
+    with cached(bench, config, settings["order"]):
+        yield
+
+
+def _mask(policy: str, steps: int) -> list[int]:
+    mask: list[int] = cache_dit.steps_mask(total_steps=steps, mask_policy=policy)
+    return mask
+
+
+def _words(settings: Settings) -> str:
+    words = [f"threshold {settings['threshold']:g}", f"warm-up {settings['warm_up']}"]
+    if settings["in_a_row"] != UNLIMITED:
+        words.append(f"at most {settings['in_a_row']} in a row")
+    if settings["order"] is not None:
+        words.append(f"order {settings['order']}")
+    return ", ".join(words)

@@ -1,0 +1,263 @@
+"""Caches of diffusers that leave blocks out: `pipe.transformer.enable_cache(config)`.
+
+First Block Cache and SeaCache decide by a threshold, TaylorSeer computes every so many steps. Each
+is compared as its authors set it, and as it comes nearest to every budget.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from diffusers import FirstBlockCacheConfig, SeaCacheConfig, TaylorSeerCacheConfig
+
+from otcache_plugin.comparing.contenders.observing import observed_step
+from otcache_plugin.comparing.contenders.tuning import (
+    Configured,
+    Trials,
+    at_budgets,
+    best_at_budgets,
+)
+from otcache_plugin.errors import PipelineError
+from otcache_plugin.pipelines.parts import find_denoisers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from diffusers import DiffusionPipeline
+
+    from otcache_plugin.comparing.contenders.tuning import Settings, Trial
+    from otcache_plugin.comparing.methods import Bench, Variant
+
+__all__ = ["DiffusersCache", "FirstBlockCache", "SeaCache", "TaylorSeerCache", "hooks_enabled"]
+
+
+@contextmanager
+def hooks_enabled(pipe: DiffusionPipeline, config: Any) -> Iterator[None]:
+    """Enable a cache of diffusers on the transformers of a pipeline inside the block."""
+    with ExitStack() as stack:
+        denoiser: Any
+        for denoiser in find_denoisers(pipe):
+            denoiser.enable_cache(config)
+            stack.callback(denoiser.disable_cache)
+        yield
+
+
+def no_hooks(bench: Bench) -> str | None:
+    """Return why diffusers' caches cannot be enabled on a pipeline, None where they can."""
+    try:
+        denoisers = find_denoisers(bench.pipe)
+    except PipelineError as error:
+        return f"{error.problem}. {error.remedy}"
+    for denoiser in denoisers:
+        if not hasattr(denoiser, "enable_cache"):
+            return (
+                f"a {type(denoiser).__name__} has no enable_cache: it is none of diffusers' models"
+            )
+        if not isinstance(denoiser, torch.nn.Module) or not _stacks(denoiser):
+            return f"a {type(denoiser).__name__} has no list of blocks to leave out"
+    return None
+
+
+def unknown_blocks(bench: Bench) -> str | None:
+    """Return which class of blocks diffusers cannot leave out, as it does not know its outputs."""
+    from diffusers.hooks._helpers import TransformerBlockRegistry
+
+    for denoiser in find_denoisers(bench.pipe):
+        for block in {type(block) for stack in _stacks(denoiser) for block in stack}:
+            try:
+                TransformerBlockRegistry.get(block)
+            except ValueError as error:
+                return f"diffusers does not know what a {block.__name__} returns: {error}"
+    return None
+
+
+def _stacks(denoiser: torch.nn.Module) -> list[torch.nn.ModuleList]:
+    """Return the lists of blocks that diffusers' caches look for."""
+    from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
+
+    return [
+        child
+        for name, child in denoiser.named_children()
+        if name in _ALL_TRANSFORMER_BLOCK_IDENTIFIERS and isinstance(child, torch.nn.ModuleList)
+    ]
+
+
+class DiffusersCache(ABC):
+    """What the caches have in common; each says what its settings are."""
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    defaults: ClassVar[Mapping[str, Any]]
+
+    def refusal(self, bench: Bench) -> str | None:
+        """See `Method`."""
+        reason = no_hooks(bench) or unknown_blocks(bench)
+        if reason is None and not observed_step(bench).contexts:
+            return (
+                f"a {type(bench.pipe).__name__} does not tell its transformer which of its calls "
+                "one is (cache_context), by which the cache keeps guidance apart"
+            )
+        return reason
+
+    def variants(self, bench: Bench) -> list[Variant]:
+        """See `Method`: as its authors set it, then the best that comes to each budget."""
+        found = [dict(self.defaults), *self._tuned(bench)["chosen"]]
+        distinct = [each for place, each in enumerate(found) if each not in found[:place]]
+        return [
+            Configured(self.name, self.words(each), None, tuple(each.items())) for each in distinct
+        ]
+
+    @contextmanager
+    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
+        """See `Method`."""
+        assert isinstance(variant, Configured), "it is one of this method"
+        with self._enabled(bench, dict(variant.settings)):
+            yield {}
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int:
+        """See `Method`: of the search for all budgets; as its authors set it, it needs none."""
+        if variant == self.variants(bench)[0]:
+            return 0
+        steps: int = self._tuned(bench)["denoising_steps"]
+        return steps
+
+    @contextmanager
+    def _enabled(self, bench: Bench, settings: Settings) -> Iterator[None]:
+        with hooks_enabled(bench.pipe, self.config(bench, settings)):
+            yield
+
+    def _tuned(self, bench: Bench) -> dict[str, Any]:
+        tuned: dict[str, Any] = bench.kept(f"{self.name}-settings", partial(self._tune, bench))
+        return tuned
+
+    def _tune(self, bench: Bench) -> dict[str, Any]:
+        trials = Trials(bench, partial(self._enabled, bench))
+        chosen = self.best(trials)
+        return {
+            "denoising_steps": round(trials.denoising_steps),
+            "chosen": [trial.settings for trial in chosen],
+        }
+
+    def best(self, trials: Trials) -> list[Trial]:
+        """Return the trial that serves each budget best: of thresholds, unless said otherwise."""
+        return best_at_budgets(trials, [{}])
+
+    @abstractmethod
+    def config(self, bench: Bench, settings: Settings) -> Any:
+        """Return what `enable_cache` takes for some settings."""
+
+    def words(self, settings: Settings) -> str:
+        """Return settings for people."""
+        return f"threshold {settings['threshold']:g}"
+
+
+class FirstBlockCache(DiffusersCache):
+    """First Block Cache: the others are left out while the first one's residual hardly changes."""
+
+    name = "first-block-cache"
+    label = "First Block Cache"
+    defaults: ClassVar = {"threshold": 0.05}
+
+    def config(self, bench: Bench, settings: Settings) -> FirstBlockCacheConfig:
+        """See `DiffusersCache`."""
+        return FirstBlockCacheConfig(threshold=settings["threshold"])
+
+
+class SeaCache(DiffusersCache):
+    """SeaCache (arXiv 2602.18993): decides by the latents, filtered by what is signal in them."""
+
+    name = "seacache"
+    label = "SeaCache"
+    defaults: ClassVar = {"order": 1, "in_a_row": 2, "threshold": 0.25}
+
+    def refusal(self, bench: Bench) -> str | None:
+        """See `Method`: it needs video latents, and to know the step, or would compute all."""
+        reason = super().refusal(bench)
+        if reason is not None:
+            return reason
+        name = type(bench.pipe).__name__
+        if not observed_step(bench).says_where:
+            return f"a {name} does not tell its caches which step it takes (cache_context)"
+        denoiser: Any
+        for denoiser in find_denoisers(bench.pipe):
+            config = denoiser.config
+            if type(denoiser).__name__ != "WanTransformer3DModel":
+                return f"diffusers' SeaCache knows where the latents are in Wan, not in a {name}"
+            if config.in_channels != config.out_channels:
+                return "diffusers' SeaCache knows Wan from text to video alone"
+        return None
+
+    def best(self, trials: Trials) -> list[Trial]:
+        """See `DiffusersCache`: with longer rows, without which no budget is reached."""
+        return best_at_budgets(
+            trials, [{"order": order, "in_a_row": row} for order in (0, 1) for row in (3, 6, 12)]
+        )
+
+    def config(self, bench: Bench, settings: Settings) -> SeaCacheConfig:
+        """See `DiffusersCache`."""
+        return SeaCacheConfig(
+            threshold=settings["threshold"],
+            residual_order=settings["order"],
+            max_consecutive_cached=settings["in_a_row"],
+        )
+
+    def words(self, settings: Settings) -> str:
+        """See `DiffusersCache`."""
+        return (
+            f"threshold {settings['threshold']:g}, order {settings['order']}, at most "
+            f"{settings['in_a_row']} in a row"
+        )
+
+
+class TaylorSeerCache(DiffusersCache):
+    """TaylorSeer (arXiv 2503.06923): between computed steps, outputs are extrapolated.
+
+    By default those of the attention layers are, which leaves most of a step to compute. Its lite
+    mode extrapolates the output of the whole model, and that comes to the budgets.
+    """
+
+    name = "taylorseer"
+    label = "TaylorSeer"
+    defaults: ClassVar = {"lite": False, "interval": 5, "order": 1}
+
+    FIRST_STEPS = 3
+    """That are computed before the intervals begin, diffusers' default."""
+    ORDERS = (1, 2)
+
+    def best(self, trials: Trials) -> list[Trial]:
+        """See `DiffusersCache`: the interval that comes to each budget, with the better order."""
+        intervals = {self._interval(trials.bench, budget) for budget in trials.bench.budgets}
+        tried = [
+            trials.run({"lite": True, "interval": interval, "order": order})
+            for interval in sorted(intervals)
+            for order in self.ORDERS
+        ]
+        return at_budgets(tried, trials.bench.budgets)
+
+    def _interval(self, bench: Bench, budget: int) -> int:
+        steps = bench.num_inference_steps
+
+        def away(interval: int) -> int:
+            later = len(range(self.FIRST_STEPS + 1, steps, interval))
+            return abs(min(self.FIRST_STEPS, steps) + later - budget)
+
+        return min(range(1, steps + 1), key=away)
+
+    def config(self, bench: Bench, settings: Settings) -> TaylorSeerCacheConfig:
+        """See `DiffusersCache`."""
+        return TaylorSeerCacheConfig(
+            cache_interval=settings["interval"],
+            disable_cache_before_step=self.FIRST_STEPS,
+            max_order=settings["order"],
+            taylor_factors_dtype=find_denoisers(bench.pipe)[0].dtype,
+            use_lite_mode=settings["lite"],
+        )
+
+    def words(self, settings: Settings) -> str:
+        """See `DiffusersCache`."""
+        what = "whole model" if settings["lite"] else "attention"
+        return f"{what} every {settings['interval']} steps, order {settings['order']}"

@@ -1,0 +1,145 @@
+"""Caches of cache-dit and diffusers that leave blocks out: what they promise, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import cache_dit
+import pytest
+import torch
+from contender_runs import latents, run
+
+from otcache_plugin.comparing.contenders.dbcache import DBCache, StepsMask
+from otcache_plugin.comparing.contenders.diffusers_caches import (
+    FirstBlockCache,
+    TaylorSeerCache,
+)
+from otcache_plugin.comparing.contenders.magcache import MagCache
+from otcache_plugin.comparing.contenders.tuning import Configured
+from otcache_plugin.comparing.flops import flops
+from otcache_plugin.comparing.methods import Bench, Method, Variant
+from otcache_plugin.comparing.work import counted_work
+from otcache_plugin.models.setups import ModelSetup
+
+DBCACHE = DBCache("dbcache", "DBCache", (None,))
+DBCACHE_TAYLORSEER = DBCache("dbcache-taylorseer", "DBCache, TaylorSeer", (1, 2))
+MASK = StepsMask("steps-mask", "steps mask", None)
+
+SETTINGS: dict[Any, dict[str, Any]] = {
+    DBCACHE: {"order": None, "warm_up": 1, "in_a_row": -1, "threshold": 4.0},
+    DBCACHE_TAYLORSEER: {"order": 1, "warm_up": 1, "in_a_row": -1, "threshold": 4.0},
+    FirstBlockCache(): {"threshold": 4.0},
+    TaylorSeerCache(): {"lite": True, "interval": 3, "order": 1},
+    MagCache(): {"in_a_row": 3, "retention": 0.2, "threshold": 4.0},
+}
+"""With which methods leave out as much as they can."""
+
+EMPTIED = {"_diffusers_hook", "_cache_config"}
+"""What diffusers empties rather than removes."""
+
+
+SETTINGS_OF = {method.name: settings for method, settings in SETTINGS.items()}
+
+
+def variant_of(method: Method, settings: dict[str, Any]) -> Variant:
+    return Configured(method.name, "for a test", None, tuple(settings.items()))
+
+
+@pytest.mark.parametrize("method", SETTINGS, ids=lambda method: method.name)
+def test_a_cache_leaves_out_and_then_leaves_nothing_behind(method: Method, bench: Bench) -> None:
+    assert method.refusal(bench) is None
+    variant = variant_of(method, SETTINGS[method])
+    full, products = run(bench)
+    transformer = bench.pipe.transformer
+    before = set(vars(transformer)) - EMPTIED
+    parts = [name for name, _ in transformer.named_modules()]
+    with method.enabled(bench, variant):
+        cached, computed = run(bench)
+    assert computed < 0.8 * products
+    assert not torch.equal(cached, full)
+    with pytest.raises(RuntimeError, match="stop"), method.enabled(bench, variant):
+        raise RuntimeError("stop")
+    assert torch.equal(latents(bench), full)
+    assert set(vars(transformer)) - EMPTIED == before
+    assert [name for name, _ in transformer.named_modules()] == parts
+
+
+@pytest.mark.parametrize("method", [DBCACHE, DBCACHE_TAYLORSEER, FirstBlockCache(), MagCache()])
+def test_a_threshold_of_nothing_is_the_full_run(method: Method, bench: Bench) -> None:
+    with method.enabled(bench, variant_of(method, {**SETTINGS_OF[method.name], "threshold": 0.0})):
+        cached = run(bench)
+    full = run(bench)
+    assert torch.equal(cached[0], full[0])
+    assert cached[1] == full[1]
+
+
+@pytest.mark.parametrize("method", [DBCACHE, FirstBlockCache()], ids=lambda method: method.name)
+def test_a_larger_threshold_computes_less_and_ends_further_away(
+    method: Method, bench: Bench
+) -> None:
+    full = latents(bench)
+    products, errors = [], []
+    for threshold in (0.3, 0.8, 4.0):
+        settings = {**SETTINGS_OF[method.name], "threshold": threshold}
+        with method.enabled(bench, variant_of(method, settings)):
+            cached, computed = run(bench)
+        products.append(computed)
+        errors.append(float((cached - full).square().mean()))
+    assert products == sorted(products, reverse=True)
+    assert errors == sorted(errors)
+    assert products[0] > products[-1]
+
+
+def test_taylorseer_of_every_step_is_the_full_run(bench: Bench) -> None:
+    method = TaylorSeerCache()
+    every = {"lite": True, "interval": 1, "order": 1}
+    with method.enabled(bench, variant_of(method, every)):
+        assert torch.equal(latents(bench), full := latents(bench))
+    assert torch.equal(full, latents(bench))
+
+
+def test_dbcache_computes_the_first_of_six_blocks_on_the_steps_that_its_summary_lists(
+    bench: Bench,
+) -> None:
+    transformer = bench.pipe.transformer
+    _, *others = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+    with counted_work(SimpleNamespace(transformer=torch.nn.ModuleList(others))) as of_others:
+        _, full = run(bench)
+    with DBCACHE.enabled(bench, variant_of(DBCACHE, SETTINGS_OF["dbcache"])):
+        _, computed = run(bench)
+        (stats, *_) = cache_dit.summary(bench.pipe, logging=False)
+    assert stats.cached_steps == stats.cfg_cached_steps == [1, 2, 3, 4, 5]
+    assert computed == full - 5 / 6 * of_others.products
+
+
+def test_flops_see_what_is_left_out(bench: Bench) -> None:
+    full = flops(bench.pipe, lambda: latents(bench))
+    _, products = run(bench)
+    method = TaylorSeerCache()
+    settings = {"lite": True, "interval": 10, "order": 1}
+    with method.enabled(bench, variant_of(method, settings)):
+        cached = flops(bench.pipe, lambda: latents(bench))
+        _, computed = run(bench)
+    # Steps 0, 1, 2 and 4 of 6; of the others there are the embeddings and the last norm.
+    assert 4 / 6 < cached.denoiser / full.denoiser < 4.1 / 6
+    # All attention is in the blocks, and none of it in linear layers.
+    assert cached.denoiser / full.denoiser == pytest.approx(computed / products, rel=0.002)
+    assert full.total - full.denoiser == cached.total - cached.denoiser
+
+
+def test_the_masks_are_cache_dits(bench_of: Callable[..., Bench], embedded: ModelSetup) -> None:
+    bench = bench_of(embedded, steps=28)
+    variants = MASK.variants(bench)
+    # Counted by hand in cache-dit's comments on its masks of 28 steps.
+    assert [(each.setting, each.budget) for each in variants] == [
+        ("slow", 18),
+        ("medium", 15),
+        ("fast", 11),
+        ("ultra", 8),
+    ]
+    with MASK.enabled(bench, variants[-1]):
+        latents(bench)
+        (stats, *_) = cache_dit.summary(bench.pipe, logging=False)
+    assert len(stats.cached_steps) == len(stats.cfg_cached_steps) == 28 - 8

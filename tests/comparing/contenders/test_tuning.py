@@ -1,0 +1,133 @@
+"""Settings chosen on calibration pairs, against curves that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from otcache_plugin.comparing.contenders.dbcache import DBCache
+from otcache_plugin.comparing.contenders.diffusers_caches import FirstBlockCache, TaylorSeerCache
+from otcache_plugin.comparing.contenders.magcache import MagCache
+from otcache_plugin.comparing.contenders.tuning import (
+    Configured,
+    Trial,
+    Trials,
+    at_budgets,
+    best_at_budgets,
+)
+from otcache_plugin.comparing.methods import Bench
+from otcache_plugin.evaluation.outputs import generate_outputs
+from otcache_plugin.models.setups import ModelSetup
+
+
+class KnownTrials(Trials):
+    """A cache that computes `floor + 2 / threshold` of 50 steps, with the error of a candidate."""
+
+    def __init__(self, budgets: tuple[int, ...]) -> None:
+        super().__init__(Bench(None, 50, budgets, Path()), None)  # type: ignore[arg-type]
+        self.tried: list[Trial] = []
+
+    def run(self, settings: Any) -> Trial:
+        steps = min(50.0, settings["floor"] + 2 / settings["threshold"])
+        trial = Trial(settings, steps, settings["error"] / steps)
+        self.tried.append(trial)
+        return trial
+
+
+def test_thresholds_come_near_every_budget() -> None:
+    trials = KnownTrials((8, 10, 15))
+    best = best_at_budgets(trials, [{"floor": 1.0, "error": 1.0}])
+    assert [round(trial.steps) for trial in best] == [8, 10, 15]
+    assert len(trials.tried) < 3 * 4
+
+
+def test_of_candidates_near_a_budget_the_one_of_less_error_is_taken() -> None:
+    trials = KnownTrials((10,))
+    candidates = [{"floor": 1.0, "error": 2.0}, {"floor": 5.0, "error": 1.0}]
+    (best,) = best_at_budgets(trials, candidates)
+    assert best.settings["error"] == 1.0
+
+
+def test_a_candidate_that_cannot_come_to_a_budget_is_tried_once() -> None:
+    trials = KnownTrials((8,))
+    (best,) = best_at_budgets(trials, [{"floor": 20.0, "error": 0.1}, {"floor": 1.0, "error": 9.0}])
+    assert best.settings["floor"] == 1.0
+    assert [trial.settings["floor"] for trial in trials.tried].count(20.0) == 1
+
+
+def test_a_trial_that_serves_two_budgets_is_there_once() -> None:
+    trial = Trial({"threshold": 4.0}, 9.7, 1.0)
+    assert at_budgets([trial], (8, 10)) == [trial]
+
+
+def test_what_a_trial_took_is_its_share_of_the_full_run(bench: Bench) -> None:
+    method = TaylorSeerCache()
+    trials = Trials(bench, lambda settings: method._enabled(bench, settings))
+    trial = trials.run({"lite": True, "interval": 10, "order": 1})
+    # Steps 0, 1, 2 and 4 of 6, and little of the others; for 4 pairs, whose full runs are 6 steps.
+    assert trial.steps == pytest.approx(4, abs=0.05)
+    assert trials.denoising_steps == pytest.approx(4 * (6 + trial.steps))
+    assert trial.error > 0
+
+
+def test_thresholds_are_searched_for_once(bench: Bench) -> None:
+    method = FirstBlockCache()
+    default, tuned = method.variants(bench)
+    assert (default.setting, default.budget) == ("threshold 0.05", None)
+    assert method.calibration_steps(bench, default) == 0
+    steps = method.calibration_steps(bench, tuned)
+    assert steps >= 4 * (6 + 3)
+
+    @contextmanager
+    def enabled(*_: Any) -> Any:
+        raise AssertionError("it is searched for again")
+        yield
+
+    method._enabled = enabled  # type: ignore[method-assign]
+    assert method.variants(bench) == [default, tuned]
+
+
+def test_taylorseer_computes_the_first_steps_and_then_every_so_many(
+    embedded: ModelSetup, bench_of: Callable[..., Bench]
+) -> None:
+    bench = bench_of(embedded, steps=50)
+    for budget in (8, 9, 10, 11, 13, 15):
+        interval = TaylorSeerCache()._interval(bench, budget)
+        computed = [step for step in range(50) if step < 3 or (step - 4) % interval == 0]
+        assert len(computed) == budget
+
+
+def test_magcache_is_given_the_ratios_of_this_model(bench: Bench) -> None:
+    transformer = bench.pipe.transformer
+    first, last = transformer.transformer_blocks[0], transformer.single_transformer_blocks[-1]
+    entered, left = [], []
+    hooks = [
+        first.register_forward_pre_hook(
+            lambda _, args, kwargs: entered.append(kwargs["hidden_states"]), with_kwargs=True
+        ),
+        last.register_forward_hook(lambda _, args, output: left.append(output[1])),
+    ]
+    generate_outputs(bench.pipe, bench.calibration_pairs(4), bench.call_arguments)
+    for hook in hooks:
+        hook.remove()
+    residuals = torch.stack([after - before for before, after in zip(entered, left, strict=True)])
+    norms = residuals.norm(dim=-1).reshape(6, 2, -1)  # steps, guidance's calls, tokens
+    expected = (norms[1:] / norms[:-1]).mean(dim=(1, 2))
+    np.testing.assert_allclose(MagCache().ratios(bench), [1.0, *expected.tolist()], rtol=1e-5)
+    variant = Configured("magcache", "", None, (("threshold", 0.06),))
+    assert MagCache().config(bench, {**MagCache.defaults}).mag_ratios.shape == (6,)
+    assert variant.settings
+
+
+def test_magcache_and_orders_of_taylorseer_cost_what_they_ran(bench: Bench) -> None:
+    method = DBCache("dbcache-taylorseer", "DBCache, TaylorSeer", (1, 2))
+    variants = method.variants(bench)
+    assert variants[0].setting == "threshold 0.08, warm-up 8, order 1"
+    assert method.calibration_steps(bench, variants[0]) == 0
+    assert method.calibration_steps(bench, variants[-1]) > 4 * 6
