@@ -55,16 +55,20 @@ class CallCounts:
         self.blocks = 0
         self.has_blocks = has_blocks
 
+    def count_call(self, *_: Any) -> None:
+        """Count a call of a transformer."""
+        self.transformer += 1
 
-class _Counter(ModelHook):
-    """Counts a module's calls; registered before any other hook, where no skipped call comes."""
 
-    def __init__(self, counts: CallCounts, attribute: str) -> None:
+class _BlockCounter(ModelHook):
+    """Counts a block's calls; registered before any other hook, where no skipped call comes."""
+
+    def __init__(self, counts: CallCounts) -> None:
         super().__init__()
-        self._counts, self._attribute = counts, attribute
+        self._counts = counts
 
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        setattr(self._counts, self._attribute, getattr(self._counts, self._attribute) + 1)
+        self._counts.blocks += 1
         return args, kwargs
 
 
@@ -81,11 +85,13 @@ def counting_calls(pipe: DiffusionPipeline) -> Iterator[CallCounts]:
     blocks = [block for denoiser in denoisers for block in blocks_of(denoiser)]
     counts = CallCounts(bool(blocks))
     with ExitStack() as stack:
-        for attribute, modules in (("transformer", denoisers), ("blocks", blocks)):
-            for module in modules:
-                registry = HookRegistry.check_if_exists_or_initialize(module)
-                registry.register_hook(_Counter(counts, attribute), COUNTER_HOOK)
-                stack.callback(registry.remove_hook, COUNTER_HOOK, recurse=False)
+        for denoiser in denoisers:
+            # Not on its forward, in whose place cache-dit puts one of its own.
+            stack.callback(denoiser.register_forward_pre_hook(counts.count_call).remove)
+        for block in blocks:
+            registry = HookRegistry.check_if_exists_or_initialize(block)
+            registry.register_hook(_BlockCounter(counts), COUNTER_HOOK)
+            stack.callback(registry.remove_hook, COUNTER_HOOK, recurse=False)
         yield counts
 
 

@@ -1,7 +1,7 @@
 """How much of the full run a run computes, in steps, whatever it leaves out.
 
 What is counted are the products of the denoiser's linear layers, by hooks on them, which costs a
-run next to nothing: a threshold is searched for by runs. What is reported are FLOPs (`flops`).
+run next to nothing: a threshold is searched for by runs. What is reported are FLOPs (`counting`).
 """
 
 from __future__ import annotations

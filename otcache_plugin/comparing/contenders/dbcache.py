@@ -33,9 +33,9 @@ from otcache_plugin.pipelines.parts import find_denoisers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otcache_plugin.comparing.contenders.tuning import Settings
     from diffusers import DiffusionPipeline
 
+    from otcache_plugin.comparing.contenders.tuning import Settings
     from otcache_plugin.comparing.methods import Bench, Variant
 
 __all__ = ["DBCache", "StepsMask"]
@@ -50,7 +50,7 @@ IN_A_ROW = (UNLIMITED, 3, 6, 12)
 DEFAULTS = {"warm_up": 8, "in_a_row": UNLIMITED, "threshold": 0.08}
 """cache-dit's own settings, but for the first blocks."""
 
-LEFT_BEHIND = {"forward", "_is_patched"}
+LEFT_BEHIND = ("forward", "_is_patched")
 """What `disable_cache` leaves on a transformer whose forward cache-dit has replaced, as Flux's."""
 
 MASKS = ("slow", "medium", "fast", "ultra")
@@ -80,7 +80,7 @@ class DBCache:
         default = {"order": self.orders[0], **DEFAULTS}
         found = [default, *(each for each in self._tuned(bench)["chosen"] if each != default)]
         return [
-            Configured(self.name, _words(settings), None, tuple(settings.items()))
+            Configured(self.name, _words(settings), None, settings=tuple(settings.items()))
             for settings in found
         ]
 
@@ -144,7 +144,7 @@ class StepsMask:
         """See `Method`: its masks are for whatever number of steps they are for."""
         steps = bench.num_inference_steps
         return [
-            Configured(self.name, policy, sum(_mask(policy, steps)), (("policy", policy),))
+            Configured(self.name, policy, sum(_mask(policy, steps)), settings=(("policy", policy),))
             for policy in MASKS
         ]
 
@@ -212,15 +212,17 @@ def _left_as_it_was(pipe: DiffusionPipeline) -> Iterator[None]:
     first block of the first list for the first that runs.
     """
     before = [
-        (denoiser, set(vars(denoiser)), list(denoiser._modules))
+        (denoiser, dict(vars(denoiser)), list(denoiser._modules))
         for denoiser in find_denoisers(pipe)
     ]
     try:
         yield
     finally:
         for denoiser, own, parts in before:
-            for name in LEFT_BEHIND & (set(vars(denoiser)) - own):
-                delattr(denoiser, name)
+            for name in LEFT_BEHIND:
+                vars(denoiser).pop(name, None)
+                if name in own:
+                    vars(denoiser)[name] = own[name]
             for name in parts:
                 denoiser._modules[name] = denoiser._modules.pop(name)
 

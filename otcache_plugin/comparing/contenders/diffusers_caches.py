@@ -108,7 +108,8 @@ class DiffusersCache(ABC):
         found = [dict(self.defaults), *self._tuned(bench)["chosen"]]
         distinct = [each for place, each in enumerate(found) if each not in found[:place]]
         return [
-            Configured(self.name, self.words(each), None, tuple(each.items())) for each in distinct
+            Configured(self.name, self.words(each), None, settings=tuple(each.items()))
+            for each in distinct
         ]
 
     @contextmanager

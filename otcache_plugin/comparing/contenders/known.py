@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otcache_plugin.comparing.contenders.attention_caches import (
+    FasterCache,
+    PyramidAttentionBroadcast,
+)
+from otcache_plugin.comparing.contenders.dbcache import DBCache, StepsMask
+from otcache_plugin.comparing.contenders.diffusers_caches import (
+    FirstBlockCache,
+    SeaCache,
+    TaylorSeerCache,
+)
 from otcache_plugin.comparing.contenders.full import FULL, FullRun
+from otcache_plugin.comparing.contenders.magcache import MagCache
 from otcache_plugin.comparing.contenders.policies import policy_methods
+from otcache_plugin.comparing.contenders.samplers import DPMSolver, FewerSteps, UniPC
 from otcache_plugin.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -15,10 +27,27 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen_methods", "known_methods"]
 
+OTHERS: tuple[Method, ...] = (
+    FewerSteps(),
+    UniPC(),
+    DPMSolver(),
+    DBCache("dbcache", "DBCache", (None,)),
+    DBCache("dbcache-taylorseer", "DBCache, TaylorSeer", (1, 2)),
+    StepsMask("steps-mask", "step masks", None),
+    StepsMask("steps-mask-taylorseer", "step masks, TaylorSeer", 1),
+    FirstBlockCache(),
+    TaylorSeerCache(),
+    MagCache(),
+    SeaCache(),
+    PyramidAttentionBroadcast(),
+    FasterCache(),
+)
+"""What others have made: samplers, then caches of cache-dit and of diffusers."""
+
 
 def known_methods() -> Mapping[str, Method]:
     """Return every method by its name: the full run, policies, then the methods of others."""
-    methods: list[Method] = [FullRun(), *policy_methods()]
+    methods: list[Method] = [FullRun(), *policy_methods(), *OTHERS]
     return {method.name: method for method in methods}
 
 

@@ -18,7 +18,7 @@ from otcache_plugin.comparing.contenders.diffusers_caches import (
 )
 from otcache_plugin.comparing.contenders.magcache import MagCache
 from otcache_plugin.comparing.contenders.tuning import Configured
-from otcache_plugin.comparing.flops import flops
+from otcache_plugin.comparing.counting import counting_calls, flop_counter
 from otcache_plugin.comparing.methods import Bench, Method, Variant
 from otcache_plugin.comparing.work import counted_work
 from otcache_plugin.models.setups import ModelSetup
@@ -44,7 +44,7 @@ SETTINGS_OF = {method.name: settings for method, settings in SETTINGS.items()}
 
 
 def variant_of(method: Method, settings: dict[str, Any]) -> Variant:
-    return Configured(method.name, "for a test", None, tuple(settings.items()))
+    return Configured(method.name, "for a test", None, settings=tuple(settings.items()))
 
 
 @pytest.mark.parametrize("method", SETTINGS, ids=lambda method: method.name)
@@ -114,19 +114,38 @@ def test_dbcache_computes_the_first_of_six_blocks_on_the_steps_that_its_summary_
     assert computed == full - 5 / 6 * of_others.products
 
 
-def test_flops_see_what_is_left_out(bench: Bench) -> None:
-    full = flops(bench.pipe, lambda: latents(bench))
-    _, products = run(bench)
+def test_flops_see_what_is_left_out(embedded: ModelSetup, bench_of: Callable[..., Bench]) -> None:
+    bench = bench_of(embedded, steps=4)
+
+    def flops() -> int:
+        with flop_counter() as counter:
+            latents(bench)
+        return sum(counter.get_flop_counts()["FluxTransformer2DModel"].values())
+
+    full, products = flops(), run(bench)[1]
     method = TaylorSeerCache()
     settings = {"lite": True, "interval": 10, "order": 1}
     with method.enabled(bench, variant_of(method, settings)):
-        cached = flops(bench.pipe, lambda: latents(bench))
-        _, computed = run(bench)
-    # Steps 0, 1, 2 and 4 of 6; of the others there are the embeddings and the last norm.
-    assert 4 / 6 < cached.denoiser / full.denoiser < 4.1 / 6
+        cached, computed = flops(), run(bench)[1]
+    # Steps 0, 1 and 2 of 4; of the last there are the embeddings and the last norm.
+    assert 3 / 4 < cached / full < 3.1 / 4
     # All attention is in the blocks, and none of it in linear layers.
-    assert cached.denoiser / full.denoiser == pytest.approx(computed / products, rel=0.002)
-    assert full.total - full.denoiser == cached.total - cached.denoiser
+    assert cached / full == pytest.approx(computed / products, rel=0.002)
+
+
+@pytest.mark.parametrize("method", SETTINGS, ids=lambda method: method.name)
+def test_calls_and_blocks_are_counted_whatever_the_cache_is(method: Method, bench: Bench) -> None:
+    variant = variant_of(method, SETTINGS[method])
+    with method.enabled(bench, variant):
+        pass  # what it has to find out first runs now
+    with counting_calls(bench.pipe) as counts, method.enabled(bench, variant):
+        latents(bench)
+    assert counts.transformer == 2 * 6
+    # Of 6 blocks all on the first step, and none or the first on those that are cached.
+    assert 2 * 6 <= counts.blocks < 2 * 6 * 6
+    with counting_calls(bench.pipe) as counts:
+        latents(bench)
+    assert (counts.transformer, counts.blocks) == (2 * 6, 2 * 6 * 6)
 
 
 def test_the_masks_are_cache_dits(bench_of: Callable[..., Bench], embedded: ModelSetup) -> None:

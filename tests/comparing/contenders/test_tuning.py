@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from otcache_plugin.comparing.contenders.dbcache import DBCache
+from otcache_plugin.comparing.contenders import dbcache
 from otcache_plugin.comparing.contenders.diffusers_caches import FirstBlockCache, TaylorSeerCache
 from otcache_plugin.comparing.contenders.magcache import MagCache
 from otcache_plugin.comparing.contenders.tuning import (
-    Configured,
     Trial,
     Trials,
     at_budgets,
@@ -120,14 +119,24 @@ def test_magcache_is_given_the_ratios_of_this_model(bench: Bench) -> None:
     norms = residuals.norm(dim=-1).reshape(6, 2, -1)  # steps, guidance's calls, tokens
     expected = (norms[1:] / norms[:-1]).mean(dim=(1, 2))
     np.testing.assert_allclose(MagCache().ratios(bench), [1.0, *expected.tolist()], rtol=1e-5)
-    variant = Configured("magcache", "", None, (("threshold", 0.06),))
-    assert MagCache().config(bench, {**MagCache.defaults}).mag_ratios.shape == (6,)
-    assert variant.settings
+    given = MagCache().config(bench, MagCache.defaults).mag_ratios
+    np.testing.assert_allclose(given, MagCache().ratios(bench), rtol=1e-6)
 
 
-def test_magcache_and_orders_of_taylorseer_cost_what_they_ran(bench: Bench) -> None:
-    method = DBCache("dbcache-taylorseer", "DBCache, TaylorSeer", (1, 2))
-    variants = method.variants(bench)
-    assert variants[0].setting == "threshold 0.08, warm-up 8, order 1"
-    assert method.calibration_steps(bench, variants[0]) == 0
-    assert method.calibration_steps(bench, variants[-1]) > 4 * 6
+def test_another_order_of_taylorseer_is_tried_where_the_search_has_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dbcache, "WARM_UPS", (1,))
+    monkeypatch.setattr(dbcache, "IN_A_ROW", (dbcache.UNLIMITED,))
+    tried: list[Any] = []
+    run = Trials.run
+    monkeypatch.setattr(
+        Trials, "run", lambda self, settings: tried.append(settings) or run(self, settings)
+    )
+    method = dbcache.DBCache("dbcache-taylorseer", "DBCache, TaylorSeer", (1, 2))
+    default, tuned = method.variants(bench)
+    assert default.setting == "threshold 0.08, warm-up 8, order 1"
+    assert method.calibration_steps(bench, default) == 0
+    assert [settings["order"] for settings in tried] == [1] * (len(tried) - 1) + [2]
+    # 4 pairs: their full runs, and more than the first step and the first block of others a trial.
+    assert method.calibration_steps(bench, tuned) > 4 * (6 + len(tried))

@@ -108,7 +108,7 @@ def test_seacache_is_for_videos_whose_pipelines_say_which_step_it_is(
     computed = []
     for threshold in (0.0, 4.0):
         settings = {"order": 1, "in_a_row": 6, "threshold": threshold}
-        variant = Configured(method.name, "for a test", None, tuple(settings.items()))
+        variant = Configured(method.name, "for a test", None, settings=tuple(settings.items()))
         with method.enabled(videos, variant):
             cached, of_variant = run(videos)
         computed.append(of_variant)
