@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from otcache_plugin.comparing.methods import Bench
+    from otcache_plugin.evaluation.outputs import Space
 
     Settings = Mapping[str, Any]
     """What a method is switched on with, as plain values."""
@@ -111,7 +112,7 @@ class Trials:
 
     def _run(self) -> tuple[torch.Tensor, int]:
         pipe, pairs = self.bench.pipe, self.bench.calibration_pairs(PAIRS)
-        latents = frozenset({"latents"})
+        latents: frozenset[Space] = frozenset({"latents"})
         with counted_work(pipe) as work:
             outputs = generate_outputs(pipe, pairs, self.bench.call_arguments, PAIRS, latents)
         return outputs.latents, work.products
