@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from otcache_policies import Schedule
+from otcache_policies import Policy, Schedule
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -32,8 +32,8 @@ from benchmarks.metrics import LPIPS, add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
-from otcache_plugin.calibration.document import sampling_of
 from otcache_plugin.calibration.evidence.gathering import begin_evidence
+from otcache_plugin.calibration.measuring.facts import sampling_of
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
@@ -124,12 +124,14 @@ class Bench:
             task = calibration_task(procedure.policy, procedure.options, STEPS)
             name = f"{task.name}-{task.options.model_dump().get('search')}-{procedure.pairs}"
             work = measurements.workspace.claim(name, task.manifest)
-            context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
+            journal = TrialJournal(work.journal)
+            context = MeasuredContext(measurements, journal, Unwatched(), task.policy, pool.facts)
             calibrated = task.calibrator.calibrate(task.options, context)
             seconds = time.monotonic() - started
             steps = measurements.denoising_steps
             sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Unwatched()))
             policy = plugin_host().policy_found(procedure.policy, calibrated, sampling)
+            assert isinstance(policy, Policy), "procedures are of policies with schedules"
         schedules = {budget: policy.schedule(budget) for budget in procedure.budgets}
         served = calibrated.parameters.get("served", ())
         families = {each["budget"]: each["family"] for each in served}
@@ -137,9 +139,10 @@ class Bench:
 
     def best_graph(self) -> dict[str, dict[int, Schedule]]:
         """Return the graph policy's best schedules: by real runs, and by the recording alone."""
-        with self.measured(COMPARISON_PAIRS) as (measurements, _):
+        with self.measured(COMPARISON_PAIRS) as (measurements, pool):
             work = measurements.workspace.claim("graph", {})
-            context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
+            journal = TrialJournal(work.journal)
+            context = MeasuredContext(measurements, journal, Unwatched(), "graph", pool.facts)
             readings = graph_candidates(context.edges())
             real = {}
             for budget in BUDGETS:

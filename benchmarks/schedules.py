@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.metrics import add_lpips_option, metrics_with
 from otcache_plugin.calibration.evidence.peers import peers, policies_of
-from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_rows, evidence_schedules
+from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_rows, evidence_runs
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import Metric
 from otcache_plugin.evaluation.pairs import Pair
@@ -70,7 +70,7 @@ def compare(
     evaluator = Evaluator(setup.pipe, held_out, arguments)
     served = [budget for budget in budgets if budget in otcache.budgets]
     compared = peers(otcache, meancache)
-    measured = evidence_schedules({FEWER_STEPS: Schedule.full, **compared}, served)
+    measured = evidence_runs({FEWER_STEPS: Schedule.full, **compared}, served)
     values = {}
     for key, schedule in track(measured.items(), "schedules", console=Console(stderr=True)):
         found = evaluator.values(schedule, *metrics)

@@ -9,12 +9,14 @@ from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
     from otcache_policies import (
+        DiCachePolicy,
         GramPolicy,
         LeMiCaPolicy,
         MeanCachePolicy,
         OTCachePolicy,
         ReCachePolicy,
         SearchedPolicy,
+        TeaCachePolicy,
     )
     from otcache_registry import PolicyDetails, PolicyDocument, Sampling, Tables
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from otcache_plugin.parameters.otcache import OTCacheParameters
     from otcache_plugin.parameters.recache import ReCacheParameters
     from otcache_plugin.parameters.searched import SearchedParameters
+    from otcache_plugin.parameters.thresholds import (
+        DiCacheParameters,
+        TeaCacheParameters,
+        ThresholdParameters,
+    )
     from otcache_plugin.plugins import (
         Calibrator,
         Executor,
@@ -93,6 +100,22 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         description="a search on the real model at each budget, by the metric that is asked for",
         describe=_describe_searched,
         calibrator=_direct_calibrator,
+    )
+    registry.register_calibrated(
+        "teacache",
+        parameters=_teacache_parameters,
+        make=_teacache,
+        description="decides at every step by the first block's modulated input (arXiv 2411.19108)",
+        describe=_describe_thresholds,
+        calibrator=_teacache_calibrator,
+    )
+    registry.register_calibrated(
+        "dicache",
+        parameters=_dicache_parameters,
+        make=_dicache,
+        description="decides at every step by what the first blocks give (arXiv 2508.17356)",
+        describe=_describe_thresholds,
+        calibrator=_dicache_calibrator,
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
@@ -251,6 +274,50 @@ def _direct_calibrator() -> Calibrator:
     from otcache_plugin.calibration.direct import DirectCalibrator
 
     return DirectCalibrator()
+
+
+def _teacache_parameters() -> type[TeaCacheParameters]:
+    from otcache_plugin.parameters.thresholds import TeaCacheParameters
+
+    return TeaCacheParameters
+
+
+def _teacache(parameters: TeaCacheParameters, tables: Tables, sampling: Sampling) -> TeaCachePolicy:
+    from otcache_plugin.parameters.thresholds import make_teacache
+
+    return make_teacache(parameters, tables, sampling)
+
+
+def _teacache_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.teacache import TeaCacheCalibrator
+
+    return TeaCacheCalibrator()
+
+
+def _dicache_parameters() -> type[DiCacheParameters]:
+    from otcache_plugin.parameters.thresholds import DiCacheParameters
+
+    return DiCacheParameters
+
+
+def _dicache(parameters: DiCacheParameters, tables: Tables, sampling: Sampling) -> DiCachePolicy:
+    from otcache_plugin.parameters.thresholds import make_dicache
+
+    return make_dicache(parameters, tables, sampling)
+
+
+def _dicache_calibrator() -> Calibrator:
+    from otcache_plugin.calibration.dicache import DiCacheCalibrator
+
+    return DiCacheCalibrator()
+
+
+def _describe_thresholds(
+    parameters: ThresholdParameters, document: PolicyDocument
+) -> PolicyDetails:
+    from otcache_plugin.parameters.thresholds import describe
+
+    return describe(parameters, document)
 
 
 def _uniform(num_inference_steps: int) -> Policy:

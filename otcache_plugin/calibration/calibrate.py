@@ -7,13 +7,16 @@ calibration that was interrupted, or shared out, comes to the same document.
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.calibration.context import MeasuredContext
-from otcache_plugin.calibration.cost import stage_costs
-from otcache_plugin.calibration.document import Found, document_of, sampling_of
+from otcache_plugin.calibration.cost import evidence_calls, stage_costs
+from otcache_plugin.calibration.document import Found, document_of
 from otcache_plugin.calibration.evidence.gathering import begin_evidence, gather_evidence
-from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_schedules, methods_of
+from otcache_plugin.calibration.evidence.rows import evidence_runs, methods_of
+from otcache_plugin.calibration.measuring.deciding_runs import deciding_run
+from otcache_plugin.calibration.measuring.facts import sampling_of
 from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.settings import MAX_LOOK_BACK
 from otcache_plugin.plugins.host import plugin_host
@@ -67,15 +70,16 @@ def calibrate(
     work = measurements.workspace.claim(task.name, {**task.manifest, "pairs": pairs})
     costs = stage_costs(task, measurements.settings, MAX_LOOK_BACK)
     progress.plan(costs, measurements.share.part)
-    context = MeasuredContext(measurements, TrialJournal(work.journal), progress)
+    journal = TrialJournal(work.journal)
+    context = MeasuredContext(measurements, journal, progress, task.policy, facts)
     calibrated = task.calibrator.calibrate(task.options, context)
-    steps, peers = measurements.settings.num_inference_steps, task.calibrator.peers
+    steps = measurements.settings.num_inference_steps
     budgets = task.calibrator.evidence_budgets(task.options, steps)
-    methods_count = len((FEWER_STEPS, *peers, task.policy))
-    runs = begin_evidence(methods_count * len(budgets), measurements, progress)
-    sampling = sampling_of(facts, runs)
+    calls = evidence_calls(task, measurements.settings) * len(budgets)
+    sampling = sampling_of(facts, begin_evidence(calls, measurements, progress))
     policy = plugin_host().policy_found(task.policy, calibrated, sampling)
-    schedules = evidence_schedules(methods_of(task.policy, policy, task.calibrator), budgets)
-    evidence = gather_evidence(schedules, measurements, progress)
+    decided = partial(deciding_run, task.policy, calibrated.parameters, calibrated.tables, sampling)
+    runs = evidence_runs(methods_of(task.policy, policy, task.calibrator, decided), budgets)
+    evidence = gather_evidence(runs, measurements, progress)
     found = Found(task, calibrated, policy, sampling, evidence, work.created)
     return document_of(facts, measurements, found)

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from otcache_plugin.calibration.measuring.deciding_runs import deciding_run
 from otcache_plugin.calibration.measuring.edges import EdgeAccumulator, require_same_sigmas
+from otcache_plugin.calibration.measuring.facts import sampling_of
 from otcache_plugin.calibration.measuring.grams import gram_table
 from otcache_plugin.calibration.measuring.losses import losses_of, lowest
-from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
+from otcache_plugin.calibration.measuring.units import (
+    Evaluate,
+    Observe,
+    Record,
+    Reference,
+    comparisons,
+)
 from otcache_plugin.calibration.settings import SMALL_BATCH
 from otcache_plugin.evaluation.batches import between, parts_of
-from otcache_plugin.plugins.calibrating import DisplacedRun
-from otcache_plugin.plugins.costs import FULL_RUNS, RECORDING
+from otcache_plugin.plugins.calibrating import DecidedRuns, DisplacedRun, ObservedChanges
+from otcache_plugin.plugins.costs import FULL_RUNS, RECORDING, WATCHING
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.request import DEFAULT_RATIO, Request
 
@@ -22,7 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from otcache_policies import EdgeTable, GramTable, Schedule
+    from otcache_registry import Sampling, Tables
 
+    from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.losses import ScheduleLoss
     from otcache_plugin.calibration.measuring.measurements import Measurements
     from otcache_plugin.calibration.searching.journal import JournalStudy, TrialJournal
@@ -41,15 +51,23 @@ class MeasuredContext:
         measurements: by the calibration's settings, kept in its working folder.
         journal: of the policy's trials.
         progress: is told how far it is.
+        policy: name of what is calibrated.
+        facts: of the model.
     """
 
     def __init__(
-        self, measurements: Measurements, journal: TrialJournal, progress: CalibrationProgress
+        self,
+        measurements: Measurements,
+        journal: TrialJournal,
+        progress: CalibrationProgress,
+        policy: str,
+        facts: ModelFacts,
     ) -> None:
         self._measurements = measurements
         self._settings = measurements.settings
         self._journal = journal
         self._progress = progress
+        self._policy, self._facts = policy, facts
         self._has_full_runs = False
         self._recordings_read: list[Mapping[str, NDArray[Any]]] | None = None
 
@@ -190,6 +208,41 @@ class MeasuredContext:
 
     def _batches_of(self, pairs: range | None) -> tuple[Batch, ...]:
         return self.batches if pairs is None else self.batches_within(pairs)
+
+    def changes(self, observes: str) -> ObservedChanges:
+        """Watch every full run, and return how far what a policy observes changes in it."""
+        units = [Observe(batch, observes) for batch in self.batches]
+        self._progress.start(WATCHING, len(units))
+        measured = self._measurements.all_of(units, self._progress.advance)
+        self._has_full_runs = True  # What was watched is there to be compared with.
+        found = {
+            name: np.concatenate([each.arrays[name] for each in measured])
+            for name in ("observed", "outputs")
+        }
+        return ObservedChanges(**found)
+
+    def start_decided(self, stage: str, runs: int) -> None:
+        """Begin a stage of at most so many runs by `decided`, each on all calibration pairs."""
+        self._run_in_full()
+        self._progress.start(stage, runs * self._settings.pairs)
+
+    def decided(
+        self, parameters: Mapping[str, Any], budget: int, tables: Tables | None = None
+    ) -> DecidedRuns:
+        """Have the policy decide on every calibration pair, each in a call of its own."""
+        self._run_in_full()
+        metric, sampling = self._metric, self._sampling()
+        run = deciding_run(self._policy, parameters, tables or {}, sampling, budget)
+        units = comparisons(run, self.batches, (metric.name,))
+        measured = self._measurements.all_of(units, self._progress.advance)
+        return DecidedRuns(
+            np.concatenate([losses_of(each, metric) for each in measured]),
+            np.concatenate([each.arrays["computed_steps"] for each in measured]),
+            np.concatenate([each.arrays["block_share"] for each in measured]),
+        )
+
+    def _sampling(self) -> Sampling:
+        return sampling_of(self._facts, self._measurements.full_run(self.batches[0]))
 
     def displaced(self, requests: Sequence[tuple[Schedule, range]]) -> list[DisplacedRun]:
         """Run schedules, each on some pairs; return what they lose and where their latents end."""

@@ -19,6 +19,7 @@ from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.costs import (
     FULL_RUNS,
     RECORDING,
+    WATCHING,
     StageCost,
     Workload,
 )
@@ -51,16 +52,26 @@ def stage_costs(
     workload = Workload(steps, max_look_back, batches, min(SMALL_BATCH, settings.batch_size))
     held_out = ceil(pairs / settings.batch_size)
     methods = len((FEWER_STEPS, *calibrator.peers, task.policy))
+    calls = evidence_calls(task, settings)
     budgets = calibrator.evidence_budgets(task.options, steps)
     return (
         *calibrator.costs(task.options, workload),
         StageCost(
             stages.EVIDENCE,
-            (1 + methods * len(budgets)) * held_out,
-            (steps + methods * sum(budgets)) * held_out,
+            held_out + calls * len(budgets),
+            steps * held_out + calls * sum(budgets),
             (steps + methods * sum(budgets)) * pairs,
         ),
     )
+
+
+def evidence_calls(task: CalibrationTask, settings: MeasuringSettings) -> int:
+    """Return the pipeline calls of all methods at one budget, on all held-out pairs."""
+    batches = ceil(settings.held_out_pairs / settings.batch_size)
+    others = len((FEWER_STEPS, *task.calibrator.peers))
+    # Whoever decides does it for each pair on its own.
+    own = settings.held_out_pairs if task.calibrator.decides else batches
+    return others * batches + own
 
 
 @dataclass(frozen=True)
@@ -193,7 +204,7 @@ class Estimate:
 
     def _share(self, stage: StageCost) -> float:
         """Return how much of a stage's steps is usually computed, but for searches."""
-        if stage.ends_early or stage.stage in (RECORDING, FULL_RUNS):
+        if stage.ends_early or stage.stage in (RECORDING, FULL_RUNS, WATCHING):
             return 1.0
         return SHARE_OF_EVIDENCE if stage.stage == stages.EVIDENCE else SHARE_OF_RACES
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otcache_registry import (
     POLICY_SCHEMA,
@@ -11,16 +11,14 @@ from otcache_registry import (
     ModelReference,
     PolicyDocument,
     PolicyIdentity,
-    Sampling,
     ServedBudgets,
     tables_digest,
 )
 
 if TYPE_CHECKING:
-    from otcache_policies import Policy
-    from otcache_registry import EvidenceRow, Tables
+    from otcache_policies import AimingPolicy, Policy
+    from otcache_registry import EvidenceRow, Sampling, Tables
 
-    from otcache_plugin.calibration.evidence.gathering import FullRuns
     from otcache_plugin.calibration.measuring.facts import ModelFacts
     from otcache_plugin.calibration.measuring.measurements import Measurements
     from otcache_plugin.calibration.task import CalibrationTask
@@ -42,7 +40,7 @@ class Found:
     Attributes:
         task: what was calibrated.
         calibrated: what its calibrator found.
-        policy: the policy of that.
+        policy: the policy of that; one that decides aims at its budgets.
         sampling: the sampling set-up of the runs.
         evidence: held-out figures.
         created: when the calibration was begun, in ISO 8601.
@@ -50,23 +48,10 @@ class Found:
 
     task: CalibrationTask
     calibrated: Calibrated
-    policy: Policy
+    policy: Policy | AimingPolicy[Any]
     sampling: Sampling
     evidence: tuple[EvidenceRow, ...]
     created: str
-
-
-def sampling_of(facts: ModelFacts, runs: FullRuns) -> Sampling:
-    """Return the sampling set-up of full runs."""
-    return Sampling(
-        pipeline=facts.pipeline,
-        scheduler=facts.scheduler,
-        num_inference_steps=len(runs.sigmas) - 1,
-        sigmas=runs.sigmas,
-        height=runs.height,
-        width=runs.width,
-        guidance=facts.guidance,
-    )
 
 
 def document_of(facts: ModelFacts, measurements: Measurements, found: Found) -> CalibrationResult:

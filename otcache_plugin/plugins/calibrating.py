@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from optuna.trial import FrozenTrial
-    from otcache_policies import EdgeTable, GramTable, Policy
+    from otcache_policies import EdgeTable, GramTable
+    from otcache_registry import Tables
     from pydantic import BaseModel
 
     from otcache_plugin.plugins.costs import Alternative, StageCost, Workload
@@ -60,6 +61,37 @@ class DisplacedRun:
     pairs: range
     losses: NDArray[np.float64]
     displacement: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedChanges:
+    """How far something changes from step to step in full runs, which policies decide by.
+
+    Each is the L1 norm of the difference over that of the value before, from the second step to the
+    last but one: `(N, T - 2)`, a row per calibration pair.
+
+    Attributes:
+        observed: of what is observed.
+        outputs: of the velocity.
+    """
+
+    observed: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class DecidedRuns:
+    """What came of a policy that decided, on every calibration pair.
+
+    Attributes:
+        losses: `(N,)`, smaller is better.
+        computed_steps: `(N,)`.
+        block_share: `(N,)`, of a full run's block evaluations.
+    """
+
+    losses: NDArray[np.float64]
+    computed_steps: NDArray[np.int64]
+    block_share: NDArray[np.float64]
 
 
 class CalibrationContext(Protocol):
@@ -144,6 +176,30 @@ class CalibrationContext(Protocol):
 
         The inner product of two sketches is the mean over elements of the product of what they
         stand for: exactly for small latents, otherwise on average.
+        """
+        ...
+
+    def changes(self, observes: str) -> ObservedChanges:
+        """Watch every full run, and return how far what a policy observes changes in it.
+
+        Args:
+            observes: what it is shown, as the policy calls it.
+        """
+        ...
+
+    def start_decided(self, stage: str, runs: int) -> None:
+        """Begin a stage of at most so many runs by `decided`, each on all calibration pairs."""
+        ...
+
+    def decided(
+        self, parameters: Mapping[str, Any], budget: int, tables: Tables | None = None
+    ) -> DecidedRuns:
+        """Have the policy decide on every calibration pair, each in a call of its own.
+
+        Args:
+            parameters: of the policy, as its parameter model reads them.
+            budget: to aim at.
+            tables: of the policy, None where it has none.
         """
         ...
 
@@ -245,6 +301,10 @@ class Calibrator(Protocol):
     """The methods beside which the evidence is gathered, the weakest first. Each is compared to the
     one before, and the policy to the last."""
 
+    decides: bool = False
+    """Whether the policy decides at every step. Its runs are then of one pair each, because a call
+    decides for all of its pairs at once."""
+
     def check(self, options: Options, num_inference_steps: int) -> None:
         """Refuse options that do not fit each other, before anything runs.
 
@@ -298,12 +358,12 @@ class Calibrator(Protocol):
         """
         ...
 
-    def peer(self, name: str, policy: Policy) -> Callable[[int], Schedule]:
+    def peer(self, name: str, policy: Any) -> Callable[[int], Schedule]:
         """Return a peer's schedule of a budget, on the terms of the calibrated policy.
 
         Args:
             name: of the peer.
-            policy: as it was calibrated.
+            policy: as it was calibrated, a `Policy`, or an `AimingPolicy` where it decides.
         """
         from otcache_policies import UniformPolicy
 

@@ -113,9 +113,21 @@ class Workload:
         """The cost of full runs to compare with, for who does not record them."""
         return self.tried(FULL_RUNS, 1, [self.num_inference_steps])
 
+    @property
+    def watching(self) -> StageCost:
+        """The cost of full runs in which something is observed that policies decide by."""
+        return self.tried(WATCHING, 1, [self.num_inference_steps])
+
+    def decided(self, stage: str, count: int, budgets: Sequence[int]) -> StageCost:
+        """Return the cost of so many runs aiming at each of the budgets, every pair on its own."""
+        steps = count * sum(budgets) * self.pairs
+        calls = count * len(budgets) * self.pairs
+        return StageCost(stage, calls, steps, steps, ends_early=True)
+
 
 RECORDING = "recording full runs"
 FULL_RUNS = "full runs to compare with"
+WATCHING = "watching full runs"
 
 
 @dataclass(frozen=True)

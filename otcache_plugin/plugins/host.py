@@ -22,15 +22,16 @@ from otcache_plugin.plugins.registries import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from otcache_policies import DecidingPolicy, Policy
+    from otcache_policies import AimingPolicy, DecidingPolicy, Policy
     from otcache_registry import (
         DocumentError,
         PolicyDetails,
         PolicyDocument,
         Sampling,
         StoredPolicy,
+        Tables,
     )
 
     from otcache_plugin.evaluation.metrics import Metric
@@ -133,16 +134,34 @@ class PluginHost:
             raise _document_error("policy.name", name, problem, remedy)
         return entry
 
-    def policy_found(self, name: str, calibrated: Calibrated, sampling: Sampling) -> Policy:
+    def policy_found(
+        self, name: str, calibrated: Calibrated, sampling: Sampling
+    ) -> Policy | AimingPolicy[Any]:
         """Make the policy of what its calibrator found.
 
         Raises:
-            DocumentError: what it found is not what the policy takes.
+            DocumentError: what it found is not what the policy takes, or it decides at every step
+                and aims at no budgets, so that there is nothing to measure it at.
+        """
+        from otcache_policies import AimingPolicy, DecidingPolicy
+
+        made = self.policy_made(name, calibrated.parameters, calibrated.tables, sampling)
+        if isinstance(made, DecidingPolicy) and not isinstance(made, AimingPolicy):
+            problem = "it decides at every step, and says of no budgets that it aims at them"
+            raise _document_error("policy.name", name, problem, "Make it an AimingPolicy")
+        return made
+
+    def policy_made(
+        self, name: str, parameters: Mapping[str, Any], tables: Tables, sampling: Sampling
+    ) -> Policy | DecidingPolicy[Any]:
+        """Make a registered policy of what a document of it would hold.
+
+        Raises:
+            DocumentError: that is not what the policy takes.
         """
         entry = self.policy(name)
-        assert isinstance(entry, CalibratedPolicy), f"{name} was calibrated"
-        made = entry.make(entry.read(calibrated.parameters), calibrated.tables, sampling)
-        return _with_schedules(made, name)
+        assert isinstance(entry, CalibratedPolicy), f"{name} is made of documents"
+        return entry.make(entry.read(parameters), tables, sampling)
 
     def scheduling_policy(self, stored: StoredPolicy) -> Policy:
         """Make the policy of a document, which has to give schedules.
@@ -271,9 +290,9 @@ def _with_schedules(policy: Policy | DecidingPolicy[Any], name: str) -> Policy:
 
 def _check_served(document: PolicyDocument, policy: Policy | DecidingPolicy[Any]) -> None:
     """A document says which budgets it serves to those who cannot make its policy."""
-    from otcache_policies import DecidingPolicy
+    from otcache_policies import AimingPolicy, DecidingPolicy
 
-    if isinstance(policy, DecidingPolicy):
+    if isinstance(policy, DecidingPolicy) and not isinstance(policy, AimingPolicy):
         return
     stated = document.budgets
     if stated is None:

@@ -19,7 +19,7 @@ from stored_policies import meancache_of, otcache_of
 
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.document import CalibrationResult
-from otcache_plugin.calibration.evidence.rows import evidence_schedules, methods_of
+from otcache_plugin.calibration.evidence.rows import evidence_runs, methods_of
 from otcache_plugin.calibration.measuring.losses import pooled
 from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
@@ -61,7 +61,7 @@ def task_of(
 
 def evidence_of(policy: OTCachePolicy, budgets: Iterable[int]) -> dict[tuple[int, str], Schedule]:
     """What is measured for the evidence of a policy, by budget and method."""
-    return evidence_schedules(methods_of("otcache", policy, OTCacheCalibrator()), list(budgets))
+    return evidence_runs(methods_of("otcache", policy, OTCacheCalibrator()), list(budgets))
 
 
 class Stages(Unwatched):

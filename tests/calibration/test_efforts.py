@@ -103,7 +103,8 @@ def from_the_folder(calibrated: Calibrated) -> Iterator[MeasuredContext]:
     with Workspace(calibrated.folder, manifest) as workspace:
         measurements = Measurements(workspace, NoPool(), calibrated.settings)
         journal = TrialJournal(calibrated.folder / "none.log")
-        yield MeasuredContext(measurements, journal, Stages())
+        facts = facts_of(calibrated.setup)
+        yield MeasuredContext(measurements, journal, Stages(), calibrated.task.policy, facts)
 
 
 def final_losses(calibrated: Calibrated, schedule: Schedule) -> NDArray[np.float64] | None:

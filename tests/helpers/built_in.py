@@ -4,12 +4,14 @@ from __future__ import annotations
 
 BUILT_IN_POLICIES = (
     "budcache",
+    "dicache",
     "direct",
     "gram",
     "lemica",
     "meancache",
     "otcache",
     "recache",
+    "teacache",
     "uniform",
 )
 """In the order of their names."""

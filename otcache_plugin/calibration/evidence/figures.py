@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from otcache_policies import Policy
 from otcache_registry import StoredPolicy
 from scipy import stats
 
@@ -54,7 +55,8 @@ def draw_figures(document: PolicyDocument, tables: Tables) -> dict[str, bytes]:
         tables: its tables.
 
     Returns:
-        PNG files by name, the same bytes every time: "schedules.png" and "gaps.png"; with evidence
+        PNG files by name, the same bytes every time: "schedules.png" and "gaps.png", but where the
+        policy decides at every step; with evidence
         "quality.png", with the policy compared to a peer in it "differences.png"; with a history
         of a search "search.png".
 
@@ -63,14 +65,15 @@ def draw_figures(document: PolicyDocument, tables: Tables) -> dict[str, bytes]:
         DocumentError: it is not valid for its policy.
     """
     host = plugin_host()
-    policy = host.scheduling_policy(StoredPolicy(document, tables, ""))
+    policy = host.policy_of(StoredPolicy(document, tables, ""))
     details = host.describe(document)
-    schedules = shown_schedules(document, policy, details)
     figures = {}
     # What a user has set for figures of their own is no part of these.
     with style.context(["default", STYLE]):
-        figures["schedules.png"] = _png(schedules_figure(schedules))
-        figures["gaps.png"] = _png(gaps_figure(schedules))
+        if isinstance(policy, Policy):
+            schedules = shown_schedules(document, policy, details)
+            figures["schedules.png"] = _png(schedules_figure(schedules))
+            figures["gaps.png"] = _png(gaps_figure(schedules))
         if document.evidence:
             figures["quality.png"] = _png(quality_figure(document))
         if comparisons(document):

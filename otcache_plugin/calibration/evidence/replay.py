@@ -12,14 +12,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from otcache_policies import AimingPolicy, DecidingPolicy
 from otcache_registry import DocumentError
 
 from otcache_plugin.calibration import stages
-from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_schedules, methods_of
-from otcache_plugin.calibration.measuring.units import Evaluate, Reference
+from otcache_plugin.calibration.evidence.rows import FEWER_STEPS, evidence_runs, methods_of
+from otcache_plugin.calibration.measuring.deciding_runs import deciding_run
+from otcache_plugin.calibration.measuring.units import Reference, comparisons
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.evaluation.batches import batches_of
@@ -29,9 +32,9 @@ from otcache_plugin.plugins.host import plugin_host
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otcache_policies import Schedule
     from otcache_registry import EvidenceRow, PolicyDocument, StoredPolicy
 
+    from otcache_plugin.calibration.measuring.units import Run
     from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.models.setups import ModelSetup
 
@@ -137,12 +140,17 @@ def replay(
     stated = stated_pairs(document)
     settings = _settings(document, pairs, stated)
     name, host = document.policy.name, plugin_host()
-    methods = methods_of(name, host.scheduling_policy(stored), host.calibrator(name))
+    policy, calibrator = host.policy_of(stored), host.calibrator(name)
+    if isinstance(policy, DecidingPolicy) and not isinstance(policy, AimingPolicy):
+        problem, remedy = "its policy aims at no budgets", "Verify it without a replay"
+        raise DocumentError("policy.name", name, problem, remedy)
+    decided = partial(deciding_run, name, document.parameters, stored.tables, document.sampling)
+    methods = methods_of(name, policy, calibrator, decided)
     budgets = sorted({row.budget for row in document.evidence})
-    schedules = evidence_schedules(methods, budgets)
+    runs = evidence_runs(methods, budgets)
     worker = Worker(setup, settings)
     try:
-        means = _means(worker, settings, schedules, document.evidence, progress)
+        means = _means(worker, settings, runs, document.evidence, progress)
     finally:
         worker.close()
     rows = (
@@ -162,28 +170,36 @@ def replay(
 def _means(
     worker: Worker,
     settings: MeasuringSettings,
-    schedules: Mapping[tuple[int, str], Schedule],
+    runs: Mapping[tuple[int, str], Run],
     evidence: Sequence[EvidenceRow],
     progress: CalibrationProgress,
 ) -> dict[tuple[int, str, str], float]:
     """Mean over the held-out pairs, by budget, policy and metric."""
     metrics = tuple(dict.fromkeys(row.metric for row in evidence))
     batches = batches_of("held-out", settings.held_out_pairs, settings.batch_size)
-    full, runs = settings.num_inference_steps, len(batches) * (1 + len(schedules))
-    steps = full + sum(schedule.budget for schedule in schedules.values())
+    full = settings.num_inference_steps
+    units = {
+        (batch, key): comparisons(run, [batch], metrics)
+        for batch in batches
+        for key, run in runs.items()
+    }
+    calls = len(batches) + sum(map(len, units.values()))
+    steps = full + sum(run.budget for run in runs.values())
     cost = steps * len(batches), steps * settings.held_out_pairs
-    progress.plan([StageCost(stages.REPLAYING, runs, *cost)])
-    progress.start(stages.REPLAYING, runs)
+    progress.plan([StageCost(stages.REPLAYING, calls, *cost)])
+    progress.start(stages.REPLAYING, calls)
     values = defaultdict(list)
     for batch in batches:
         ((_, reference),) = worker.measure(Reference(batch), {})
         progress.advance(full * len(batch))
-        for (budget, policy), schedule in schedules.items():
-            unit = Evaluate(batch, schedule, metrics)
-            ((_, measured),) = worker.measure(unit, reference.arrays)
-            progress.advance(schedule.budget * len(batch))
-            for metric in metrics:
-                values[budget, policy, metric].append(measured.arrays[metric])
+        for (budget, policy), run in runs.items():
+            for unit in units[batch, (budget, policy)]:
+                pairs = slice(unit.batch.start - batch.start, unit.batch.stop - batch.start)
+                compared = {name: array[pairs] for name, array in reference.arrays.items()}
+                ((_, measured),) = worker.measure(unit, compared)
+                progress.advance(run.budget * len(unit.batch))
+                for metric in metrics:
+                    values[budget, policy, metric].append(measured.arrays[metric])
     return {key: float(np.concatenate(parts).mean()) for key, parts in values.items()}
 
 

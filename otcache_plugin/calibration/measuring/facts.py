@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from otcache_registry import Sampling
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from otcache_plugin.models.setups import ModelSetup
 
 LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
@@ -55,4 +61,20 @@ def facts_of(setup: ModelSetup) -> ModelFacts:
         prompts_digest=setup.prompts_digest,
         held_out_digest=setup.held_out_digest,
         libraries={name: version(name) for name in LIBRARIES},
+    )
+
+
+def sampling_of(facts: ModelFacts, full_run: Mapping[str, NDArray[Any]]) -> Sampling:
+    """Return the sampling set-up of full runs, by what one of them gave."""
+    pictures = full_run.get("pictures")
+    height, width = (None, None) if pictures is None else pictures.shape[-2:]
+    sigmas = full_run["sigmas"].tolist()
+    return Sampling(
+        pipeline=facts.pipeline,
+        scheduler=facts.scheduler,
+        num_inference_steps=len(sigmas) - 1,
+        sigmas=tuple(sigmas),
+        height=height,
+        width=width,
+        guidance=facts.guidance,
     )

@@ -13,7 +13,15 @@ from otcache_policies import Schedule
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring.losses import ScheduleLoss, losses_of
 from otcache_plugin.calibration.measuring.replaying import ReplayPlanner
-from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
+from otcache_plugin.calibration.measuring.units import (
+    Decide,
+    Evaluate,
+    Measured,
+    Observe,
+    Record,
+    Reference,
+    Unit,
+)
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search
 
@@ -133,8 +141,9 @@ class Measurements:
 
     @property
     def evaluations(self) -> int:
-        """Distinct schedules that were run."""
-        return len({unit.schedule for unit in self._spent if isinstance(unit, Evaluate)})
+        """Distinct schedules that were run, and policies that decided at a budget."""
+        schedules = {unit.schedule for unit in self._spent if isinstance(unit, Evaluate)}
+        return len(schedules) + len({u.run for u in self._spent if isinstance(u, Decide)})
 
     @property
     def transformer_calls(self) -> int:
@@ -292,13 +301,14 @@ class Measurements:
 
     def _is_half_kept(self, unit: Unit) -> bool:
         """Return a recording whose outputs are gone: its file was damaged, and was deleted."""
-        return isinstance(unit, Record) and self.workspace.get(Reference(unit.batch)) is None
+        gives_outputs = isinstance(unit, Record | Observe)
+        return gives_outputs and self.workspace.get(Reference(unit.batch)) is None
 
     def _note(self, unit: Unit, measured: Measured) -> tuple[Unit, Measured]:
         replayed = len(unit.replayed_steps) if isinstance(unit, Evaluate) else 0
         # Asked for again, a unit takes nothing.
         self._spent.setdefault(unit, Spent(measured.calls[replayed:], measured.seconds))
-        if isinstance(unit, Evaluate):
+        if isinstance(unit, Evaluate | Decide):
             values = [measured.arrays[name].astype(np.float64) for name in unit.metrics]
             self._finite[unit] = np.isfinite(values)
         return unit, measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from otcache_plugin.calibration.errors import UnfinishedError
-from otcache_plugin.calibration.measuring.units import Evaluate
+from otcache_plugin.calibration.measuring.units import Decide, Evaluate
 from otcache_plugin.calibration.stages import LOADING, Unwatched
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LocalPool:
     ) -> Iterator[tuple[Unit, Measured]]:
         """Measure units in their order."""
         for unit in units:
-            compared_with = reference(unit.batch) if isinstance(unit, Evaluate) else {}
+            compared_with = reference(unit.batch) if isinstance(unit, Evaluate | Decide) else {}
             yield from self._worker.measure(unit, compared_with)
 
 

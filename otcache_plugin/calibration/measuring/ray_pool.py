@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from otcache_policies import OTCacheError
 
 from otcache_plugin.calibration.errors import ClusterError
-from otcache_plugin.calibration.measuring.units import Evaluate
+from otcache_plugin.calibration.measuring.units import Decide, Evaluate
 from otcache_plugin.calibration.stages import LOADING, STARTING_RAY, Unwatched
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class RayPool:
 
     def _put(self, unit: Unit, reference: Callable[[Batch], Mapping[str, NDArray[Any]]]) -> Any:
         """Return what the unit compares with, put into the cluster's object store once a batch."""
-        if not isinstance(unit, Evaluate):
+        if not isinstance(unit, Evaluate | Decide):
             return {}
         if unit.batch not in self._references:
             self._references[unit.batch] = self._ray.put(dict(reference(unit.batch)))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from otcache_policies import Schedule
+
+from otcache_plugin.evaluation.batches import Batch
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from otcache_policies import Schedule
-
-    from otcache_plugin.evaluation.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,69 @@ class Evaluate:
         return self.schedule.shared_steps(self.replay.after)
 
 
-Unit = Record | Reference | Evaluate
+@dataclass(frozen=True)
+class Observe:
+    """A full run in which something is observed that policies decide by.
+
+    Gives, for every step from the second to the last but one, how far it has changed since the step
+    before: `observed` (n, T - 2) and, of the velocities, `outputs` (n, T - 2), both as the L1 norm
+    of the difference over that of the value before. Its outputs are those of the `Reference` of the
+    same batch, which it gives too.
+    """
+
+    batch: Batch
+    observes: str
+
+
+@dataclass(frozen=True)
+class DecidingRun:
+    """A policy that decides at every step, as what it is made from, and a budget to aim at.
+
+    Attributes:
+        policy: its name.
+        parameters: of a document of it, as JSON.
+        tables: of that document, as safetensors has them; none where it has none.
+        sampling: the set-up of the document, as JSON.
+        budget: to aim at.
+    """
+
+    policy: str
+    parameters: str
+    tables: bytes
+    sampling: str
+    budget: int
+
+
+@dataclass(frozen=True)
+class Decide:
+    """A run in which a policy decides, compared with the full run, and what it came to.
+
+    Gives an `(n,)` array per metric, and `computed_steps` (n,) and `block_share` (n,), the share of
+    a full run's block evaluations. A call decides for all of its pairs, so a batch is of one pair.
+    """
+
+    batch: Batch
+    run: DecidingRun
+    metrics: tuple[str, ...]
+
+
+Unit = Record | Reference | Evaluate | Observe | Decide
+Compared = Evaluate | Decide
+"""Units whose runs are compared with the full run: their values are small."""
+
+Run = Schedule | DecidingRun
+"""What is compared: steps that are known before, or decided meanwhile."""
+
+
+def comparisons(run: Run, batches: Sequence[Batch], metrics: tuple[str, ...]) -> list[Compared]:
+    """Return the units that compare a run with the full one on some batches."""
+    if isinstance(run, Schedule):
+        return [Evaluate(batch, run, metrics) for batch in batches]
+    return [
+        Decide(Batch(batch.pair_set, pair, pair + 1), run, metrics)
+        for batch in batches
+        for pair in range(batch.start, batch.stop)
+    ]
 
 
 def unit_key(unit: Unit) -> str:
@@ -100,6 +163,11 @@ def unit_key(unit: Unit) -> str:
             "metrics": unit.metrics,
             "displaced": unit.displaced,
         }
+    if isinstance(unit, Observe):
+        described["observes"] = unit.observes
+    if isinstance(unit, Decide):
+        tables = hashlib.sha256(unit.run.tables).hexdigest()
+        described |= {"run": {**vars(unit.run), "tables": tables}, "metrics": unit.metrics}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     return f"{kind}-{digest[:40]}"
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.calibration.measuring.counting import count_transformer_calls
+from otcache_plugin.calibration.measuring.deciding_runs import cost_of, decide, observe
 from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
@@ -28,7 +29,16 @@ from otcache_plugin.calibration.measuring.picture_responses import (
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
 from otcache_plugin.calibration.measuring.sketches import sketch
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
-from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference, Unit
+from otcache_plugin.calibration.measuring.units import (
+    Compared,
+    Decide,
+    Evaluate,
+    Measured,
+    Observe,
+    Record,
+    Reference,
+    Unit,
+)
 from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.calibration.stages import ENCODING, Unwatched
 from otcache_plugin.evaluation.batches import Batch, batches_of
@@ -97,6 +107,7 @@ class Worker:
         ]
         if settings.batch_size > 1:  # A search may run every pair on its own.
             batches += batches_of("calibration", settings.pairs, 1)
+            batches += batches_of("held-out", settings.held_out_pairs, 1)  # Whoever decides, too.
         return [[pair.prompt for pair in self._pairs_of(batch)] for batch in batches]
 
     def _pairs_of(self, batch: Batch) -> list[Pair]:
@@ -133,6 +144,10 @@ class Worker:
             with watch_sigmas(self._setup.pipe) as watched:
                 outputs = self._run(unit.batch)
             return [(unit, _arrays(outputs, watched.sigmas))]
+        if isinstance(unit, Observe):
+            return self._observe(unit)
+        if isinstance(unit, Decide):
+            return [(unit, self._decide(unit, reference, counter))]
         return [(unit, self._evaluate(unit, reference, counter))]
 
     def reset_peak_memory(self) -> None:
@@ -217,18 +232,41 @@ class Worker:
         run = self._kept_runs.begin(unit)
         executor = VelocityExecutor(run.replay, run.log)
         evaluator = self._evaluator(unit.batch, executor, _outputs(reference))
-        metrics = [plugin_host().metric(name) for name in unit.metrics]
-        spaces = frozenset(metric.space for metric in metrics)
+        spaces = _spaces_of(unit)
         full = evaluator.reference(spaces)
         with self._keeping("the outputs of a run"):
             outputs = evaluator.outputs(unit.schedule, spaces)
             self._kept_runs.end(unit, run)
         if run.replay is not None:
             counter.calls[:0] = map(run.replay.log.calls, unit.replayed_steps)
-        values = {each.name: each.values(outputs, full, evaluator.pairs) for each in metrics}
+        values = self._values(unit, outputs, full)
         if not unit.displaced:
             return values
         return {**values, "displacement": _displacement(outputs, full)}
+
+    def _values(
+        self, unit: Compared, outputs: Outputs, full: Outputs
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return what a unit's metrics say of its outputs."""
+        pairs, metrics = self._pairs_of(unit.batch), map(plugin_host().metric, unit.metrics)
+        return {each.name: each.values(outputs, full, pairs) for each in metrics}
+
+    def _observe(self, unit: Observe) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
+        with watch_sigmas(self._setup.pipe) as watched:
+            outputs, arrays = observe(
+                self._setup.pipe, unit.observes, len(unit.batch), lambda: self._run(unit.batch)
+            )
+        return [(Reference(unit.batch), _arrays(outputs, watched.sigmas)), (unit, arrays)]
+
+    def _decide(
+        self, unit: Decide, reference: Mapping[str, NDArray[Any]], counter: CallCounter
+    ) -> Mapping[str, NDArray[Any]]:
+        outputs, report = decide(
+            self._setup.pipe, unit.run, lambda: self._run(unit.batch, _spaces_of(unit))
+        )
+        # A step whose blocks rest has its calls as well, and is none that is computed.
+        counter.calls[:] = [counter.calls[0]] * len(report.computed_steps)
+        return {**self._values(unit, outputs, _outputs(reference)), **cost_of(report)}
 
     @contextmanager
     def _keeping(self, what: str) -> Iterator[None]:
@@ -248,15 +286,20 @@ class Worker:
         names = evidence_metrics(name) if batch.pair_set == "held-out" else (name,)
         return frozenset(plugin_host().metric(each).space for each in names)
 
-    def _run(self, batch: Batch) -> Outputs:
-        """Return the batch's full run."""
+    def _run(self, batch: Batch, spaces: frozenset[Space] | None = None) -> Outputs:
+        """Return what a run of all steps gives of a batch, as the pipeline is.
+
+        Args:
+            batch: the pairs.
+            spaces: that are looked at; None for those of all metrics that may be.
+        """
         steps = {"num_inference_steps": self._settings.num_inference_steps}
         return generate_outputs(
             self._setup.pipe,
             self._pairs_of(batch),
             {**self._setup.call_arguments, **steps},
             len(batch),
-            self._spaces(batch),
+            self._spaces(batch) if spaces is None else spaces,
         )
 
 
@@ -266,6 +309,11 @@ def _recorded(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
         "response": scheduler_response(trajectory),
         "sigmas": trajectory.sigmas.double().numpy(),
     }
+
+
+def _spaces_of(unit: Compared) -> frozenset[Space]:
+    """Return what a unit's metrics look at."""
+    return frozenset(plugin_host().metric(name).space for name in unit.metrics)
 
 
 def _displacement(outputs: Outputs, full: Outputs) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ import safetensors.numpy
 from filelock import FileLock, Timeout
 
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
-from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Unit, unit_key
+from otcache_plugin.calibration.measuring.units import Decide, Evaluate, Measured, Unit, unit_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -159,7 +159,7 @@ class Workspace:
             path = folder / UNITS_FOLDER / f"{unit_key(unit)}.safetensors"
             if path.exists():
                 measured = _read(path)
-                if isinstance(unit, Evaluate):  # Small, and asked for again and again.
+                if isinstance(unit, Evaluate | Decide):  # Small, and asked for again and again.
                     self._values[unit] = measured
                 return measured
         return None
@@ -179,7 +179,7 @@ class Workspace:
         metadata = {**facts, "sha256": _digest(arrays, facts)}
         with explained(self.folder):
             _write_atomically(path, safetensors.numpy.save(arrays, metadata=metadata))
-        if isinstance(unit, Evaluate):
+        if isinstance(unit, Evaluate | Decide):
             self._values[unit] = measured
 
 

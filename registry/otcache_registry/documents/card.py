@@ -293,8 +293,9 @@ def _evidence_table(metric: str, rows: list[EvidenceRow]) -> str:
 
 
 def _evidence_row(row: EvidenceRow, places: int) -> str:
+    decided = "" if row.computed_steps is None else f", {row.computed_steps:.1f} computed"
     cells = [
-        str(row.budget),
+        f"{row.budget}{decided}",
         escaped(row.policy),
         f"{row.mean:.{places}f} ± {row.standard_error:.{places}f}",
         str(row.pairs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from otcache_registry.documents.values import (
     MAX_INFERENCE_STEPS,
@@ -23,7 +23,13 @@ from otcache_registry.documents.values import (
     by_key,
 )
 from otcache_registry.errors import DocumentError
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 __all__ = [
     "Calibration",
@@ -231,6 +237,9 @@ class EvidenceRow(Part):
         difference_low: Lower end of that mean's 95 % confidence interval.
         difference_high: Upper end.
         win_rate: Share of the pairs on which this policy is the better one, ties counting half.
+        computed_steps: Mean over the pairs of what really was computed, where the policy decides
+            that at every step; it may then miss the budget that it aims at.
+        block_share: Likewise the mean share of a full run's block evaluations.
     """
 
     policy: Text
@@ -244,6 +253,18 @@ class EvidenceRow(Part):
     difference_low: float | None = None
     difference_high: float | None = None
     win_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    computed_steps: NotNegative | None = None
+    block_share: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_decisions(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what was decided where nothing was."""
+        decided = ("computed_steps", "block_share")
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if value is not None or name not in decided
+        }
 
     @model_validator(mode="after")
     def _check_comparison(self) -> Self:

@@ -21,7 +21,7 @@ from otcache_plugin.calibration.evidence.peers import peers
 from otcache_plugin.calibration.evidence.rows import (
     evidence_row,
     evidence_rows,
-    evidence_schedules,
+    evidence_runs,
     methods_of,
 )
 from otcache_plugin.calibration.otcache import OTCacheCalibrator
@@ -63,7 +63,7 @@ def schedules_by_hand(
 
 def test_schedules_of_every_method(otcache: OTCachePolicy, graph: MeanCachePolicy) -> None:
     budgets = (4, 5, 6, 7)
-    found = evidence_schedules(methods_of("otcache", otcache, OTCacheCalibrator()), budgets)
+    found = evidence_runs(methods_of("otcache", otcache, OTCacheCalibrator()), budgets)
     assert list(found) == [(budget, name) for budget in budgets for name in METHODS]
     for budget in budgets:
         for name, schedule in schedules_by_hand(otcache, graph, budget).items():
@@ -88,7 +88,7 @@ def test_rows_are_what_a_user_would_measure(
 ) -> None:
     pairs = setup.held_out_pairs(4)
     evaluator = Evaluator(setup.pipe, pairs, ARGUMENTS)
-    schedules = evidence_schedules(methods_of("otcache", otcache, OTCacheCalibrator()), (4, 6))
+    schedules = evidence_runs(methods_of("otcache", otcache, OTCacheCalibrator()), (4, 6))
     measured = {
         key: dict(zip(("psnr", "mse"), evaluator.values(schedule, *METRICS), strict=True))
         for key, schedule in schedules.items()
