@@ -115,7 +115,7 @@ def opened(setup: ModelSetup, work: Path, max_skip: int, held_out: int) -> Itera
     ):
         measurements = Measurements(workspace, pool, settings)
         journal = TrialJournal(workspace.claim("lemica", {}).journal)
-        context = MeasuredContext(measurements, journal, Unwatched())
+        context = MeasuredContext(measurements, journal, Unwatched(), "lemica", pool.facts)
         segments = [Segment(*each, 1) for each in segments_to_measure(STEPS, max_skip)]
         schedules = [caching_alone(each, STEPS) for each in segments]
         values = context.values(schedules, [OUTCOME])

@@ -32,8 +32,8 @@ from benchmarks.efforts import STEPS, Bench, rows_of
 from benchmarks.metrics import add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
 from otcache_plugin.calibration.context import MeasuredContext
-from otcache_plugin.calibration.document import sampling_of
 from otcache_plugin.calibration.evidence.gathering import begin_evidence
+from otcache_plugin.calibration.measuring.facts import sampling_of
 from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
@@ -86,7 +86,8 @@ def trained(bench: Bench, name: str) -> Trained:
         task = calibration_task("recache", TRAININGS[name], STEPS)
         claimed = f"recache-{name.replace(' ', '-')}"
         work = measurements.workspace.claim(claimed, task.manifest)
-        context = MeasuredContext(measurements, TrialJournal(work.journal), Unwatched())
+        journal = TrialJournal(work.journal)
+        context = MeasuredContext(measurements, journal, Unwatched(), task.policy, pool.facts)
         calibrated = task.calibrator.calibrate(task.options, context)
         seconds, steps = time.monotonic() - started, measurements.denoising_steps
         sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Unwatched()))

@@ -20,6 +20,7 @@ from otcache_policies.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from otcache_policies import (
+        AimingPolicy,
         BudgetError,
         Budgets,
         Decider,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
         Calibrated,
         CalibrationContext,
         Calibrator,
+        DecidedRuns,
+        ObservedChanges,
         Search,
         Study,
     )
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "AimingPolicy",
     "Alternative",
     "ArgumentError",
     "BudgetError",
@@ -84,6 +88,7 @@ __all__ = [
     "Calibrator",
     "Call",
     "Column",
+    "DecidedRuns",
     "Decider",
     "DecidingPolicy",
     "Decision",
@@ -94,6 +99,7 @@ __all__ = [
     "GraphSettings",
     "Metric",
     "MetricRegistry",
+    "ObservedChanges",
     "Outputs",
     "Pair",
     "Part",
@@ -134,6 +140,8 @@ __getattr__, __dir__ = lazy_names(
             "Calibrated",
             "CalibrationContext",
             "Calibrator",
+            "DecidedRuns",
+            "ObservedChanges",
             "Search",
             "Study",
         ),
@@ -157,6 +165,7 @@ __getattr__, __dir__ = lazy_names(
         ),
         "otcache_registry.finding.nearest": ("RunSetup",),
         "otcache_policies": (
+            "AimingPolicy",
             "BudgetError",
             "Budgets",
             "Decider",
