@@ -35,10 +35,12 @@ class Style:
     Attributes:
         colour: as CSS says it, legible on light and on dark.
         shape: of its marks.
+        named: whether its colour is its own on every page.
     """
 
     colour: str
     shape: str
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Plot:
 def styles(methods: Sequence[str]) -> dict[str, Style]:
     """Return how each method is drawn, different for each of up to thirty."""
     others = [method for method in methods if method not in NAMED]
-    found = {name: Style(f"var(--{name})", "circle") for name in NAMED if name in methods}
+    found = {name: Style(f"var(--{name})", "circle", True) for name in NAMED if name in methods}
     for index, method in enumerate(others):
         turn, hue = divmod(index, len(HUES))
         colour = f"hsl({HUES[hue]} 55% 52%)"

@@ -331,6 +331,15 @@ def test_markdown_and_csv(compared: ComparisonResult) -> None:
     assert float(rows[1][psnr]) == compared.row("otcache", 8).mean("psnr")
 
 
+def test_memory_is_shown_where_it_was_measured(compared: ComparisonResult) -> None:
+    assert "peak memory" not in markdown(compared)
+    full, *others = (replace(row, peak_memory=3 * 2**29) for row in (compared.full, *compared.rows))
+    on_gpu = replace(compared, full=full, rows=tuple(others))
+    lines = markdown(on_gpu).splitlines()
+    column = lines[2].split(" | ").index("peak memory, GiB")
+    assert {line.split(" | ")[column] for line in lines[4:14]} == {"1.50"}
+
+
 def test_contact_sheet(compared: ComparisonResult) -> None:
     sheet = contact_sheet(compared, 1)
     with Image.open(compared.row("otcache", 8).pictures[1]) as picture:
