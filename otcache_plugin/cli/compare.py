@@ -75,12 +75,6 @@ def compare(
 ) -> None:
     """Compare cache methods on a model: seconds, operations, quality, pictures.
 
-    \b
-    Examples:
-      otcache compare embedded
-      otcache compare embedded --methods otcache,meancache,uniform --pairs 64
-      otcache compare org/model --revision COMMIT --document ./my-policy
-
     The same command goes on where it was interrupted.
     """
     from otcache_plugin.models.source import ModelSource
