@@ -17,7 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -123,12 +123,16 @@ def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> d
             "trained_on": found.trained_on,
             "steps": found.steps,
             "seconds": round(found.seconds, 1),
-            "schedules": {each: asdict(found.policy.schedule(each)) for each in BUDGETS},
+            "computed": {each: _steps(found.policy.schedule(each)) for each in BUDGETS},
             "to_uniform": {
                 each.name: rows_of(values, name, UNIFORM, each.name) for each in metrics
             },
         }
     return {"model": bench.setup.name, "pairs": PAIRS, "trainings": ways}
+
+
+def _steps(schedule: Schedule) -> str:
+    return " ".join(map(str, schedule.computed_steps))
 
 
 def print_model(result: Mapping[str, Any]) -> None:
