@@ -47,9 +47,9 @@ BUDGETS = (6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 20, 25)
 TRAININGS: dict[str, dict[str, object]] = {
     "form": {"iterations": 0},
     "form and runs": {},
-    "runs": {"pretraining": 0, "iterations": 200},
+    "runs": {"pretraining": 0},
 }
-"""Options of each; the last spends more runs, for it begins with nothing."""
+"""Options of each; the last two take as many real runs."""
 
 UNIFORM = "uniform"
 
