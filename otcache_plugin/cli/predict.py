@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from otcache_policies import FieldError
 
 from otcache_plugin.cli.common.output import Quiet, print_hint
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
@@ -37,6 +38,14 @@ class Format(StrEnum):
     SGLANG_ENV = "sglang-env"
 
 
+class CacheDitCalibrator(StrEnum):
+    """What of cache-dit extrapolates the residuals of a cached step, instead of reusing them."""
+
+    TAYLORSEER = "taylorseer"
+    FOCA = "foca"
+    DMD = "dmd"
+
+
 def predict(
     policy: PolicyArgument,
     budget: Annotated[int, typer.Option(help="Steps to compute.")],
@@ -44,14 +53,25 @@ def predict(
         int | None, typer.Option(help="Steps of the run; by default the calibrated ones.")
     ] = None,
     output: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.STEPS,
+    calibrator: Annotated[
+        CacheDitCalibrator | None,
+        typer.Option(help="With cache-dit-yaml: what extrapolates the residuals on cached steps."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Print the schedule that a policy has for a budget."""
+    if calibrator is not None and output is not Format.CACHE_DIT_YAML:
+        problem = f"cache-dit's calibrators are part of its configuration, not of {output.value}"
+        remedy = f"Drop it, or pass --format {Format.CACHE_DIT_YAML.value}"
+        raise FieldError("--calibrator", calibrator.value, problem, remedy)
     stored = load_policy(policy, quiet)
     resolution = resolve_budget(stored, budget, steps)
     if resolution.adaptation is not None and output is not Format.JSON:
         total = stored.document.num_inference_steps
         print_hint(f"{resolution.adaptation}: the document is of runs of {total} steps")
+    if output is Format.CACHE_DIT_YAML:
+        typer.echo(cache_dit_yaml(stored, resolution, calibrator))
+        return
     typer.echo(PRINTED[output](stored, resolution))
 
 
@@ -131,7 +151,9 @@ def _json(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False)
 
 
-def _cache_dit_yaml(stored: StoredPolicy, resolution: ScheduledRun) -> str:
+def cache_dit_yaml(
+    stored: StoredPolicy, resolution: ScheduledRun, calibrator: CacheDitCalibrator | None
+) -> str:
     """Return a configuration that `cache_dit.load_configs` reads.
 
     As with `executor="blocks"`: every block runs on the computed steps, and on the others the
@@ -141,13 +163,17 @@ def _cache_dit_yaml(stored: StoredPolicy, resolution: ScheduledRun) -> str:
     import yaml
 
     schedule = resolution.schedule
-    config = {
+    config: dict[str, object] = {
         "Fn_compute_blocks": 1,
         "Bn_compute_blocks": 0,
         "num_inference_steps": schedule.num_inference_steps,
         "steps_computation_mask": cache_dit_mask(resolution),
         "steps_computation_policy": "static",
     }
+    if calibrator is not None:
+        # Both streams, as a calibrator that is made in Python has it.
+        config[f"enable_{calibrator.value}"] = True
+        config[f"enable_encoder_{calibrator.value}"] = True
     # In quotes, so that nothing in a name can end the comment.
     about = f"# {schedule.budget} of {schedule.num_inference_steps} steps, {stored.source!r}\n"
     return about + yaml.safe_dump(
@@ -179,6 +205,5 @@ PRINTED: dict[Format, Callable[[StoredPolicy, ScheduledRun], str]] = {
     Format.STEPS: _steps,
     Format.MASK: _mask,
     Format.JSON: _json,
-    Format.CACHE_DIT_YAML: _cache_dit_yaml,
     Format.SGLANG_ENV: _sglang_env,
 }

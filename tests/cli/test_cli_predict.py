@@ -149,6 +149,10 @@ def test_without_sigmas_only_shares_count() -> None:
         (["--budget", "2", "--steps", "1"], ["--steps=1", "Use 2 … 10000"]),
         (["--budget", "2", "--steps", "10001"], ["--steps=10001"]),
         (["--budget", "15", "--format", "toml"], ["'toml' is not one of", "cache-dit-yaml"]),
+        (
+            ["--budget", "15", "--calibrator", "foca"],
+            ["--calibrator='foca'", "--format cache-dit-yaml"],
+        ),
         ([], ["Missing option '--budget'"]),
     ],
 )
@@ -190,11 +194,11 @@ def test_sglangs_bins_give_the_mask_back(main: Any, budget: int) -> None:
 def yaml(main: Any, tmp_path: Path) -> Any:
     """Write the YAML of budget 12 and return its path and the steps it is to compute."""
 
-    def write() -> tuple[Path, list[int]]:
+    def write(*more: str) -> tuple[Path, list[int]]:
         write_document(tmp_path / "policy")
         path = tmp_path / "cache.yaml"
         arguments = (str(tmp_path / "policy"), "--budget", "12")
-        path.write_text(predict(main, *arguments, "--format", "cache-dit-yaml"))
+        path.write_text(predict(main, *arguments, "--format", "cache-dit-yaml", *more))
         return path, [int(step) for step in predict(main, *arguments).split()]
 
     return write
@@ -253,6 +257,37 @@ def test_cache_dit_alone_computes_the_same_steps_as_the_blocks_executor(
     assert otcache_plugin.summary(pipe).computed_steps == tuple(planned)
     otcache_plugin.disable_cache(pipe)
     assert torch.equal(output, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("taylorseer", cache_dit.TaylorSeerCalibratorConfig()),
+        ("foca", cache_dit.FoCaCalibratorConfig()),
+        ("dmd", cache_dit.DMDCalibratorConfig()),
+    ],
+)
+def test_a_calibrator_in_the_file_is_that_of_the_executor(
+    name: str, config: Any, yaml: Any, tmp_path: Path
+) -> None:
+    path, planned = yaml("--calibrator", name)
+    assert load_configs(str(path))["calibrator_config"] == config
+    steps, output = run_with_yaml(make_flux(num_layers=3, num_single_layers=2), path)
+    assert steps == planned
+    outputs = []
+    for calibrator in (config, None):
+        pipe = make_flux(num_layers=3, num_single_layers=2)
+        otcache_plugin.enable_cache(
+            pipe,
+            policy=tmp_path / "policy",
+            budget=12,
+            executor="blocks",
+            calibrator_config=calibrator,
+        )
+        outputs.append(FLUX.run(pipe))
+        otcache_plugin.disable_cache(pipe)
+    assert torch.equal(output, outputs[0])
+    assert not torch.equal(*outputs)
 
 
 def test_source_cannot_break_out_of_the_comment(main: Any, tmp_path: Path) -> None:
