@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from otcache_plugin.plugins import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otcache_policies import (
         DiCachePolicy,
         GramPolicy,
@@ -51,7 +54,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_otcache,
         description="transport between a searched anchor and a graph reference (arXiv 2606.31026)",
         describe=_describe_otcache,
-        calibrator=_otcache_calibrator,
+        calibrator=partial(_calibrator, "otcache", "OTCacheCalibrator"),
     )
     registry.register_calibrated(
         "meancache",
@@ -59,7 +62,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_meancache,
         description="budgeted shortest path over the calibrated edge table (arXiv 2601.19961)",
         converts={"otcache": _meancache_of_otcache},
-        calibrator=_meancache_calibrator,
+        calibrator=partial(_calibrator, "meancache", "MeanCacheCalibrator"),
     )
     registry.register_calibrated(
         "gram",
@@ -67,7 +70,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_gram,
         description="minimises the quadratic form of recorded velocities; needs a recording alone",
         describe=_describe_gram,
-        calibrator=_gram_calibrator,
+        calibrator=partial(_calibrator, "gram", "GramCalibrator"),
     )
     registry.register_calibrated(
         "lemica",
@@ -75,7 +78,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_lemica,
         description="lexicographic minimax path over outcome-aware edges (arXiv 2511.00090)",
         describe=_describe_lemica,
-        calibrator=_lemica_calibrator,
+        calibrator=partial(_calibrator, "lemica", "LeMiCaCalibrator"),
     )
     registry.register_calibrated(
         "recache",
@@ -83,7 +86,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_recache,
         description="a network trained by REINFORCE scores steps for a budget (arXiv 2606.06060)",
         describe=_describe_recache,
-        calibrator=_recache_calibrator,
+        calibrator=partial(_calibrator, "recache", "ReCacheCalibrator"),
     )
     registry.register_calibrated(
         "budcache",
@@ -91,7 +94,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=partial(_searched, "budcache"),
         description="annealing and descent at each budget, latents' error (arXiv 2606.13496)",
         describe=_describe_searched,
-        calibrator=_budcache_calibrator,
+        calibrator=partial(_calibrator, "budcache", "BudCacheCalibrator"),
     )
     registry.register_calibrated(
         "direct",
@@ -99,7 +102,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=partial(_searched, "direct"),
         description="a search on the real model at each budget, by the metric that is asked for",
         describe=_describe_searched,
-        calibrator=_direct_calibrator,
+        calibrator=partial(_calibrator, "direct", "DirectCalibrator"),
     )
     registry.register_calibrated(
         "teacache",
@@ -107,7 +110,7 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_teacache,
         description="decides at every step by the first block's modulated input (arXiv 2411.19108)",
         describe=_describe_thresholds,
-        calibrator=_teacache_calibrator,
+        calibrator=partial(_calibrator, "teacache", "TeaCacheCalibrator"),
     )
     registry.register_calibrated(
         "dicache",
@@ -115,11 +118,19 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         make=_dicache,
         description="decides at every step by what the first blocks give (arXiv 2508.17356)",
         describe=_describe_thresholds,
-        calibrator=_dicache_calibrator,
+        calibrator=partial(_calibrator, "dicache", "DiCacheCalibrator"),
     )
     registry.register_uncalibrated(
         "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
     )
+
+
+def _calibrator(module: str, name: str) -> Calibrator:
+    """Return a calibrator, whose module is imported now."""
+    make: Callable[[], Calibrator] = getattr(
+        import_module(f"otcache_plugin.calibration.{module}"), name
+    )
+    return make()
 
 
 def _otcache_parameters() -> type[OTCacheParameters]:
@@ -138,18 +149,6 @@ def _describe_otcache(parameters: OTCacheParameters, document: PolicyDocument) -
     from otcache_plugin.parameters.otcache_details import describe
 
     return describe(parameters, document)
-
-
-def _otcache_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.otcache import OTCacheCalibrator
-
-    return OTCacheCalibrator()
-
-
-def _meancache_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.meancache import MeanCacheCalibrator
-
-    return MeanCacheCalibrator()
 
 
 def _meancache_parameters() -> type[MeanCacheParameters]:
@@ -190,12 +189,6 @@ def _describe_gram(parameters: GramParameters, document: PolicyDocument) -> Poli
     return describe(parameters, document)
 
 
-def _gram_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.gram import GramCalibrator
-
-    return GramCalibrator()
-
-
 def _lemica_parameters() -> type[LeMiCaParameters]:
     from otcache_plugin.parameters.lemica import LeMiCaParameters
 
@@ -214,12 +207,6 @@ def _describe_lemica(parameters: LeMiCaParameters, document: PolicyDocument) -> 
     return describe(parameters, document)
 
 
-def _lemica_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.lemica import LeMiCaCalibrator
-
-    return LeMiCaCalibrator()
-
-
 def _recache_parameters() -> type[ReCacheParameters]:
     from otcache_plugin.parameters.recache import ReCacheParameters
 
@@ -236,12 +223,6 @@ def _describe_recache(parameters: ReCacheParameters, document: PolicyDocument) -
     from otcache_plugin.parameters.recache import describe
 
     return describe(parameters, document)
-
-
-def _recache_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.recache import ReCacheCalibrator
-
-    return ReCacheCalibrator()
 
 
 def _searched_parameters() -> type[SearchedParameters]:
@@ -264,18 +245,6 @@ def _describe_searched(parameters: SearchedParameters, document: PolicyDocument)
     return describe(parameters, document)
 
 
-def _budcache_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.budcache import BudCacheCalibrator
-
-    return BudCacheCalibrator()
-
-
-def _direct_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.direct import DirectCalibrator
-
-    return DirectCalibrator()
-
-
 def _teacache_parameters() -> type[TeaCacheParameters]:
     from otcache_plugin.parameters.thresholds import TeaCacheParameters
 
@@ -288,12 +257,6 @@ def _teacache(parameters: TeaCacheParameters, tables: Tables, sampling: Sampling
     return make_teacache(parameters, tables, sampling)
 
 
-def _teacache_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.teacache import TeaCacheCalibrator
-
-    return TeaCacheCalibrator()
-
-
 def _dicache_parameters() -> type[DiCacheParameters]:
     from otcache_plugin.parameters.thresholds import DiCacheParameters
 
@@ -304,12 +267,6 @@ def _dicache(parameters: DiCacheParameters, tables: Tables, sampling: Sampling) 
     from otcache_plugin.parameters.thresholds import make_dicache
 
     return make_dicache(parameters, tables, sampling)
-
-
-def _dicache_calibrator() -> Calibrator:
-    from otcache_plugin.calibration.dicache import DiCacheCalibrator
-
-    return DiCacheCalibrator()
 
 
 def _describe_thresholds(

@@ -20,9 +20,9 @@ from otcache_plugin.calibration.measuring.units import (
 )
 from otcache_plugin.calibration.settings import SMALL_BATCH
 from otcache_plugin.evaluation.batches import between, parts_of
-from otcache_plugin.plugins.calibrating import DecidedRuns, DisplacedRun, ObservedChanges
 from otcache_plugin.plugins.costs import FULL_RUNS, RECORDING, WATCHING
 from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.plugins.measured import DecidedRuns, DisplacedRun, ObservedChanges
 from otcache_plugin.runs.request import DEFAULT_RATIO, Request
 
 if TYPE_CHECKING:

@@ -53,13 +53,12 @@ if TYPE_CHECKING:
         Calibrated,
         CalibrationContext,
         Calibrator,
-        DecidedRuns,
-        ObservedChanges,
         Search,
         Study,
     )
     from otcache_plugin.plugins.costs import Alternative, StageCost, Workload
     from otcache_plugin.plugins.hookspecs import hookimpl
+    from otcache_plugin.plugins.measured import DecidedRuns, ObservedChanges
     from otcache_plugin.plugins.registries import (
         Activation,
         Executor,
@@ -140,14 +139,13 @@ __getattr__, __dir__ = lazy_names(
             "Calibrated",
             "CalibrationContext",
             "Calibrator",
-            "DecidedRuns",
-            "ObservedChanges",
             "Search",
             "Study",
         ),
         "otcache_plugin.pipelines.calls": ("Call",),
         "otcache_plugin.plugins.costs": ("Alternative", "StageCost", "Workload"),
         "otcache_plugin.plugins.hookspecs": ("hookimpl",),
+        "otcache_plugin.plugins.measured": ("DecidedRuns", "ObservedChanges"),
         "otcache_plugin.plugins.registries": (
             "Activation",
             "Executor",

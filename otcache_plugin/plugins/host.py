@@ -12,6 +12,7 @@ import pluggy
 
 from otcache_plugin.errors import ArgumentError, PluginError, UnknownNameError
 from otcache_plugin.plugins import hookspecs
+from otcache_plugin.plugins.made import check_served, document_error
 from otcache_plugin.plugins.registries import (
     CalibratedPolicy,
     Entry,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from otcache_policies import AimingPolicy, DecidingPolicy, Policy
     from otcache_registry import (
-        DocumentError,
         PolicyDetails,
         PolicyDocument,
         Sampling,
@@ -109,13 +109,13 @@ class PluginHost:
         parameters = own.parameters_of(document)
         if name is None or name == document.policy.name:
             policy = own.make(parameters, stored.tables, document.sampling)
-            _check_served(document, policy)
+            check_served(document, policy)
             return policy
         entry = self.policy(name)
         if not isinstance(entry, CalibratedPolicy) or document.policy.name not in entry.converts:
             known = ", ".join(self.serving(name)) or "none"
             problem, remedy = f"no document of the policy {name!r}", f"It takes those of: {known}"
-            raise _document_error("policy.name", document.policy.name, problem, remedy)
+            raise document_error("policy.name", document.policy.name, problem, remedy)
         convert = entry.converts[document.policy.name]
         return entry.make(convert(parameters), stored.tables, document.sampling)
 
@@ -131,7 +131,7 @@ class PluginHost:
             raise UnknownNameError("policy", name, error.problem, remedy) from None
         if not isinstance(entry, CalibratedPolicy):
             problem, remedy = "a policy that needs no document", f"Pass policy={name!r}"
-            raise _document_error("policy.name", name, problem, remedy)
+            raise document_error("policy.name", name, problem, remedy)
         return entry
 
     def policy_found(
@@ -148,7 +148,7 @@ class PluginHost:
         made = self.policy_made(name, calibrated.parameters, calibrated.tables, sampling)
         if isinstance(made, DecidingPolicy) and not isinstance(made, AimingPolicy):
             problem = "it decides at every step, and says of no budgets that it aims at them"
-            raise _document_error("policy.name", name, problem, "Make it an AimingPolicy")
+            raise document_error("policy.name", name, problem, "Make it an AimingPolicy")
         return made
 
     def policy_made(
@@ -162,15 +162,6 @@ class PluginHost:
         entry = self.policy(name)
         assert isinstance(entry, CalibratedPolicy), f"{name} is made of documents"
         return entry.make(entry.read(parameters), tables, sampling)
-
-    def scheduling_policy(self, stored: StoredPolicy) -> Policy:
-        """Make the policy of a document, which has to give schedules.
-
-        Raises:
-            UnknownNameError: it is not installed.
-            DocumentError: it decides at every step instead, or the document is not valid.
-        """
-        return _with_schedules(self.policy_of(stored), stored.document.policy.name)
 
     def calibrator(self, name: str) -> Calibrator:
         """Return what calibrates a policy.
@@ -277,38 +268,6 @@ class PluginHost:
             return error
         problem = f"{error.problem} (plugins that failed to load: {broken})"
         return UnknownNameError(error.field, error.value, problem, error.remedy)
-
-
-def _with_schedules(policy: Policy | DecidingPolicy[Any], name: str) -> Policy:
-    from otcache_policies import DecidingPolicy
-
-    if isinstance(policy, DecidingPolicy):
-        problem = "it decides at every step of a run, and has no schedules to measure or to show"
-        raise _document_error("policy.name", name, problem, "Use a policy that has schedules")
-    return policy
-
-
-def _check_served(document: PolicyDocument, policy: Policy | DecidingPolicy[Any]) -> None:
-    """A document says which budgets it serves to those who cannot make its policy."""
-    from otcache_policies import AimingPolicy, DecidingPolicy
-
-    if isinstance(policy, DecidingPolicy) and not isinstance(policy, AimingPolicy):
-        return
-    stated = document.budgets
-    if stated is None:
-        problem, remedy = "its policy serves some", f"State {policy.budgets}, and the default"
-        raise _document_error("budgets", None, problem, remedy)
-    for field in ("smallest", "largest"):
-        value, served = getattr(stated, field), getattr(policy.budgets, field)
-        if value != served:
-            problem = "not what the policy of its parameters serves"
-            raise _document_error(f"budgets.{field}", value, problem, f"Use {served}")
-
-
-def _document_error(field: str, value: object, problem: str, remedy: str) -> DocumentError:
-    from otcache_registry import DocumentError
-
-    return DocumentError(field, value, problem, remedy)
 
 
 @cache

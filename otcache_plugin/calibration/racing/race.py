@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from otcache_plugin.calibration.racing.candidates import Recorded
     from otcache_plugin.calibration.racing.plan import RacePlan
-    from otcache_plugin.plugins.calibrating import CalibrationContext, DisplacedRun
+    from otcache_plugin.plugins.calibrating import CalibrationContext
+    from otcache_plugin.plugins.measured import DisplacedRun
 
 
 @dataclass(frozen=True)

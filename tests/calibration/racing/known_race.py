@@ -14,7 +14,7 @@ from otcache_plugin.calibration.racing.candidates import Recorded
 from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.racing.race import Race
 from otcache_plugin.calibration.searching.graph_and_rho import graph_candidates
-from otcache_plugin.plugins.calibrating import DisplacedRun
+from otcache_plugin.plugins.measured import DisplacedRun
 
 STEPS, PAIRS, ELEMENTS = 12, 16, 24
 BUDGETS = range(4, 8)
