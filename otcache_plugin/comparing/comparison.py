@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from otcache_plugin.calibration.errors import WorkspaceError
 from otcache_plugin.comparing.contenders.full import FULL
 from otcache_plugin.comparing.contenders.known import chosen_methods
 from otcache_plugin.comparing.contenders.policies import (
@@ -70,8 +71,14 @@ def compare(
     metrics = prepared_metrics(settings.metrics)
     pairs = setup.held_out_pairs(settings.pairs, settings.seed)
     on = machine(setup.pipe.device)
-    model = {"model": setup.origin.model, "revision": setup.origin.revision}
-    determining = {**model, "prompts": setup.held_out_digest, **settings.determining, "machine": on}
+    determining = {
+        "model": setup.origin.model,
+        "revision": setup.origin.revision,
+        "call": dict(setup.call_arguments),
+        "evaluation_prompts": setup.held_out_digest,
+        **settings.determining,
+        "machine": on,
+    }
     with Journal(folder, determining) as journal:
         bench = Bench(
             setup,
@@ -169,6 +176,8 @@ class _Run:
         else:
             try:
                 measured = self.judge.measure(entrant)
+            except WorkspaceError:  # It would end all others alike.
+                raise
             except Exception as error:  # One that fails is listed, and the rest goes on.
                 self._leaves(entrant, error)
                 return None

@@ -241,6 +241,9 @@ def test_other_settings_are_refused(
     words = rf"pairs=7: the comparison in .* was begun with {PAIRS}\. Use that again to go on"
     with pytest.raises(OtherSettingsError, match=words):
         compare(small_setup, settings, work, SilentProgress())
+    other = replace(small_setup, call_arguments={"guidance_scale": 2.0})
+    with pytest.raises(OtherSettingsError, match=r"call=.*2\.0.* was begun with \{\}"):
+        compare(other, quick_settings, work, SilentProgress())
 
 
 def test_interrupted_and_gone_on_with(
