@@ -15,7 +15,7 @@ from otcache_plugin.cli.common.output import Json, Quiet, data_console, print_js
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from otcache_policies import Policy, Schedule
     from otcache_registry import EvidenceRow, PolicyDetails, PolicyDocument, StoredPolicy
@@ -196,6 +196,18 @@ def _print_evidence(console: Console, document: PolicyDocument) -> None:
     for metric in dict.fromkeys(row.metric for row in rows):
         of_metric = [row for row in rows if row.metric == metric]
         console.print(_evidence_table(metric, of_metric, document.policy.name))
+        console.print()
+    _print_decided(console, rows)
+
+
+def _print_decided(console: Console, rows: Sequence[EvidenceRow]) -> None:
+    """Print what a policy that decides came to at the budgets that it aims at."""
+    came_to = {row.budget: row for row in rows if row.computed_steps is not None}
+    for budget in sorted(came_to):
+        row = came_to[budget]
+        share = "" if row.block_share is None else f", {row.block_share:.0%} of all blocks"
+        console.print(f"aiming at {budget}: {row.computed_steps:.1f} steps computed{share}")
+    if came_to:
         console.print()
 
 

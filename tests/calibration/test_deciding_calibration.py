@@ -12,6 +12,7 @@ import pytest
 import torch
 from otcache_policies import Budgets, Decision
 from otcache_registry import Part, PolicyDocument, read_policy, write_policy
+from otcache_registry.documents.card import render_card
 from plugin_fakes import FakeEntryPoint, plugin
 from pydantic import BaseModel
 from small_calibration import SETTINGS, Calibrated, calibrate_policy, task_of
@@ -35,7 +36,7 @@ from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.plugins import Calibrated as Found
 from otcache_plugin.plugins import Calibrator, PolicyRegistry
 from otcache_plugin.plugins import host as hosts
-from otcache_plugin.plugins.host import load_plugins
+from otcache_plugin.plugins.host import load_plugins, plugin_host
 
 STEPS = 8
 BUDGETS = (3, 5)
@@ -91,8 +92,12 @@ def test_its_document(calibrated: SimpleNamespace) -> None:
         for policy in ("fewer-steps", "uniform", calibrated.name)
         for metric in ("latent-l1", "psnr", "ssim")
     }
+    card = render_card(document, details=plugin_host().describe(document))
+    assert "It decides at every step by what it observes of the run" in card
     for row in document.evidence:
         assert (row.computed_steps is None) == (row.policy != calibrated.name)
+        if row.computed_steps is not None:
+            assert f"| {row.budget}, {row.computed_steps:.1f} computed | {row.policy} |" in card
     assert set(draw_figures(document, {})) == {"quality.png", "differences.png"}
 
 
