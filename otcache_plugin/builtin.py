@@ -321,7 +321,7 @@ def _blocks() -> Executor:
 
 @hookimpl
 def otcache_register_metrics(registry: MetricRegistry) -> None:
-    """Register LPIPS, SSIM, PSNR and mean errors, of pictures and of latents."""
+    """Register LPIPS, SSIM, PSNR, mean errors of pictures and latents, and those of prompts."""
     for name, description in (
         ("lpips", "perceptual distance of pictures, AlexNet features"),
         ("lpips-vgg", "perceptual distance of pictures, VGG features"),
@@ -332,9 +332,23 @@ def otcache_register_metrics(registry: MetricRegistry) -> None:
         ("latent-mse", "mean squared error of latents; nothing is decoded"),
     ):
         registry.register(name, partial(_metric, name), description)
+    registry.register("clip-score", _clip_score, "how well CLIP finds a picture to fit its prompt")
+    registry.register("image-reward", _image_reward, "what people would prefer for a prompt")
 
 
 def _metric(name: str) -> Metric:
     from otcache_plugin.evaluation.metrics import METRICS
 
     return METRICS[name]
+
+
+def _clip_score() -> Metric:
+    from otcache_plugin.evaluation.prompt_metrics import ClipScore
+
+    return ClipScore()
+
+
+def _image_reward() -> Metric:
+    from otcache_plugin.evaluation.prompt_metrics import ImageReward
+
+    return ImageReward()

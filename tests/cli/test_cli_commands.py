@@ -17,7 +17,10 @@ import otcache_plugin
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
 
 HEAVY = ["torch", "diffusers", "transformers", "cache_dit", "optuna", "scipy", "matplotlib"]
-METRICS = ["latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim"]
+METRICS = [
+    *("clip-score", "image-reward", "latent-l1", "latent-mse"),
+    *("lpips", "lpips-vgg", "mse", "psnr", "ssim"),
+]
 
 
 def test_the_command_line_is_light() -> None:

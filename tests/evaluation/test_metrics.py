@@ -104,6 +104,7 @@ def test_an_unknown_metric_lists_those_there_are() -> None:
     assert caught.value.field == "metric"
     assert str(caught.value).startswith("metric='beauty'")
     assert "latent-l1, latent-mse, lpips, lpips-vgg, mse, psnr, ssim" in str(caught.value)
+    assert "clip-score, image-reward" in str(caught.value)
 
 
 def test_latent_errors_by_hand() -> None:

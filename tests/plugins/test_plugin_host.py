@@ -47,7 +47,10 @@ from otcache_plugin.plugins.registries import (
 from otcache_plugin.runs.plan import Plan
 from otcache_plugin.runs.report import planned_report
 
-METRICS = ("latent-l1", "latent-mse", "lpips", "lpips-vgg", "mse", "psnr", "ssim")
+METRICS = (
+    *("clip-score", "image-reward", "latent-l1", "latent-mse"),
+    *("lpips", "lpips-vgg", "mse", "psnr", "ssim"),
+)
 
 
 def hooks_of(module: Any) -> set[str]:

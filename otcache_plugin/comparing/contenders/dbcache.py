@@ -12,7 +12,6 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import cache_dit
@@ -40,12 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DBCache", "StepsMask"]
 
-WARM_UPS = (1, 4)
-"""First steps that are always computed; cache-dit's 8 leave too few for others at small budgets."""
-
 UNLIMITED = -1
-IN_A_ROW = (UNLIMITED, 3, 6, 12)
-"""Most steps that are cached one after the other: by default any number, 2 or 3 in its examples."""
+
+WARM_UP_AND_IN_A_ROW = ((1, UNLIMITED), (1, 12), (1, 6), (1, 3), (4, UNLIMITED))
+"""First steps that are always computed, with most steps that are cached one after the other.
+
+cache-dit's defaults are 8 and any number, its examples have 4 and at most 2 or 3: small budgets are
+spent on either."""
 
 DEFAULTS = {"warm_up": 8, "in_a_row": UNLIMITED, "threshold": 0.08}
 """cache-dit's own settings, but for the first blocks."""
@@ -109,7 +109,7 @@ class DBCache:
             trials,
             [
                 {"order": first, "warm_up": warm_up, "in_a_row": in_a_row}
-                for warm_up, in_a_row in product(WARM_UPS, IN_A_ROW)
+                for warm_up, in_a_row in WARM_UP_AND_IN_A_ROW
             ],
         )
         of_other_orders = [

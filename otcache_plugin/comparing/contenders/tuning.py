@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Configured", "Trial", "Trials", "at_budgets", "best_at_budgets"]
 
-PAIRS = 4
+PAIRS = 3
 """Calibration pairs of a trial, in one call."""
 
 THRESHOLD = "threshold"

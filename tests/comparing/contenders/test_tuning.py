@@ -69,9 +69,9 @@ def test_what_a_trial_took_is_its_share_of_the_full_run(bench: Bench) -> None:
     method = TaylorSeerCache()
     trials = Trials(bench, lambda settings: method._enabled(bench, settings))
     trial = trials.run({"lite": True, "interval": 10, "order": 1})
-    # Steps 0, 1, 2 and 4 of 6, and little of the others; for 4 pairs, whose full runs are 6 steps.
+    # Steps 0, 1, 2 and 4 of 6, and little of the others; for 3 pairs, whose full runs are 6 steps.
     assert trial.steps == pytest.approx(4, abs=0.05)
-    assert trials.denoising_steps == pytest.approx(4 * (6 + trial.steps))
+    assert trials.denoising_steps == pytest.approx(3 * (6 + trial.steps))
     assert trial.error > 0
 
 
@@ -81,7 +81,7 @@ def test_thresholds_are_searched_for_once(bench: Bench) -> None:
     assert (default.setting, default.budget) == ("threshold 0.05", None)
     assert method.calibration_steps(bench, default) == 0
     steps = method.calibration_steps(bench, tuned)
-    assert steps >= 4 * (6 + 3)
+    assert steps >= 3 * (6 + 3)
 
     @contextmanager
     def enabled(*_: Any) -> Any:
@@ -126,8 +126,7 @@ def test_magcache_is_given_the_ratios_of_this_model(bench: Bench) -> None:
 def test_another_order_of_taylorseer_is_tried_where_the_search_has_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dbcache, "WARM_UPS", (1,))
-    monkeypatch.setattr(dbcache, "IN_A_ROW", (dbcache.UNLIMITED,))
+    monkeypatch.setattr(dbcache, "WARM_UP_AND_IN_A_ROW", ((1, dbcache.UNLIMITED),))
     tried: list[Any] = []
     run = Trials.run
     monkeypatch.setattr(
@@ -138,5 +137,5 @@ def test_another_order_of_taylorseer_is_tried_where_the_search_has_ended(
     assert default.setting == "threshold 0.08, warm-up 8, order 1"
     assert method.calibration_steps(bench, default) == 0
     assert [settings["order"] for settings in tried] == [1] * (len(tried) - 1) + [2]
-    # 4 pairs: their full runs, and more than the first step and the first block of others a trial.
-    assert method.calibration_steps(bench, tuned) > 4 * (6 + len(tried))
+    # 3 pairs: their full runs, and more than the first step and the first block of others a trial.
+    assert method.calibration_steps(bench, tuned) > 3 * (6 + len(tried))
