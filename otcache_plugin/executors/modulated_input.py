@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 OF_ATTENTION = (Attention, AttentionModuleMixin)
 
+GROUP_OFFLOADING = "group_offloading"
+"""What diffusers calls its hook."""
+
 
 class _Reached(Exception):  # noqa: N818  # no error, but the way out of a block
     """The attention of a block is called."""
@@ -45,9 +48,8 @@ class ModulatedInput:
         if not any(isinstance(module, OF_ATTENTION) for module in block.modules()):
             problem = "the first block has no attention of diffusers' classes, whose input it is"
             raise PipelineError("transformer", name, problem, REMEDY)
-        around = [each for each in ("_hf_hook", "_diffusers_hook") if each in vars(block)]
-        if around:
-            problem = f"the first block is hooked as a whole ({around[0]}), and is to run in part"
+        if _is_offloaded(block):
+            problem = "the first block is offloaded as a whole, and is to run in part"
             remedy = "Offload by leaves or by models instead of by blocks"
             raise PipelineError("transformer", name, problem, remedy)
         self._twin = _stopping_at_attention(block)
@@ -62,6 +64,13 @@ class ModulatedInput:
         except _Reached as reached:
             return reached.hidden
         raise AssertionError("a block with attention calls it")
+
+
+def _is_offloaded(block: torch.nn.Module) -> bool:
+    """Return whether accelerate or diffusers brings a block's weights to it when it is called."""
+    registry = vars(block).get("_diffusers_hook")
+    grouped = registry is not None and registry.get_hook(GROUP_OFFLOADING) is not None
+    return grouped or "_hf_hook" in vars(block)
 
 
 def _stopping_at_attention(module: torch.nn.Module) -> Any:

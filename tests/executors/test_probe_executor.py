@@ -8,6 +8,7 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
+from diffusers.hooks import apply_group_offloading
 from forced_decisions import Forced
 from tiny_pipelines import (
     FLUX,
@@ -233,6 +234,13 @@ def test_what_cannot_be_probed_is_refused_by_name(use: Any) -> None:
         cache_dit.enable_cache(pipe, policy="forced")
     with pytest.raises(ArgumentError, match="gives a schedule"):
         cache_dit.enable_cache(make_flux(), policy="uniform", executor="probe")
+    pipe = make_flux()
+    cpu = torch.device("cpu")
+    apply_group_offloading(
+        pipe.transformer, cpu, cpu, offload_type="block_level", num_blocks_per_group=1
+    )
+    with pytest.raises(PipelineError, match="the first block is offloaded as a whole"):
+        cache_dit.enable_cache(pipe, policy="forced")
     use(Forced((0,), "after-2-blocks"))
     with pytest.raises(PipelineError, match="its transformer_blocks are 1"):
         cache_dit.enable_cache(make_flux(), policy="forced")
