@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otcache_policies.warning import warn_caller
 from otcache_registry import DocumentNotFoundError, StoredPolicy
 from otcache_registry.documents.references import parse_reference
 from otcache_registry.finding.loading import load_reference
@@ -135,10 +135,8 @@ def _check_model(stored: StoredPolicy, model: str, wanted: Wanted) -> None:
             "allow_other_model=True takes it all the same"
         )
         raise DocumentNotFoundError("model", model, problem, remedy)
-    warnings.warn(
-        f"{problem} than {model}: expect it to do worse than policy='uniform'.",
-        OtherModelWarning,
-        stacklevel=2,
+    warn_caller(
+        f"{problem} than {model}: expect it to do worse than policy='uniform'.", OtherModelWarning
     )
 
 
@@ -154,4 +152,4 @@ def _check_revision(stored: StoredPolicy, origin: ModelOrigin, wanted: Wanted) -
     if not wanted.allow_other_revision:
         remedy = "Pass allow_other_revision=True to use it all the same, or calibrate this revision"
         raise DocumentNotFoundError("revision", origin.revision, problem, remedy)
-    warnings.warn(f"{problem}: its figures need not hold.", OtherRevisionWarning, stacklevel=2)
+    warn_caller(f"{problem}: its figures need not hold.", OtherRevisionWarning)

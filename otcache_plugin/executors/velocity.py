@@ -127,7 +127,7 @@ class VelocityActivation:
         self._call = VelocityCall(
             self.plan,
             setup,
-            find_scheduler(pipe),
+            pipe,
             _require_served(pipe, self.plan, None),
             _other_executor(pipe, self.plan),
             self.report(),

@@ -32,7 +32,12 @@ from otcache_plugin.executors.solver_response import response_of_run
 from otcache_plugin.executors.stale_outputs import samples_of
 from otcache_plugin.executors.steps_beside import StepsBeside
 from otcache_plugin.executors.velocity_run import VelocityRun
-from otcache_plugin.pipelines.parts import refuse_token_noise_levels, transformer_not_called
+from otcache_plugin.pipelines.call_arguments import guidance_of
+from otcache_plugin.pipelines.parts import (
+    find_scheduler,
+    refuse_token_noise_levels,
+    transformer_not_called,
+)
 from otcache_plugin.runs.plan import UncalibratedPlan
 from otcache_plugin.runs.report import resolved_report
 from otcache_plugin.runs.resolution import ScheduledRun
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+    from diffusers import DiffusionPipeline
     from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.executors.output_log import OutputLog, Replay
@@ -54,7 +60,7 @@ class VelocityCall(ReportedCall):
     Args:
         plan: what to compute.
         setup: what the call says of its runs.
-        scheduler: of the pipeline.
+        pipe: the pipeline.
         substitute: what stands in on a cached step.
         other: the executor that serves the pipeline as well, for errors; None where none does.
         report: what is to be said until the call's first run begins.
@@ -66,7 +72,7 @@ class VelocityCall(ReportedCall):
         self,
         plan: Plan,
         setup: RunSetup,
-        scheduler: Any,
+        pipe: DiffusionPipeline,
         substitute: Substitute,
         other: str | None,
         report: RunReport,
@@ -76,7 +82,8 @@ class VelocityCall(ReportedCall):
         super().__init__(report)
         self._plan = plan
         self._setup = setup
-        self._scheduler = scheduler
+        self._pipe: DiffusionPipeline | None = pipe
+        self._scheduler = find_scheduler(pipe)
         self._substitute = substitute
         self._other = other
         self._replay = replay
@@ -90,18 +97,20 @@ class VelocityCall(ReportedCall):
         if run is None or not run.is_known:
             return None
         resolution = run.resolution
+        report = resolved_report(self._before, resolution)
         return replace(
-            resolved_report(self._before, resolution),
+            report,
             look_backs=resolution.look_backs(run.computed_steps),
             computed_steps=tuple(run.computed_steps),
             finished_steps=run.step,
             transformer_calls=run.transformer_calls,
+            notes=(*report.notes, *run.notes),
         )
 
     def end(self) -> None:
         """Keep the report alone."""
         self._end_run()
-        self._scheduler = None
+        self._pipe = self._scheduler = None
 
     def set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let the next transformer call begin a run."""
@@ -161,6 +170,7 @@ class VelocityCall(ReportedCall):
         refuse_token_noise_levels(kwargs, f"Use {self._other}" if self._other else disable)
         if not run.is_known:
             self._resolve(run, begin_by_timestep(self._scheduler, timestep))
+        run.note_guidance(guidance_of(self._pipe))
         began = x_before, _ = run.log.begin_step(sample)
         if run.step == 0:
             run.resolution.begin(x_before)

@@ -8,6 +8,8 @@ from otcache_plugin.executors.stale_outputs import StaleOutputs
 from otcache_plugin.executors.step_log import StepLog
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from otcache_plugin.executors.schedulers import Substitute
@@ -28,7 +30,8 @@ class VelocityRun:
         feeds_in_step: calls of what feeds the transformer, made or answered for it.
         stale_feeds: what those of the last computed step gave.
         velocities_since: the step from which on the velocities are of the same kind: no guidance
-            was switched on or off since.
+            was switched on or off since, nor its scale changed.
+        guidance_changes: the steps before which some scale of guidance was changed.
     """
 
     def __init__(self) -> None:
@@ -42,7 +45,9 @@ class VelocityRun:
         self.velocities_since = 0
         self._resolution: Resolution | None = None
         self._log: StepLog | None = None
-        self._calls: tuple[int | None, ...] | None = None
+        self.guidance_changes: list[int] = []
+        self._scales: Mapping[str, float] | None = None
+        self._kind: tuple[tuple[int | None, ...], Mapping[str, float] | None] | None = None
         self._computing: bool | None = None
 
     def follow(self, resolution: Resolution, sigmas: torch.Tensor, substitute: Substitute) -> None:
@@ -90,17 +95,35 @@ class VelocityRun:
         """Return whether a step is computed, the one at hand or an earlier one."""
         return self.computes() if step == self.step else step in self.computed_steps
 
+    def note_guidance(self, scales: Mapping[str, float]) -> None:
+        """Take note of the guidance of the step at hand, before it is taken."""
+        if self._scales is not None and scales != self._scales:
+            self.guidance_changes.append(self.step)
+        self._scales = scales
+
     def note_calls(self) -> None:
         """Take note of the calls of a computed step, when they have been made.
 
         Others than those of the last one, with other samples, mean that guidance was switched on
-        or off. No slope is to be taken over the velocities of both, so the log begins anew.
+        or off, and its scale may have been changed. No slope is to be taken over the velocities of
+        both, so the log begins anew.
         """
-        calls = self.stale.samples
-        if self._calls is not None and self._calls != calls:
+        kind = self.stale.samples, self._scales
+        if self._kind is not None and self._kind != kind:
             self.velocities_since = self.step
             self.log.forget_before(self.step)
-        self._calls = calls
+        self._kind = kind
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the run so far."""
+        late = [str(step) for step in self.guidance_changes if step not in self.computed_steps]
+        if not late:
+            return ()
+        return (
+            f"The guidance was changed before {', '.join(late)}, where nothing is computed: from "
+            "there to the next computed step the velocity is that of the guidance before.",
+        )
 
     def advance(self) -> None:
         """Go on to the next step."""

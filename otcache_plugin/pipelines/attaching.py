@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,10 +23,11 @@ from otcache_plugin.pipelines.calls import (
     own_call,
     suspended,
 )
-from otcache_plugin.pipelines.parts import DENOISERS, FEEDERS
+from otcache_plugin.pipelines.parts import DENOISERS, FEEDERS, called_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import CodeType
 
     from diffusers import DiffusionPipeline
 
@@ -110,6 +112,8 @@ class _Part:
         except KeyError:
             raise AttributeError(self._name) from None
         own = own_call(pipe)
+        if own is None and attachment(pipe) is not None:
+            _refuse_call_by_hand(pipe, sys._getframe(1).f_code)
         return part if own is None or part is None else own.stand_in(self._name, self._method, part)
 
     def __set__(self, pipe: Any, part: Any) -> None:
@@ -120,6 +124,19 @@ class _Part:
             del vars(pipe)[self._name]
         except KeyError:
             raise AttributeError(self._name) from None
+
+
+def _refuse_call_by_hand(pipe: DiffusionPipeline, reader: CodeType) -> None:
+    """Raise ExecutionError where a part is read by a call of the pipeline that is not its own.
+
+    Args:
+        pipe: on which there is an activation.
+        reader: the code that reads the part.
+    """
+    for cls in former_class(pipe).__mro__:
+        method = vars(cls).get("__call__")
+        if method is not None and inspect.unwrap(method).__code__ is reader:
+            raise called_by_hand(cls.__name__)
 
 
 def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:

@@ -25,6 +25,11 @@ def is_guidance(name: str, value: object) -> bool:
     return isinstance(value, int | float) and any(word in name for word in GUIDANCE_WORDS)
 
 
+def guidance_of(pipe: DiffusionPipeline | None) -> dict[str, float]:
+    """Return the guidance scales that a pipeline has now, which a callback may change."""
+    return _guidance({} if pipe is None else vars(pipe))
+
+
 def usual_arguments(pipe: DiffusionPipeline) -> dict[str, Any]:
     """Return the guidance scales and the size of a call that says neither, as far as known."""
     defaults = {

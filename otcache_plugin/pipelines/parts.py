@@ -108,6 +108,18 @@ def step_not_taken() -> ExecutionError:
     )
 
 
+def called_by_hand(pipeline: str) -> ExecutionError:
+    """Return the error of a call that went past the pipeline's policy.
+
+    Args:
+        pipeline: the class whose method was called.
+    """
+    return ExecutionError(
+        f"{pipeline}.__call__(pipe, …) goes past the policy that is enabled on pipe. Call pipe(…), "
+        "or cache_dit.disable_cache(pipe) first."
+    )
+
+
 def refuse_token_noise_levels(step_arguments: Mapping[str, Any], remedy: str) -> None:
     """Raise ExecutionError when a step gives every token a noise level of its own.
 

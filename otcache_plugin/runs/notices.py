@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
+
+from otcache_policies.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,4 +34,4 @@ class Notices:
         if new:
             self._given.update(kind for kind, _ in new)
             text = ", ".join(text for _, text in new)
-            warnings.warn(f"{before}{text}{after}", RunWarning, stacklevel=2)
+            warn_caller(f"{before}{text}{after}", RunWarning)

@@ -151,10 +151,10 @@ def test_guidance_is_switched_within_a_run(scales: dict[int, float], enable: Any
     assert result.isfinite().all()
 
 
-def test_no_slope_is_taken_over_a_switch_of_guidance(enable: Any) -> None:
-    """Guided from step 8 on, which is computed: one past step is all that a window may span."""
+@pytest.mark.parametrize("scales", [{0: 0.0, 7: 4.0}, {7: 8.0}])
+def test_no_slope_is_taken_over_a_change_of_guidance(scales: dict[int, float], enable: Any) -> None:
+    """Otherwise guided from step 8 on, which is computed: a window may span one past step alone."""
     pipe = make_z_image()
-    scales = {0: 0.0, 7: 4.0}
     enable(pipe, policy=Schedule([0, 1, 2, 3, 8, 11], STEPS, [1, 1, 1, 1, 2]))
     looking_back = z_image_run(pipe, scales)
     velocities: list[torch.Tensor] = []
@@ -168,3 +168,22 @@ def test_no_slope_is_taken_over_a_switch_of_guidance(enable: Any) -> None:
     assert torch.equal(z_image_run(pipe, scales), looking_back)
     del pipe.scheduler.step
     torch.testing.assert_close(velocities[9], velocities[8], rtol=1e-4, atol=1e-4)
+    assert otcache_plugin.summary(pipe).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("scales", "late"), [({4: 8.0}, "5"), ({3: 8.0, 5: 2.0, 7: 4.0}, "4, 6"), ({4: 4.0}, "")]
+)
+def test_a_report_says_where_guidance_changes_too_late(
+    scales: dict[int, float], late: str, enable: Any
+) -> None:
+    """Steps 4 to 7 are cached, and step 8 is computed."""
+    pipe = make_z_image()
+    enable(pipe, policy=SCHEDULE)
+    z_image_run(pipe, scales)
+    report = otcache_plugin.summary(pipe)
+    assert report.as_planned
+    said = f"The guidance was changed before {late}, where nothing is computed"
+    assert [note.startswith(said) for note in report.notes] == ([True] if late else [])
+    z_image_run(pipe, {})
+    assert otcache_plugin.summary(pipe).notes == ()

@@ -7,11 +7,11 @@ sent, and a Hub that gives no answer makes no document unusable that is at hand.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, product
 
+from otcache_policies.warning import warn_caller
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
 from otcache_registry.finding.candidates import Candidate, Resolved
 from otcache_registry.finding.nearest import RunSetup, distance
@@ -101,11 +101,10 @@ def resolve(
     if other is None:
         raise search.not_found(revision, others)
     document = other.policy.document
-    warnings.warn(
+    warn_caller(
         f"The policy for {model} from {other.policy.source} was calibrated on revision "
         f"{document.model.revision}, not on {revision}: its figures need not hold.",
         OtherRevisionWarning,
-        stacklevel=2,
     )
     return other
 
