@@ -12,7 +12,13 @@ import pytest
 # they save. It has to be said before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-pytest_plugins = ["pipeline_fixtures", "hub_fixtures", "forking", "installed_example"]
+pytest_plugins = [
+    "pipeline_fixtures",
+    "deciding_fixtures",
+    "hub_fixtures",
+    "forking",
+    "installed_example",
+]
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(

@@ -62,7 +62,7 @@ class BlocksExecutor:
                 BlocksExecutor.name,
                 f"cache-dit is told the computed steps when a run begins, and policy "
                 f"{plan.policy_name!r} decides at every step",
-                "Pass executor='velocity', or a policy that gives a schedule",
+                "Leave executor out, or pass a policy that gives a schedule",
             )
         require_blocks(pipe)
         given = {name: value for name, value in cache_dit_arguments.items() if value is not None}

@@ -103,8 +103,8 @@ def _require_observable(policy: DecidingPolicy[Any]) -> None:
             VelocityExecutor.name,
             f"policy {policy.name!r} observes {policy.observes!r} to decide, and this "
             f"executor shows {OBSERVED!r}",
-            "Pass an executor that shows it (`otcache plugins` lists those there are), or another "
-            "policy",
+            "Leave executor out, or pass one that shows it (`otcache plugins` lists those there "
+            "are), or another policy",
         )
 
 

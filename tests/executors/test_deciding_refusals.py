@@ -73,8 +73,8 @@ def test_executors_that_cannot_take_a_policy_say_so(use: Any) -> None:
         cache_dit.enable_cache(pipe, policy=NAME, executor="blocks")
     assert str(caught.value) == (
         "executor='blocks': cache-dit is told the computed steps when a run begins, and policy "
-        "'moved_latents' decides at every step. Pass executor='velocity', or a policy that gives "
-        "a schedule."
+        "'moved_latents' decides at every step. Leave executor out, or pass a policy that gives a "
+        "schedule."
     )
     with pytest.raises(PipelineError, match="no policy is enabled"):
         otcache_plugin.summary(pipe)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of executors: a plugin with a policy that decides."""
+"""The fixture of a plugin with a policy that decides."""
 
 from __future__ import annotations
 
