@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 
+SMALL = 128
+"""Pixels of a side up to which a picture is shown with its pixels as squares."""
+
+
 def render(template: str, **values: Any) -> str:
     """Return the HTML that a template of this folder makes of values."""
     environment = Environment(

@@ -7,19 +7,19 @@ or dark mode.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otcache_policies import OTCachePolicy
+from PIL import Image
 
 from otcache_plugin.comparing import plots, tables, warping_curves
 from otcache_plugin.comparing.contenders.policies import MEANCACHE, OTCACHE, UNIFORM
 from otcache_plugin.comparing.differences import baseline_of, subject_of, to_baseline
 from otcache_plugin.comparing.model_notes import notes_of
-from otcache_plugin.comparing.pages import picture_file_uri, render
+from otcache_plugin.comparing.pages import SMALL, picture_file_uri, render
 from otcache_plugin.comparing.wording import (
     digits_of,
     headline,
-    interval,
     shown_row,
     signed,
     verdict,
@@ -36,9 +36,6 @@ TEMPLATE = "report.html.j2"
 
 LOST = 20.0
 """dB of PSNR below which a picture is marked: it shows other things than the full run's."""
-
-SMALL = 128
-"""Pixels of a side up to which a picture is shown with its pixels as squares."""
 
 FIRST_PAIRS, FIRST_PAIRS_LARGE = 4, 1
 """Pairs on the first screen, of small pictures and of large ones."""
@@ -86,22 +83,9 @@ class Card:
 
 def render_report(result: ComparisonResult, command: str) -> str:
     """Return the report as HTML, with the command that makes it again."""
-    first = shown_row(result)
-    methods = first_methods(result)
-    small = _small(result)
-    stored = result.document
-    policy = None if stored is None else plugin_host().policy_of(stored)
-    described = None if stored is None else plugin_host().describe(stored.document)
-    pairs = FIRST_PAIRS if small else FIRST_PAIRS_LARGE
     return render(
         TEMPLATE,
         result=result,
-        first=first,
-        headline=f"Nothing was measured beside the full run of {result.model}"
-        if first is None
-        else headline(first),
-        first_grid=[] if first is None else first_grid(result, first, methods, pairs),
-        cards=cards(result, methods),
         every_row=(result.full, *result.rows),
         baseline=baseline_of(result),
         subject=subject_of(result),
@@ -110,28 +94,51 @@ def render_report(result: ComparisonResult, command: str) -> str:
         plots=plots.quality_plots(result),
         size=(plots.WIDTH, plots.HEIGHT),
         sheets=[sheet(result, index) for index in range(len(result.full.pictures))],
-        small=small,
         lost=LOST,
         tables=tables,
-        to_baseline=to_baseline,
-        interval=interval,
         signed=signed,
         digits=digits_of(result.quality.name),
         scheduled=[row for row in result.rows if row.ran is not None],
         axis=axis(result.num_inference_steps),
-        document=None if stored is None else stored.document,
-        source=None if stored is None else stored.source,
-        details=described,
-        policy=policy,
-        look_back_rule=look_back_rule(policy),
-        curves=warping_curves.curves(policy, described, result.settings.budgets)
-        if isinstance(policy, OTCachePolicy) and described is not None
-        else [],
-        curve_plot=(warping_curves.PLOT_WIDTH, warping_curves.PLOT_HEIGHT),
         model=notes_of(result.model),
         command=command,
         use=_use(result),
+        **_first_screen(result),
+        **_of_document(result),
     )
+
+
+def _first_screen(result: ComparisonResult) -> dict[str, Any]:
+    """Return what the page begins with."""
+    first, methods, small = shown_row(result), first_methods(result), _small(result)
+    nothing = f"Nothing was measured beside the full run of {result.model}"
+    pairs = FIRST_PAIRS if small else FIRST_PAIRS_LARGE
+    return {
+        "first": first,
+        "headline": nothing if first is None else headline(first),
+        "first_grid": [] if first is None else first_grid(result, first, methods, pairs),
+        "cards": cards(result, methods),
+        "small": small,
+    }
+
+
+def _of_document(result: ComparisonResult) -> dict[str, Any]:
+    """Return what there is to say of OTCache's document, where there is one."""
+    if result.document is None:
+        return {"document": None, "look_back_rule": "", "curves": []}
+    stored = result.document
+    policy, details = plugin_host().policy_of(stored), plugin_host().describe(stored.document)
+    return {
+        "document": stored.document,
+        "source": stored.source,
+        "details": details,
+        "policy": policy,
+        "look_back_rule": look_back_rule(policy) if isinstance(policy, OTCachePolicy) else "",
+        "curves": warping_curves.curves(policy, details, result.settings.budgets)
+        if isinstance(policy, OTCachePolicy)
+        else [],
+        "curve_plot": (warping_curves.PLOT_WIDTH, warping_curves.PLOT_HEIGHT),
+    }
 
 
 def first_methods(result: ComparisonResult) -> list[str]:
@@ -197,16 +204,12 @@ def shown(result: ComparisonResult, row: Row, index: int, side: int) -> Shown:
 
 
 def _small(result: ComparisonResult) -> bool:
-    from PIL import Image
-
     with Image.open(result.full.pictures[0]) as picture:
         return max(picture.size) <= SMALL
 
 
-def look_back_rule(policy: object) -> str:
-    """Return the rule by which uniform and MeanCache look back, in words, empty where none is."""
-    if not isinstance(policy, OTCachePolicy):
-        return ""
+def look_back_rule(policy: OTCachePolicy) -> str:
+    """Return the rule by which uniform and MeanCache look back, in words."""
     look_back = policy.settings.look_back
     if look_back is None:
         return "on each segment the look-back that the document's edge table finds best"

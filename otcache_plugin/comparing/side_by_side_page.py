@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otcache_plugin.comparing.contenders.policies import LABELS
-from otcache_plugin.comparing.pages import picture_uri, render
+from otcache_plugin.comparing.pages import SMALL, picture_uri, render
 
 if TYPE_CHECKING:
     from otcache_plugin.comparing.method_row import MethodRow
@@ -16,9 +16,6 @@ TEMPLATE = "side_by_side.html.j2"
 
 AMPLIFIED = 5
 """By which differences are made brighter, most of which could not be seen otherwise."""
-
-SMALL = 128
-"""Pixels of a side up to which a picture is shown with its pixels as squares."""
 
 
 @dataclass(frozen=True)
