@@ -4,11 +4,13 @@
     python -m benchmarks.other_steps embedded --runs "28 steps" --json other-steps-embedded.json
 
 Gram matrices are recorded on calibration pairs, once at the 50 steps of a document and once for the
-run at hand. On held-out pairs three schedules of the same budget are compared with the full run:
+run at hand. On held-out pairs four schedules of the same budget are compared with the full run:
 
 - interpolated: optimised on the run's own sigmas, from the matrices of 50 steps;
 - recorded: the same from the matrices of such runs, as a calibration made for them has it;
-- carried over: the schedule of 50 steps with the same share of computed steps, by noise level.
+- carried over: the schedule of 50 steps with the same share of computed steps, by noise level;
+- raced: likewise the schedule that a standard calibration serves there, which real runs have chosen
+  (from benchmarks/results/efforts.json).
 
 Image-to-image begins at a picture that the model made from another seed, with noise on it.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -44,7 +46,8 @@ from otcache_plugin.plugins.host import plugin_host
 STEPS = 50
 """Of the recording that a document has."""
 FRESH_SEEDS = 10 * HELD_OUT_SEEDS
-SCHEDULES = ("interpolated", "recorded", "carried over")
+SCHEDULES = ("interpolated", "recorded", "carried over", "raced")
+EFFORTS = Path(__file__).parent / "results" / "efforts.json"
 OTHER_PICTURES = 5 * HELD_OUT_SEEDS
 """How far the seeds of image-to-image's pictures lie from those of the pairs."""
 
@@ -78,7 +81,7 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One budget of one run: three schedules on the same held-out pairs, PSNR in dB.
+    """One budget of one run: four schedules on the same held-out pairs, PSNR in dB.
 
     The last row of a run has no budget: it is the mean over them, pair by pair, in which the luck
     of a single schedule counts least.
@@ -91,8 +94,10 @@ class Row:
     interpolated: float
     recorded: float
     carried_over: float
+    raced: float
     to_recorded: PairedDifference
     to_carried_over: PairedDifference
+    to_raced: PairedDifference
     schedules: dict[str, tuple[int, ...]]
 
 
@@ -148,23 +153,33 @@ def recorded(setup: ModelSetup, calls: Calls, pairs: Sequence[Pair]) -> GramTabl
         return GramTable(grams, trajectory.sigmas.double().numpy())
 
 
-def three_schedules(
-    document: GramPolicy, own: GramPolicy, budget: int
-) -> tuple[Schedule, Schedule, Schedule]:
-    """Return the interpolated, the recorded and the carried-over schedule of a budget."""
+def raced_schedules(model: str) -> dict[int, Schedule]:
+    """Return what a standard calibration of a model serves, by budget."""
+    found = json.loads(EFFORTS.read_text())[model]["procedures"]["standard"]["schedules"]
+    return {int(budget): Schedule(**schedule) for budget, schedule in found.items()}
+
+
+def four_schedules(
+    document: GramPolicy, own: GramPolicy, raced: Mapping[int, Schedule], budget: int
+) -> tuple[Schedule, ...]:
+    """Return a budget's interpolated, recorded, carried-over and raced schedule."""
     sigmas, steps = own.table.sigmas, own.num_inference_steps
     interpolated = document.schedule_at(budget, sigmas, np.diff(sigmas))
     if interpolated is None:
         raise SystemExit(f"nothing is known of a run from {sigmas[0]:g} to {sigmas[-1]:g}")
-    same_share = document.schedule(round(budget * STEPS / steps))
-    carried = transfer(same_share, document.table.sigmas, sigmas, budget)
-    return interpolated, own.schedule(budget), carried
+    same_share = round(budget * STEPS / steps)
+    carried, carried_raced = (
+        transfer(each, document.table.sigmas, sigmas, budget)
+        for each in (document.schedule(same_share), raced[same_share])
+    )
+    return interpolated, own.schedule(budget), carried, carried_raced
 
 
 def compare(
     setup: ModelSetup,
     run: Run,
     document: GramPolicy,
+    raced: Mapping[int, Schedule],
     calibration: Sequence[Pair],
     held_out: Sequence[Pair],
 ) -> list[Row]:
@@ -179,7 +194,7 @@ def compare(
         row = partial(compared, setup.name, run.name)
         rows, every = [], []
         for budget in run.budgets:
-            schedules = three_schedules(document, own, budget)
+            schedules = four_schedules(document, own, raced, budget)
             every.append([evaluator.values(each, psnr)[0] for each in schedules])
             steps = (schedule.computed_steps for schedule in schedules)
             rows.append(row(budget, every[-1], dict(zip(SCHEDULES, steps, strict=True))))
@@ -195,8 +210,8 @@ def compared(
     values: Sequence[NDArray[np.float64]],
     schedules: dict[str, tuple[int, ...]],
 ) -> Row:
-    """Return the row of what the three schedules gave."""
-    interpolated, recorded, carried = values
+    """Return the row of what the four schedules gave."""
+    interpolated, recorded, carried, raced = values
     return Row(
         model,
         run,
@@ -205,14 +220,21 @@ def compared(
         float(interpolated.mean()),
         float(recorded.mean()),
         float(carried.mean()),
+        float(raced.mean()),
         paired_difference(interpolated, recorded),
         paired_difference(interpolated, carried),
+        paired_difference(interpolated, raced),
         schedules,
     )
 
 
 def measure(
-    setup: ModelSetup, runs: Sequence[Run], pairs: int, held_out: int, damping: float
+    setup: ModelSetup,
+    raced: Mapping[int, Schedule],
+    runs: Sequence[Run],
+    pairs: int,
+    held_out: int,
+    damping: float,
 ) -> list[Row]:
     """Return the rows of one model."""
     calibration = setup.calibration_pairs(pairs)
@@ -222,14 +244,14 @@ def measure(
     ]
     table = recorded(setup, Calls(setup, Run("document", STEPS, ())), calibration)
     document = GramPolicy(table, GramSettings(damping))
-    return [row for run in runs for row in compare(setup, run, document, calibration, fresh)]
+    every = (compare(setup, run, document, raced, calibration, fresh) for run in runs)
+    return [row for rows in every for row in rows]
 
 
 def print_rows(rows: Sequence[Row]) -> None:
     """Print one model's rows."""
-    table = Table(
-        "model", "run", "budget", "interpolated", "- recorded [95 % CI]", "- carried over [95 % CI]"
-    )
+    others = [f"- {name} [95 % CI]" for name in SCHEDULES[1:]]
+    table = Table("model", "run", "budget", "interpolated", *others)
     for row in rows:
         table.add_row(
             row.model,
@@ -238,8 +260,9 @@ def print_rows(rows: Sequence[Row]) -> None:
             f"{row.interpolated:.2f}",
             str(row.to_recorded),
             str(row.to_carried_over),
+            str(row.to_raced),
         )
-    Console(width=120).print(table)
+    Console(width=140).print(table)
 
 
 def main() -> None:
@@ -255,7 +278,12 @@ def main() -> None:
     rows: list[Row] = []
     for name in arguments.models or DEVELOPMENT:
         found = measure(
-            DEVELOPMENT[name](), runs, arguments.pairs, arguments.held_out, arguments.damping
+            DEVELOPMENT[name](),
+            raced_schedules(name),
+            runs,
+            arguments.pairs,
+            arguments.held_out,
+            arguments.damping,
         )
         print_rows(found)
         rows += found

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from otcache_policies import GramPolicy, GramTable, transfer
+from otcache_policies import GramPolicy, GramTable, Schedule, UniformPolicy, transfer
 
 from otcache_plugin.evaluation.outputs import generate_outputs
 from otcache_plugin.evaluation.pairs import Pair
@@ -34,14 +34,15 @@ def setup(other_steps: ModuleType) -> ModelSetup:
     return setup
 
 
-def test_three_schedules_of_every_budget(other_steps: ModuleType, setup: ModelSetup) -> None:
+def test_four_schedules_of_every_budget(other_steps: ModuleType, setup: ModelSetup) -> None:
     runs = (
         other_steps.Run("6 steps", 6, (3, 4)),
         other_steps.Run("shift x 2", 10, (4,), shift=2.0),
         other_steps.Run("strength 0.6", 10, (3,), strength=0.6),
     )
     scheduler = setup.pipe.scheduler
-    rows = other_steps.measure(setup, runs, 2, 3, 0.1)
+    raced = {budget: UniformPolicy(10).schedule(budget) for budget in range(2, 11)}
+    rows = other_steps.measure(setup, raced, runs, 2, 3, 0.1)
     assert setup.pipe.scheduler is scheduler
     assert [(row.run, row.budget, row.pairs) for row in rows] == [
         ("6 steps", 3, 3),
@@ -56,12 +57,13 @@ def test_three_schedules_of_every_budget(other_steps: ModuleType, setup: ModelSe
     assert mean.interpolated == pytest.approx((three.interpolated + four.interpolated) / 2)
     of_a_budget = [row for row in rows if row.budget is not None]
     for row, steps in zip(of_a_budget, (6, 6, 10, 6), strict=True):
-        assert list(row.schedules) == ["interpolated", "recorded", "carried over"]
+        assert list(row.schedules) == ["interpolated", "recorded", "carried over", "raced"]
         for schedule in row.schedules.values():
             assert (len(schedule), schedule[0], schedule[-1]) == (row.budget, 0, steps - 1)
         difference = row.interpolated - row.carried_over
         assert row.to_carried_over.mean == pytest.approx(difference, abs=1e-9)
         assert row.to_recorded.mean == pytest.approx(row.interpolated - row.recorded, abs=1e-9)
+        assert row.to_raced.mean == pytest.approx(row.interpolated - row.raced, abs=1e-9)
 
 
 def test_which_schedules_are_compared(other_steps: ModuleType) -> None:
@@ -74,10 +76,23 @@ def test_which_schedules_are_compared(other_steps: ModuleType) -> None:
 
     document, own = GramPolicy(table(10)), GramPolicy(table(5))
     sigmas = own.table.sigmas
-    interpolated, recorded, carried = other_steps.three_schedules(document, own, 3)
+    served = {6: Schedule([0, 1, 2, 3, 5, 9], 10, [1, 1, 1, 2, 2])}
+    interpolated, recorded, carried, raced = other_steps.four_schedules(document, own, served, 3)
     assert interpolated == document.schedule_at(3, sigmas, np.diff(sigmas))
     assert recorded == own.schedule(3)
     assert carried == transfer(document.schedule(6), document.table.sigmas, sigmas, 3)
+    assert raced == transfer(served[6], document.table.sigmas, sigmas, 3)
+
+
+def test_what_a_standard_calibration_serves_is_read_from_its_results(
+    other_steps: ModuleType,
+) -> None:
+    """Of every model to develop on, at every budget that the runs' shares come to."""
+    for model in other_steps.DEVELOPMENT:
+        served = other_steps.raced_schedules(model)
+        assert list(served) == list(range(8, 21))
+        for budget, schedule in served.items():
+            assert (schedule.budget, schedule.num_inference_steps) == (budget, 50)
 
 
 def test_image_to_image_begins_at_a_noisy_picture(
