@@ -70,7 +70,7 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
         name = type(pipe.transformer).__name__
         raise PipelineError("transformer", name, unfit, _instead_of_blocks(pipe))
     if is_one_graph(pipe.transformer):
-        raise compiled_into_one_graph(pipe)
+        raise _compiled_into_one_graph(pipe)
     return require_sigmas(pipe, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
 
 
@@ -103,7 +103,7 @@ def _refuse_feeders(pipe: DiffusionPipeline) -> None:
             raise PipelineError(name, type(feeder).__name__, problem, _instead_of_blocks(pipe))
 
 
-def compiled_into_one_graph(pipe: DiffusionPipeline) -> PipelineError:
+def _compiled_into_one_graph(pipe: DiffusionPipeline) -> PipelineError:
     """Return the error of a transformer that is compiled with `fullgraph=True`."""
     return PipelineError(
         "transformer",

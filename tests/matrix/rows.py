@@ -48,7 +48,6 @@ NOT_TRIED = {
     "DreamLiteMobilePipeline": "it denoises with a U-Net",
     "DreamLitePipeline": "it denoises with a U-Net",
     "EasyAnimateControlPipeline": "it gives encode_prompt an argument too many",
-    "HunyuanVideo15ImageToVideoPipeline": "no row yet",
     "JoyImageEditPlusPipeline": "no row yet",
     "Kandinsky6SRPipeline": "no row yet",
     "Kandinsky5I2VPipeline": "no row yet: its latents are not finite with tiny random parts",

@@ -10,6 +10,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLHunyuanVideo, AutoencoderKLWan, DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
 
 from tiny_pipelines.common import quiet
 
@@ -101,6 +102,11 @@ def prompts(width: int, *, masked: str | None = None, guided: bool = True) -> di
 def picture(size: int, *, seed: int = 5) -> torch.Tensor:
     """A picture in [0, 1]."""
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def pil_picture(size: int) -> Any:
+    """The same as PIL has it, for pipelines that ask a picture for its size."""
+    return VaeImageProcessor.numpy_to_pil(picture(size).permute(0, 2, 3, 1).numpy())[0]
 
 
 def inpainting_mask(size: int) -> torch.Tensor:

@@ -9,7 +9,6 @@ import importlib
 from typing import Any
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLProcessor
 
 from tiny_pipelines.building import (
@@ -19,7 +18,7 @@ from tiny_pipelines.building import (
     image_vae,
     inpainting_mask,
     model,
-    picture,
+    pil_picture,
     prompts,
     text,
 )
@@ -34,10 +33,6 @@ def _small(module: str, *sizes: Any) -> None:
     """Have a module of diffusers take every picture for one of this size."""
     imported = importlib.import_module(f"diffusers.pipelines.{module}")
     imported.calculate_dimensions = lambda *_: sizes
-
-
-def _pil() -> Any:
-    return VaeImageProcessor.numpy_to_pil(picture(SIZE).permute(0, 2, 3, 1).numpy())[0]
 
 
 def _qwen_edit(pipeline: str, module: str, *more: None, **parts: Any) -> Any:
@@ -68,7 +63,12 @@ def _qwen_layered() -> Any:
 
 
 def _qwen_edit_arguments(**others: Any) -> dict[str, Any]:
-    return {**PIXELS, **prompts(TEXT_WIDTH, masked="_embeds_mask"), "image": _pil(), **others}
+    return {
+        **PIXELS,
+        **prompts(TEXT_WIDTH, masked="_embeds_mask"),
+        "image": pil_picture(SIZE),
+        **others,
+    }
 
 
 def _longcat_edit() -> Any:
@@ -144,7 +144,7 @@ ROWS = (
     Row(
         "QwenImageEditPlusPipeline (two pictures)",
         lambda: _qwen_edit("QwenImageEditPlusPipeline", "edit_plus"),
-        lambda: _qwen_edit_arguments(image=[_pil(), _pil()]),
+        lambda: _qwen_edit_arguments(image=[pil_picture(SIZE), pil_picture(SIZE)]),
     ),
     Row(
         "QwenImageEditInpaintPipeline",
@@ -156,7 +156,7 @@ ROWS = (
         _qwen_layered,
         lambda: {
             "prompt": "a cat",
-            "image": _pil(),
+            "image": pil_picture(SIZE),
             "layers": 2,
             "output_type": "pt",
             **prompts(TEXT_WIDTH, masked="_embeds_mask"),
@@ -165,7 +165,7 @@ ROWS = (
     Row(
         "LongCatImageEditPipeline",
         _longcat_edit,
-        lambda: {"prompt": "a cat", "image": _pil()},
+        lambda: {"prompt": "a cat", "image": pil_picture(SIZE)},
     ),
     Row("OmniGenPipeline", _omnigen, lambda: {**PIXELS, "prompt": "a cat"}),
 )

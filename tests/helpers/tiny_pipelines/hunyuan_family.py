@@ -16,6 +16,7 @@ from tiny_pipelines.building import (
     mask,
     model,
     picture,
+    pil_picture,
     pooled,
     prompts,
     text,
@@ -103,7 +104,7 @@ def _guided_hunyuan_arguments(**others: Any) -> dict[str, Any]:
     )
 
 
-def _hunyuan_15() -> Any:
+def _hunyuan_15(pipeline: str = "HunyuanVideo15Pipeline", *, task: str = "t2v") -> Any:
     transformer = model(
         "HunyuanVideo15Transformer3DModel",
         in_channels=9,
@@ -120,7 +121,7 @@ def _hunyuan_15() -> Any:
         image_embed_dim=12,
         rope_axes_dim=(2, 2, 4),
         target_size=16,
-        task_type="t2v",
+        task_type=task,
     )
     torch.manual_seed(1)
     vae = model(
@@ -134,12 +135,17 @@ def _hunyuan_15() -> Any:
         upsample_match_channel=False,
     )
     return assemble(
-        "HunyuanVideo15Pipeline",
+        pipeline,
         transformer=transformer,
         scheduler=euler_scheduler(),
         vae=vae,
         guider=ClassifierFreeGuidance(guidance_scale=3.0),
     )
+
+
+def _hunyuan_15_from_picture() -> Any:
+    pipe = _hunyuan_15("HunyuanVideo15ImageToVideoPipeline", task="i2v")
+    return answering(pipe, "encode_image", text(12, tokens=4, seed=7))
 
 
 def _two_prompts() -> dict[str, Any]:
@@ -286,6 +292,11 @@ ROWS = (
         lambda: _hunyuan_arguments(image=picture(SIDE), latent_window_size=3),
     ),
     Row("HunyuanVideo15Pipeline", _hunyuan_15, lambda: {**VIDEO, **_two_prompts()}),
+    Row(
+        "HunyuanVideo15ImageToVideoPipeline",
+        _hunyuan_15_from_picture,
+        lambda: {"num_frames": VIDEO["num_frames"], "image": pil_picture(32), **_two_prompts()},
+    ),
     Row(
         "HunyuanImagePipeline",
         _hunyuan_image,
