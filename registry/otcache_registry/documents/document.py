@@ -62,8 +62,8 @@ class PolicyDocument(Part):
         sampling: The sampling set-up.
         default_budget: Budget of a run that asks for none, among `budgets`; None where there are
             none.
-        budgets: The budgets that the policy serves, or aims at where it decides during the run; None
-            for one that decides and aims at none.
+        budgets: The budgets that the policy serves, or aims at where it decides during the run;
+            None for one that decides and aims at none.
         parameters: What belongs to the policy, as JSON.
         calibration: How all this was found.
         published: Who published the schedules.
