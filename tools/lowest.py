@@ -47,6 +47,12 @@ TESTS = (
 )
 """What a version that is too old breaks first, library by library."""
 
+NOT_FOR_OLD = (
+    # Older safetensors cannot write complex numbers for the test, and refuses them itself.
+    "tests/registry/documents/test_policy_folder.py"
+    "::test_tables_that_are_none_whatever_the_policy[complex]",
+)
+
 
 def requirements() -> list[Requirement]:
     """Return what pyproject.toml requires."""
@@ -117,7 +123,8 @@ def check_versions() -> None:
 def run_tests(arguments: Sequence[str]) -> int:
     """Run tests in the environment; old libraries may warn of what is new to them."""
     command = python("-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider")
-    chosen = arguments or ("-m", "not slow", *TESTS)
+    left_out = [f"--deselect={name}" for name in NOT_FOR_OLD]
+    chosen = arguments or ("-m", "not slow", *left_out, *TESTS)
     # Plugins of pytest would be those of the newer versions beside.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run([*command, *chosen], cwd=ROOT, env=environment, check=False)
