@@ -142,6 +142,29 @@ def effort_counts(models: Any, name: str, compared: str = "to_graph") -> dict[st
     }
 
 
+def lemica_counts(models: Any) -> dict[str, int]:
+    """Return how often LeMiCa's minimax path is significantly ahead of the shortest, or behind."""
+    rows = [row for model in models.values() for row in model["paths"]]
+    return {
+        "of": len(rows),
+        "ahead": sum(row["psnr_difference"]["low"] > 0 for row in rows),
+        "behind": sum(row["psnr_difference"]["high"] < 0 for row in rows),
+        "same": sum(row["minimax"]["steps"] == row["shortest"]["steps"] for row in rows),
+    }
+
+
+def lemica_losses(models: Any) -> dict[int, str]:
+    """Return by how much paths through edges of fewer samples are worse than through those of all.
+
+    The mean over models and budgets, in dB, by the number of samples.
+    """
+    lost: dict[int, list[float]] = {}
+    for model in models.values():
+        for row in model["samples"]:
+            lost.setdefault(row["samples"], []).append(-row["psnr_to_all"]["mean"])
+    return {samples: f"{mean(each):.2f}" for samples, each in lost.items()}
+
+
 def rendered(template: str) -> str:
     """Return a template with its figures."""
     environment = jinja2.Environment(
@@ -156,6 +179,7 @@ def rendered(template: str) -> str:
         *(result, interval, by_policy, gpu_rows, dates, row_named),
         *(effort_mean, effort_cell, effort_counts),
         *(paired, other_steps),
+        *(lemica_counts, lemica_losses),
     )
     environment.globals.update({helper.__name__: helper for helper in helpers}, gpu=GPU)
     return environment.get_template(template).render()

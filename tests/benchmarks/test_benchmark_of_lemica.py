@@ -78,6 +78,7 @@ def test_the_paths_are_compared_pair_by_pair(edges: Edges) -> None:
         assert minimax["sum_of_edges"] >= shortest["sum_of_edges"]
         path = Schedule(minimax["steps"], STEPS)
         assert minimax["sum_of_edges"] == pytest.approx(sum(costs_of(table, path)))
+        assert minimax["sum_of_edges"] == pytest.approx(edges.sums(path).mean(), rel=1e-6)
         gained = row["psnr_difference"]
         assert gained["mean"] == pytest.approx(minimax["psnr"] - shortest["psnr"])
         assert gained["low"] == pytest.approx(gained["high"])  # As much on either pair.
