@@ -37,6 +37,8 @@ OPTIONS = ReCacheOptions(
     schedules=3,
     pairs_per_run=2,
     look_back="edges",
+    reward="ssim",
+    reward_weight=5.0,
 )
 RECACHE = task_of(OPTIONS, ReCacheCalibrator(), "recache")
 
@@ -82,6 +84,10 @@ def test_what_is_spent_is_what_was_said(recache: Calibrated) -> None:
         assert recache.steps.get(stage, 0) <= steps
     assert recache.steps["training on real runs"] > 0
     assert recache.stages.done["training on the quadratic form"] == 60
+    assert recache.document.calibration is not None
+    # Each run of the training gives a value of both metrics, and counts as one.
+    assert recache.document.calibration.settings["reward"] == "ssim"
+    assert recache.document.calibration.values > recache.document.calibration.evaluations
 
 
 def test_its_document(recache: Calibrated) -> None:
