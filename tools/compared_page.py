@@ -1,0 +1,117 @@
+"""The page of the documentation that compares all methods, from the results of the benchmark.
+
+mkdocs calls `on_files` when it builds, because mkdocs.yml lists this file among its hooks.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+PAGE = "compared.md"
+MARKS = {"ahead": " ▲", "behind": " ▼", "tie": ""}
+
+INTRODUCTION = """# Compared
+
+Every method on one model, the same held-out prompts and seeds, one run of [`otcache
+compare`](comparing.md), which anyone can repeat on a model of theirs: `python -m
+benchmarks.compared {models} --work DIR`. These two models are small ([what they
+are](embedded-models.md)); nothing here says how methods do on FLUX.
+
+**OTCache − method** is the mean difference of PSNR to the full run, in dB, pair by pair: ▲ where
+its 95 % interval excludes zero in OTCache's favour, ▼ against it, no mark for a tie. Schedules
+and solvers are held against OTCache at the same number of computed steps. Caches that decide by a
+threshold have none to ask for: they are held against OTCache's at the same *measured speed-up*,
+their quality there interpolated between their own settings; "–" where no settings of theirs lie
+around it. *Calibration* is in denoising steps, with what was tuned for a method of others.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page to those in the folder."""
+    files.append(File.generated(config, PAGE, content=page()))
+    return files
+
+
+def page() -> str:
+    """Return the page, in Markdown."""
+    found = [json.loads(each.read_text("utf-8")) for each in sorted(RESULTS.glob("compared-*"))]
+    models = " ".join(each["model"] for each in found)
+    sections = (section(each) for each in found)
+    return "\n\n".join([INTRODUCTION.format(models=models).strip(), *sections]) + "\n"
+
+
+def section(results: dict[str, Any]) -> str:
+    """Return what the page says of one model."""
+    timing = results["timing"]
+    return f"""## {results["model"]}
+
+{results["pairs"]} held-out pairs, {results["num_inference_steps"]} steps; seconds of a call of \
+{timing["pairs_per_call"]} pictures on {timing["machine"]}, medians of {timing["rounds"]} rounds.
+
+{differences(results)}
+
+### {results["model"]}: every setting
+
+{settings(results)}
+
+{not_run(results)}"""
+
+
+def differences(results: dict[str, Any]) -> str:
+    """Return the table of OTCache's lead at each of its budgets."""
+    rows = results["against_each"]["psnr"]
+    spent = {row["method"]: row["calibration_steps"] for row in results["rows"]}
+    names = list(dict.fromkeys(row["method"] for row in results["rows"]))
+    own = spent.get("otcache")
+    header = ["OTCache − method", *(row["setting"].removesuffix(" steps") for row in rows)]
+    lines = [line([*header, "calibration"]), line(["---"] * (len(header) + 1))]
+    for name in names:
+        if name in ("full", "otcache"):
+            continue
+        cells = [cell(row["differences"].get(name)) for row in rows]
+        lines.append(line([f"`{name}`", *cells, steps(spent[name])]))
+    return "\n".join([*lines, "", f"OTCache's own calibration took {steps(own)} denoising steps."])
+
+
+def settings(results: dict[str, Any]) -> str:
+    """Return the table of what each setting of each method came to."""
+    metrics = list(results["metrics"])
+    lines = [
+        line(["method", "setting", "seconds", "speed-up", *(each.upper() for each in metrics)])
+    ]
+    lines.append(line(["---"] * (4 + len(metrics))))
+    for row in (results["full"], *results["rows"]):
+        means = (row["means"].get(each) for each in metrics)
+        figures = ["" if mean is None else f"{mean:.3f}" for mean in means]
+        seconds, speedup = f"{row['seconds']:.2f}", f"{row['speedup']:.2f}"
+        lines.append(line([f"`{row['method']}`", row["setting"], seconds, speedup, *figures]))
+    return "\n".join(lines)
+
+
+def not_run(results: dict[str, Any]) -> str:
+    """Return what was left out, and why."""
+    said = [f"- `{each['method']}`: {each['reason']}" for each in results["not_run"]]
+    return "\n".join(["Not run:", "", *said]) if said else ""
+
+
+def cell(difference: dict[str, Any] | None) -> str:
+    """Return a difference in dB with its mark."""
+    if difference is None:
+        return "–"
+    return f"{difference['mean']:+.2f}{MARKS[difference['verdict']]}"
+
+
+def steps(count: int | None) -> str:
+    """Return a number of denoising steps in words."""
+    return "unknown" if count is None else f"{count:,}"
+
+
+def line(cells: list[str]) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(cells)} |"
