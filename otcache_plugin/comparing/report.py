@@ -115,7 +115,7 @@ def _first_screen(result: ComparisonResult) -> dict[str, Any]:
     pairs = FIRST_PAIRS if small else FIRST_PAIRS_LARGE
     return {
         "first": first,
-        "headline": nothing if first is None else headline(first),
+        "headline": nothing if first is None else headline(result, first),
         "first_grid": [] if first is None else first_grid(result, first, methods, pairs),
         "cards": cards(result, methods),
         "small": small,

@@ -12,6 +12,8 @@ from otcache_plugin.comparing.wording import digits_of
 if TYPE_CHECKING:
     from otcache_plugin.comparing.results import ComparisonResult, Row
 
+    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 COLUMNS = 6
 TILE, LINE, GAP = 224, 17, 10
 PAPER, INK, FAINT = "#ffffff", "#1c1f24", "#5d6673"
@@ -34,8 +36,18 @@ def contact_sheet(result: ComparisonResult, index: int) -> Image.Image:
         top = GAP + head + number // COLUMNS * step[1]
         sheet.paste(_tile(row, index), (left, top))
         for line, (text, colour) in enumerate(_captions(result, row, index)):
-            draw.text((left, top + height + line * LINE), text, colour, font)
+            fitting = _fitting(text, font, width)
+            draw.text((left, top + height + line * LINE), fitting, colour, font)
     return sheet
+
+
+def _fitting(text: str, font: Font, width: int) -> str:
+    """Return a text that is no wider than a tile, cut short where it would be."""
+    if font.getlength(text) <= width:
+        return text
+    while font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def _tile(row: Row, index: int) -> Image.Image:

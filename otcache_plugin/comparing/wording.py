@@ -26,13 +26,19 @@ def shown_row(result: ComparisonResult) -> Row | None:
     rows = [] if subject is None else result.of_method(subject)
     same = [row for row in rows if row.mean("ssim") >= SAME]
     if same:
-        return max(same, key=lambda row: row.speedup)
+        return max(same, key=lambda row: claimed_speedup(result, row))
     return max(rows, key=lambda row: row.mean("ssim"), default=None)
 
 
-def headline(row: Row) -> str:
+def claimed_speedup(result: ComparisonResult, row: Row) -> float:
+    """Return a row's speed-up, but no more than it can be: beyond that it is other work's doing."""
+    limit = result.limit(row)
+    return row.speedup if limit is None else min(row.speedup, limit)
+
+
+def headline(result: ComparisonResult, row: Row) -> str:
     """Return what a row did in a sentence: "4.7 times faster, and looks the same: SSIM 0.992"."""
-    speedup, ssim = row.speedup, row.mean("ssim")
+    speedup, ssim = claimed_speedup(result, row), row.mean("ssim")
     speed = f"{speedup:.1f} times faster"
     if speedup < FASTER:
         speed = f"Not faster ({speedup:.2f} times as fast)"

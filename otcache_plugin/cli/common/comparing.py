@@ -72,8 +72,8 @@ def _table(result: ComparisonResult) -> Table:
 
     baseline = baseline_of(result)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # 80 columns hold it.
-    table.add_column("method", no_wrap=True)
-    table.add_column("setting", no_wrap=True)
+    table.add_column("method")
+    table.add_column("setting")
     for name in ("s", "speed-up", *(name.upper() for name in result.metrics)):
         table.add_column(name, justify="right", no_wrap=True)
     if baseline is not None:

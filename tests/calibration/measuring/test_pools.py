@@ -46,7 +46,7 @@ def test_loading_and_encoding_are_told_as_they_begin(setup: ModelSetup, tmp_path
 
     settings = MeasuringSettings(num_inference_steps=4, pairs=3, held_out_pairs=2, batch_size=2)
     with LocalPool(load, settings, tmp_path, told):
-        # The batches a b, c and d e, and every calibration pair alone.
+        # The batches a b, c and d e, and every pair alone.
         assert told.stages[1:] == [("encoding prompts", 8)]
         # Of which c is in two.
-        assert told.units == 5
+        assert told.units == 7
