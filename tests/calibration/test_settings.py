@@ -188,8 +188,8 @@ def test_options_may_be_text(given: dict[str, object], options: OTCacheOptions) 
         (
             "uniform",
             {},
-            r"policy='uniform': nothing calibrates it\. Use one of budcache, dicache, direct, gram, "
-            "lemica, meancache, otcache, recache, teacache",
+            r"policy='uniform': nothing calibrates it\. Use one of budcache, dicache, "
+            "direct, gram, lemica, meancache, otcache, recache, teacache",
         ),
     ],
 )
