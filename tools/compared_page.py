@@ -20,15 +20,17 @@ INTRODUCTION = """# Compared
 
 Every method on one model, the same held-out prompts and seeds, one run of [`otcache
 compare`](comparing.md), which anyone can repeat on a model of theirs: `python -m
-benchmarks.compared {models} --work DIR`. These two models are small ([what they
-are](embedded-models.md)); nothing here says how methods do on FLUX.
+benchmarks.compared {models} --work DIR`. The models are small ([what they
+are](embedded-models.md)): what a method costs beside the transformer weighs more here, and
+nothing says how methods do on FLUX.
 
 **OTCache − method** is the mean difference of PSNR to the full run, in dB, pair by pair: ▲ where
 its 95 % interval excludes zero in OTCache's favour, ▼ against it, no mark for a tie. Schedules
 and solvers are held against OTCache at the same number of computed steps. Caches that decide by a
 threshold have none to ask for: they are held against OTCache's at the same *measured speed-up*,
-their quality there interpolated between their own settings; "–" where no settings of theirs lie
-around it. *Calibration* is in denoising steps, with what was tuned for a method of others.
+their quality there interpolated between their own settings, in a straight line however far apart
+these lie; "–" where no settings of theirs lie around it. *Calibration* is in denoising steps,
+with what was tuned for a method of others.
 """
 
 
