@@ -143,13 +143,18 @@ def effort_counts(models: Any, name: str, compared: str = "to_graph") -> dict[st
 
 
 def lemica_counts(models: Any) -> dict[str, int]:
-    """Return how often LeMiCa's minimax path is significantly ahead of the shortest, or behind."""
+    """Return how often LeMiCa's minimax path is significantly ahead of the shortest, or behind.
+
+    And how often the sum of edges ranks schedules better than the worst of them.
+    """
     rows = [row for model in models.values() for row in model["paths"]]
+    ranks = [row for model in models.values() for row in model["ranks"]]
     return {
         "of": len(rows),
         "ahead": sum(row["psnr_difference"]["low"] > 0 for row in rows),
         "behind": sum(row["psnr_difference"]["high"] < 0 for row in rows),
         "same": sum(row["minimax"]["steps"] == row["shortest"]["steps"] for row in rows),
+        "sum_ranks_better": sum(row["rank_of_sum"] > row["rank_of_worst"] for row in ranks),
     }
 
 
