@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otcache_plugin.cli.common.again import command_of
 from otcache_plugin.cli.common.calibration_output import (
     data_alone_on_stdout,
     noting_what_is_kept,
@@ -141,10 +141,5 @@ def command_again(source: ModelSource, settings: ComparisonSettings, output: Pat
         "--call": (source.call, "{}"),
         "--output": (output, DEFAULT_OUTPUT),
     }
-    words = ["otcache", "compare", source.model]
-    for named in settings.documents:
-        words += ["--document", named]
-    for name, (value, default) in options.items():
-        if value != default:
-            words += [name, str(value)]
-    return shlex.join(words)
+    documents = (word for named in settings.documents for word in ("--document", named))
+    return command_of(["compare", source.model, *documents], options)

@@ -5,13 +5,13 @@ It is a comparison of three methods, whose page alone is kept.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otcache_plugin.cli.common.again import command_of
 from otcache_plugin.cli.common.comparing import compared, print_comparison, steps_of
 from otcache_plugin.cli.common.output import (
     Json,
@@ -88,11 +88,9 @@ def _compared(
 
 def command_again(model: str, policy: str, pairs: int) -> str:
     """Return the command that makes a demo's report again."""
-    words = ["otcache", "demo"]
-    if model != DEFAULT_MODEL:
-        words += ["--model", model]
-    if policy != BUNDLED:
-        words += ["--policy", policy]
-    if pairs != DEFAULT_PAIRS:
-        words += ["--pairs", str(pairs)]
-    return shlex.join(words)
+    options = {
+        "--model": (model, DEFAULT_MODEL),
+        "--policy": (policy, BUNDLED),
+        "--pairs": (pairs, DEFAULT_PAIRS),
+    }
+    return command_of(["demo"], options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from otcache_plugin.cli.common.again import command_of
 from otcache_plugin.cli.common.calibrating_on_the_way import Calibration, Effort, calibrated
 from otcache_plugin.cli.common.calibration_output import (
     data_alone_on_stdout,
@@ -173,13 +173,8 @@ def command_again(source: ModelSource, settings: SideBySideSettings, output: Pat
         "--call": (source.call, "{}"),
         "--output": (output, DEFAULT_OUTPUT),
     }
-    words = ["otcache", "try", source.model]
-    for prompt in settings.prompts:
-        words += ["--prompt", prompt]
-    for name, (value, default) in options.items():
-        if value != default:
-            words += [name, str(value)]
-    return shlex.join(words)
+    prompts = (word for prompt in settings.prompts for word in ("--prompt", prompt))
+    return command_of(["try", source.model, *prompts], options)
 
 
 def _table(result: SideBySide) -> Table:

@@ -9,16 +9,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from filelock import FileLock, Timeout
-
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
-from otcache_plugin.calibration.measuring.workspace import explained
+from otcache_plugin.calibration.measuring.workspace import explained, held_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-JOURNAL_FILE, LOCK_FILE = "journal.jsonl", "lock"
+JOURNAL_FILE = "journal.jsonl"
 
 
 class Journal:
@@ -39,14 +37,7 @@ class Journal:
         self._path = folder / JOURNAL_FILE
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / LOCK_FILE)
-            try:
-                self._lock.acquire(blocking=False)
-            except Timeout:
-                raise WorkspaceError(
-                    f"another process compares in {folder}. Wait for it, stop it, or use another "
-                    "output."
-                ) from None
+            self._lock = held_lock(folder, "compares")
         try:
             self._records = self._read()
             wanted = json.loads(json.dumps(settings))

@@ -57,6 +57,26 @@ class PolicyWork:
         return self.folder / JOURNAL_FILE
 
 
+def held_lock(folder: Path, does: str) -> FileLock:
+    """Return the lock of a working folder, held by this process until it is released.
+
+    Args:
+        folder: that is there.
+        does: what is done in it, as another process does.
+
+    Raises:
+        WorkspaceError: another process holds it.
+    """
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise WorkspaceError(
+            f"another process {does} in {folder}. Wait for it, stop it, or use another output."
+        ) from None
+    return lock
+
+
 class Workspace:
     """A working folder, opened by one process at a time.
 
@@ -84,14 +104,7 @@ class Workspace:
         self._values: dict[Unit, Measured] = {}
         with explained(folder):
             (folder / UNITS_FOLDER).mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / LOCK_FILE)
-            try:
-                self._lock.acquire(blocking=False)
-            except Timeout:
-                raise WorkspaceError(
-                    f"another process calibrates in {folder}. Wait for it, stop it, or use "
-                    "another output."
-                ) from None
+            self._lock = held_lock(folder, "calibrates")
         try:
             with explained(folder):
                 for left_over in folder.rglob("*.part"):

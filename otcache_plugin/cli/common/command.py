@@ -69,10 +69,7 @@ class Command(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples, each on a line of its own, however narrow the terminal is."""
-        words, own = str(ctx.info_name), ctx
-        while own.parent is not None and own.parent.parent is not None:
-            own = own.parent
-            words = f"{own.info_name} {words}"
+        words = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
         with formatter.section("Examples"):
             for line in EXAMPLES[words]:
                 formatter.write(f"  {line}\n")
