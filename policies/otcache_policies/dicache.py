@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from otcache_policies._validation import as_int
-from otcache_policies.accumulated_change import AccumulatedChange
-from otcache_policies.deciding import RunConditions, after_blocks
+from otcache_policies.deciding import after_blocks
 from otcache_policies.errors import FieldError
-from otcache_policies.policy import Budgets
-from otcache_policies.thresholds import Thresholds
+from otcache_policies.thresholds import ThresholdPolicy, Thresholds
 
 __all__ = ["DEEPEST", "DiCachePolicy"]
 
@@ -17,7 +15,7 @@ DEEPEST = 3
 """Most blocks of a probe."""
 
 
-class DiCachePolicy:
+class DiCachePolicy(ThresholdPolicy):
     """Computes a step when what the first blocks give has changed by a threshold.
 
     A cached step's residual is extrapolated from the two last computed ones.
@@ -38,27 +36,9 @@ class DiCachePolicy:
         self.depth = as_int("depth", depth, FieldError, remedy)
         if not 1 <= self.depth <= DEEPEST:
             raise FieldError("depth", depth, "no number of blocks of a probe", remedy)
-        self.thresholds = thresholds
+        super().__init__(thresholds)
 
     @property
     def observes(self) -> str:
         """What the blocks of the probe give."""
         return after_blocks(self.depth)
-
-    @property
-    def num_inference_steps(self) -> int:
-        """Steps of the calibrated runs, T."""
-        return self.thresholds.budgets.num_inference_steps
-
-    @property
-    def budgets(self) -> Budgets:
-        """The budgets that it can aim at."""
-        return self.thresholds.budgets
-
-    def begin(self, run: RunConditions, observation: Any) -> AccumulatedChange:
-        """Return what decides a run.
-
-        Raises:
-            BudgetError: There is no threshold for the run's budget.
-        """
-        return AccumulatedChange(self.thresholds.of_run(run, self.name), observation)

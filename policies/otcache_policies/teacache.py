@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from otcache_policies._validation import as_array
-from otcache_policies.accumulated_change import AccumulatedChange
-from otcache_policies.deciding import MODULATED_INPUT, RunConditions
+from otcache_policies.deciding import MODULATED_INPUT
 from otcache_policies.errors import FieldError
-from otcache_policies.policy import Budgets
-from otcache_policies.thresholds import Thresholds
+from otcache_policies.thresholds import ThresholdPolicy, Thresholds
 
 __all__ = ["DEGREE", "TeaCachePolicy", "fit_coefficients"]
 
@@ -21,7 +19,7 @@ DEGREE = 4
 """Of the polynomial from the change of the input to that of the output."""
 
 
-class TeaCachePolicy:
+class TeaCachePolicy(ThresholdPolicy):
     """Computes a step when the estimated changes of the model's output add up to a threshold.
 
     What is estimated from is how far the first block's input, modulated by the time embedding, has
@@ -45,28 +43,10 @@ class TeaCachePolicy:
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
             raise FieldError("coefficients", coefficients, "no finite numbers", remedy)
         self.coefficients = tuple(values.tolist())
-        self.thresholds = thresholds
+        super().__init__(thresholds)
 
-    @property
-    def num_inference_steps(self) -> int:
-        """Steps of the calibrated runs, T."""
-        return self.thresholds.budgets.num_inference_steps
-
-    @property
-    def budgets(self) -> Budgets:
-        """The budgets that it can aim at."""
-        return self.thresholds.budgets
-
-    def begin(self, run: RunConditions, observation: Any) -> AccumulatedChange:
-        """Return what decides a run.
-
-        Raises:
-            BudgetError: There is no threshold for the run's budget.
-        """
-        threshold = self.thresholds.of_run(run, self.name)
-        return AccumulatedChange(threshold, observation, self._rescale)
-
-    def _rescale(self, change: float) -> float:
+    def rescale(self, change: float) -> float:
+        """Return the polynomial's estimate of how much the output has changed."""
         value = 0.0
         for coefficient in self.coefficients:
             value = value * change + coefficient

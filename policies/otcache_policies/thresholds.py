@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from otcache_policies._validation import as_positive
+from otcache_policies.accumulated_change import AccumulatedChange
 from otcache_policies.deciding import RunConditions
 from otcache_policies.errors import BudgetError, FieldError
 from otcache_policies.policy import Budgets
 
-__all__ = ["Thresholds"]
+__all__ = ["ThresholdPolicy", "Thresholds"]
 
 
 class Thresholds:
@@ -79,3 +80,39 @@ class Thresholds:
         calibrated, values = list(self.by_budget), list(self.by_budget.values())
         # np.interp holds the end values outside, where rounding may put a run of other steps.
         return float(np.exp(np.interp(budget * share, calibrated, np.log(values)))) * share
+
+
+class ThresholdPolicy:
+    """What policies have in common that decide by a threshold for every budget.
+
+    Args:
+        thresholds: By the budget to aim at.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        self.thresholds = thresholds
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the calibrated runs, T."""
+        return self.thresholds.budgets.num_inference_steps
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets that it can aim at."""
+        return self.thresholds.budgets
+
+    def begin(self, run: RunConditions, observation: Any) -> AccumulatedChange:
+        """Return what decides a run.
+
+        Raises:
+            BudgetError: There is no threshold for the run's budget.
+        """
+        threshold = self.thresholds.of_run(run, self.name)
+        return AccumulatedChange(threshold, observation, self.rescale)
+
+    def rescale(self, change: float) -> float:
+        """Return what a change of what is observed counts for."""
+        return change
