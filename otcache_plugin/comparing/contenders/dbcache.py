@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cache_dit
@@ -20,7 +19,7 @@ from cache_dit import DBCacheConfig, TaylorSeerCalibratorConfig
 from otcache_plugin.comparing.contenders.observing import observed_step
 from otcache_plugin.comparing.contenders.tuning import (
     Configured,
-    Trials,
+    TunedMethod,
     at_budgets,
     best_at_budgets,
 )
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
-    from otcache_plugin.comparing.contenders.tuning import Settings
+    from otcache_plugin.comparing.contenders.tuning import Settings, Trial, Trials
     from otcache_plugin.comparing.methods import Bench, Variant
 
 __all__ = ["DBCache", "StepsMask"]
@@ -57,7 +56,7 @@ MASKS = ("slow", "medium", "fast", "ultra")
 
 
 @dataclass(frozen=True)
-class DBCache:
+class DBCache(TunedMethod):
     """DBCache, which decides by how much the first block's residual has changed.
 
     Attributes:
@@ -75,35 +74,27 @@ class DBCache:
         """See `Method`."""
         return refusal(bench)
 
-    def variants(self, bench: Bench) -> list[Variant]:
-        """See `Method`: cache-dit's defaults, then the best that comes to each budget."""
-        default = {"order": self.orders[0], **DEFAULTS}
-        found = [default, *(each for each in self._tuned(bench)["chosen"] if each != default)]
-        return [
-            Configured(self.name, _words(settings), None, settings=tuple(settings.items()))
-            for settings in found
-        ]
+    @property
+    def defaults(self) -> Settings:
+        """See `TunedMethod`."""
+        return {"order": self.orders[0], **DEFAULTS}
 
     @contextmanager
-    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
-        """See `Method`."""
-        assert isinstance(variant, Configured), "it is one of this method"
-        with _threshold_enabled(bench, dict(variant.settings)):
-            yield {}
+    def switched_on(self, bench: Bench, settings: Settings) -> Iterator[None]:
+        """See `TunedMethod`."""
+        config = DBCacheConfig(
+            Fn_compute_blocks=1,
+            Bn_compute_blocks=0,
+            max_warmup_steps=settings["warm_up"],
+            max_continuous_cached_steps=settings["in_a_row"],
+            residual_diff_threshold=settings["threshold"],
+            enable_separate_cfg=observed_step(bench).calls == 2,
+        )
+        with cached(bench, config, settings["order"]):
+            yield
 
-    def calibration_steps(self, bench: Bench, variant: Variant) -> int:
-        """See `Method`: of the search for all budgets; cache-dit's defaults need none."""
-        if variant == self.variants(bench)[0]:
-            return 0
-        steps: int = self._tuned(bench)["denoising_steps"]
-        return steps
-
-    def _tuned(self, bench: Bench) -> dict[str, Any]:
-        tuned: dict[str, Any] = bench.kept(f"{self.name}-settings", partial(self._tune, bench))
-        return tuned
-
-    def _tune(self, bench: Bench) -> dict[str, Any]:
-        trials = Trials(bench, partial(_threshold_enabled, bench))
+    def best(self, trials: Trials) -> list[Trial]:
+        """See `TunedMethod`."""
         first, *others = self.orders
         best = best_at_budgets(
             trials,
@@ -115,11 +106,16 @@ class DBCache:
         of_other_orders = [
             trials.run({**trial.settings, "order": order}) for trial in best for order in others
         ]
-        best = at_budgets([*best, *of_other_orders], bench.budgets)
-        return {
-            "denoising_steps": round(trials.denoising_steps),
-            "chosen": [trial.settings for trial in best],
-        }
+        return at_budgets([*best, *of_other_orders], trials.bench.budgets)
+
+    def words(self, settings: Settings) -> str:
+        """See `TunedMethod`."""
+        words = [f"threshold {settings['threshold']:g}", f"warm-up {settings['warm_up']}"]
+        if settings["in_a_row"] != UNLIMITED:
+            words.append(f"at most {settings['in_a_row']} in a row")
+        if settings["order"] is not None:
+            words.append(f"order {settings['order']}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -227,29 +223,6 @@ def _left_as_it_was(pipe: DiffusionPipeline) -> Iterator[None]:
                 denoiser._modules[name] = denoiser._modules.pop(name)
 
 
-@contextmanager
-def _threshold_enabled(bench: Bench, settings: Settings) -> Iterator[None]:
-    config = DBCacheConfig(
-        Fn_compute_blocks=1,
-        Bn_compute_blocks=0,
-        max_warmup_steps=settings["warm_up"],
-        max_continuous_cached_steps=settings["in_a_row"],
-        residual_diff_threshold=settings["threshold"],
-        enable_separate_cfg=observed_step(bench).calls == 2,
-    )
-    with cached(bench, config, settings["order"]):
-        yield
-
-
 def _mask(policy: str, steps: int) -> list[int]:
     mask: list[int] = cache_dit.steps_mask(total_steps=steps, mask_policy=policy)
     return mask
-
-
-def _words(settings: Settings) -> str:
-    words = [f"threshold {settings['threshold']:g}", f"warm-up {settings['warm_up']}"]
-    if settings["in_a_row"] != UNLIMITED:
-        words.append(f"at most {settings['in_a_row']} in a row")
-    if settings["order"] is not None:
-        words.append(f"order {settings['order']}")
-    return ", ".join(words)

@@ -6,9 +6,8 @@ is compared as its authors set it, and as it comes nearest to every budget.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -16,8 +15,7 @@ from diffusers import FirstBlockCacheConfig, SeaCacheConfig, TaylorSeerCacheConf
 
 from otcache_plugin.comparing.contenders.observing import observed_step
 from otcache_plugin.comparing.contenders.tuning import (
-    Configured,
-    Trials,
+    TunedMethod,
     at_budgets,
     best_at_budgets,
 )
@@ -25,12 +23,12 @@ from otcache_plugin.errors import PipelineError
 from otcache_plugin.pipelines.parts import find_denoisers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from diffusers import DiffusionPipeline
 
-    from otcache_plugin.comparing.contenders.tuning import Settings, Trial
-    from otcache_plugin.comparing.methods import Bench, Variant
+    from otcache_plugin.comparing.contenders.tuning import Settings, Trial, Trials
+    from otcache_plugin.comparing.methods import Bench
 
 __all__ = ["DiffusersCache", "FirstBlockCache", "SeaCache", "TaylorSeerCache", "hooks_enabled"]
 
@@ -86,12 +84,8 @@ def _stacks(denoiser: torch.nn.Module) -> list[torch.nn.ModuleList]:
     ]
 
 
-class DiffusersCache(ABC):
+class DiffusersCache(TunedMethod):
     """What the caches have in common; each says what its settings are."""
-
-    name: ClassVar[str]
-    label: ClassVar[str]
-    defaults: ClassVar[Mapping[str, Any]]
 
     def refusal(self, bench: Bench) -> str | None:
         """See `Method`."""
@@ -103,48 +97,14 @@ class DiffusersCache(ABC):
             )
         return reason
 
-    def variants(self, bench: Bench) -> list[Variant]:
-        """See `Method`: as its authors set it, then the best that comes to each budget."""
-        found = [dict(self.defaults), *self._tuned(bench)["chosen"]]
-        distinct = [each for place, each in enumerate(found) if each not in found[:place]]
-        return [
-            Configured(self.name, self.words(each), None, settings=tuple(each.items()))
-            for each in distinct
-        ]
-
     @contextmanager
-    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
-        """See `Method`."""
-        assert isinstance(variant, Configured), "it is one of this method"
-        with self._enabled(bench, dict(variant.settings)):
-            yield {}
-
-    def calibration_steps(self, bench: Bench, variant: Variant) -> int:
-        """See `Method`: of the search for all budgets; as its authors set it, it needs none."""
-        if variant == self.variants(bench)[0]:
-            return 0
-        steps: int = self._tuned(bench)["denoising_steps"]
-        return steps
-
-    @contextmanager
-    def _enabled(self, bench: Bench, settings: Settings) -> Iterator[None]:
+    def switched_on(self, bench: Bench, settings: Settings) -> Iterator[None]:
+        """See `TunedMethod`."""
         with hooks_enabled(bench.pipe, self.config(bench, settings)):
             yield
 
-    def _tuned(self, bench: Bench) -> dict[str, Any]:
-        tuned: dict[str, Any] = bench.kept(f"{self.name}-settings", partial(self._tune, bench))
-        return tuned
-
-    def _tune(self, bench: Bench) -> dict[str, Any]:
-        trials = Trials(bench, partial(self._enabled, bench))
-        chosen = self.best(trials)
-        return {
-            "denoising_steps": round(trials.denoising_steps),
-            "chosen": [trial.settings for trial in chosen],
-        }
-
     def best(self, trials: Trials) -> list[Trial]:
-        """Return the trial that serves each budget best: of thresholds, unless said otherwise."""
+        """See `TunedMethod`: of thresholds, unless said otherwise."""
         return best_at_budgets(trials, [{}])
 
     @abstractmethod
@@ -152,7 +112,7 @@ class DiffusersCache(ABC):
         """Return what `enable_cache` takes for some settings."""
 
     def words(self, settings: Settings) -> str:
-        """Return settings for people."""
+        """See `TunedMethod`: a threshold, unless said otherwise."""
         return f"threshold {settings['threshold']:g}"
 
 
@@ -193,7 +153,7 @@ class SeaCache(DiffusersCache):
         return None
 
     def best(self, trials: Trials) -> list[Trial]:
-        """See `DiffusersCache`: with longer rows, without which no budget is reached."""
+        """See `TunedMethod`: with longer rows, without which no budget is reached."""
         return best_at_budgets(
             trials, [{"order": order, "in_a_row": row} for order in (0, 1) for row in (3, 6, 12)]
         )
@@ -207,7 +167,7 @@ class SeaCache(DiffusersCache):
         )
 
     def words(self, settings: Settings) -> str:
-        """See `DiffusersCache`."""
+        """See `TunedMethod`."""
         return (
             f"threshold {settings['threshold']:g}, order {settings['order']}, at most "
             f"{settings['in_a_row']} in a row"
@@ -230,7 +190,7 @@ class TaylorSeerCache(DiffusersCache):
     ORDERS = (1, 2)
 
     def best(self, trials: Trials) -> list[Trial]:
-        """See `DiffusersCache`: the interval that comes to each budget, with the better order."""
+        """See `TunedMethod`: the interval that comes to each budget, with the better order."""
         intervals = {self._interval(trials.bench, budget) for budget in trials.bench.budgets}
         tried = [
             trials.run({"lite": True, "interval": interval, "order": order})
@@ -259,6 +219,6 @@ class TaylorSeerCache(DiffusersCache):
         )
 
     def words(self, settings: Settings) -> str:
-        """See `DiffusersCache`."""
+        """See `TunedMethod`."""
         what = "whole model" if settings["lite"] else "attention"
         return f"{what} every {settings['interval']} steps, order {settings['order']}"

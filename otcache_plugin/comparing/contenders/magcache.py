@@ -62,7 +62,7 @@ class MagCache(DiffusersCache):
         return bench.num_inference_steps * PAIRS + super().calibration_steps(bench, variant)
 
     def best(self, trials: Trials) -> list[Trial]:
-        """See `DiffusersCache`."""
+        """See `TunedMethod`."""
         return best_at_budgets(
             trials,
             [
@@ -87,7 +87,7 @@ class MagCache(DiffusersCache):
         return ratios
 
     def words(self, settings: Settings) -> str:
-        """See `DiffusersCache`."""
+        """See `TunedMethod`."""
         return (
             f"threshold {settings['threshold']:g}, at most {settings['in_a_row']} in a row, "
             f"retention {settings['retention']:g}"

@@ -6,8 +6,10 @@ that is taken which ends nearest the full run.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from otcache_plugin.comparing.work import counted_work
 from otcache_plugin.evaluation.outputs import generate_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import torch
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     Enable = Callable[[Settings], AbstractContextManager[None]]
     """Switches a method on inside the block."""
 
-__all__ = ["Configured", "Trial", "Trials", "at_budgets", "best_at_budgets"]
+__all__ = ["Configured", "Trial", "Trials", "TunedMethod", "at_budgets", "best_at_budgets"]
 
 PAIRS = 3
 """Calibration pairs of a trial, in one call."""
@@ -116,6 +118,65 @@ class Trials:
         with counted_work(pipe) as work:
             outputs = generate_outputs(pipe, pairs, self.bench.call_arguments, PAIRS, latents)
         return outputs.latents, work.products
+
+
+class TunedMethod(ABC):
+    """A method that is compared as its authors set it, and as it comes nearest to every budget."""
+
+    name: str
+    label: str
+
+    @property
+    @abstractmethod
+    def defaults(self) -> Settings:
+        """Its authors' settings."""
+
+    @abstractmethod
+    def switched_on(self, bench: Bench, settings: Settings) -> AbstractContextManager[None]:
+        """Switch it on with some settings inside the block."""
+
+    @abstractmethod
+    def best(self, trials: Trials) -> list[Trial]:
+        """Return the trial that serves each budget best."""
+
+    @abstractmethod
+    def words(self, settings: Settings) -> str:
+        """Return settings for people."""
+
+    def variants(self, bench: Bench) -> list[Variant]:
+        """See `Method`: as its authors set it, then the best that comes to each budget."""
+        found = [dict(self.defaults), *self._tuned(bench)["chosen"]]
+        distinct = [each for place, each in enumerate(found) if each not in found[:place]]
+        return [
+            Configured(self.name, self.words(each), None, settings=tuple(each.items()))
+            for each in distinct
+        ]
+
+    @contextmanager
+    def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
+        """See `Method`."""
+        assert isinstance(variant, Configured), "it is one of this method"
+        with self.switched_on(bench, dict(variant.settings)):
+            yield {}
+
+    def calibration_steps(self, bench: Bench, variant: Variant) -> int:
+        """See `Method`: of the search for all budgets; as its authors set it, it needs none."""
+        if variant == self.variants(bench)[0]:
+            return 0
+        steps: int = self._tuned(bench)["denoising_steps"]
+        return steps
+
+    def _tuned(self, bench: Bench) -> dict[str, Any]:
+        tuned: dict[str, Any] = bench.kept(f"{self.name}-settings", partial(self._tune, bench))
+        return tuned
+
+    def _tune(self, bench: Bench) -> dict[str, Any]:
+        trials = Trials(bench, partial(self.switched_on, bench))
+        chosen = self.best(trials)
+        return {
+            "denoising_steps": round(trials.denoising_steps),
+            "chosen": [trial.settings for trial in chosen],
+        }
 
 
 def best_at_budgets(trials: Trials, candidates: Iterable[Settings]) -> list[Trial]:

@@ -67,7 +67,7 @@ def test_a_trial_that_serves_two_budgets_is_there_once() -> None:
 
 def test_what_a_trial_took_is_its_share_of_the_full_run(bench: Bench) -> None:
     method = TaylorSeerCache()
-    trials = Trials(bench, lambda settings: method._enabled(bench, settings))
+    trials = Trials(bench, lambda settings: method.switched_on(bench, settings))
     trial = trials.run({"lite": True, "interval": 10, "order": 1})
     # Steps 0, 1, 2 and 4 of 6, and little of the others; for 3 pairs, whose full runs are 6 steps.
     assert trial.steps == pytest.approx(4, abs=0.05)
@@ -88,7 +88,7 @@ def test_thresholds_are_searched_for_once(bench: Bench) -> None:
         raise AssertionError("it is searched for again")
         yield
 
-    method._enabled = enabled  # type: ignore[method-assign]
+    method.switched_on = enabled  # type: ignore[method-assign]
     assert method.variants(bench) == [default, tuned]
 
 
