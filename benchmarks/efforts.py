@@ -278,9 +278,23 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     """Return a difference, marked where it is significant after the correction."""
     if row is None:
         return ""
-    sure = row["p_holm"] < 0.05
-    mark = ("▲" if row["difference"] > 0 else "▼") if sure else ""
-    return f"{row['difference']:+.2f}±{row['standard_error']:.2f}{mark}"
+    return f"{row['difference']:+.2f}±{row['standard_error']:.2f}{mark(row)}"
+
+
+def mark(row: Mapping[str, Any]) -> str:
+    """Return the sign of a difference that is significant after the correction, else nothing."""
+    if row["p_holm"] >= 0.05:
+        return ""
+    return "▲" if row["difference"] > 0 else "▼"
+
+
+def keep(path: Path | None, model: str, result: Mapping[str, Any]) -> None:
+    """Write one model's figures beside those of the others in a file, where one is asked for."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**known, model: result}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -299,10 +313,7 @@ def main() -> None:
     for name in arguments.models:
         result = bench(models[name](), arguments.work / name, procedures, metrics)
         print_model(result)
-        if arguments.output:
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-            arguments.output.write_text(json.dumps({**known, name: result}, indent=1) + "\n")
+        keep(arguments.output, name, result)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from otcache_policies.outcomes import segments_to_measure
 from rich.console import Console
 from scipy.stats import spearmanr
 
+from benchmarks.efforts import keep
 from benchmarks.models import FLOWS, flow_setup
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
@@ -275,9 +276,7 @@ def main() -> None:
     for name in arguments.models:
         result = bench_model(name, arguments.work / name, arguments.max_skip, arguments.held_out)
         console.print_json(json.dumps(result["paths"]))
-        if arguments.output:
-            known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-            arguments.output.write_text(json.dumps({**known, name: result}, indent=1) + "\n")
+        keep(arguments.output, name, result)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ With the same `--work` it goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from otcache_policies import ReCachePolicy, Schedule, UniformPolicy
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import STEPS, Bench, rows_of
+from benchmarks.efforts import STEPS, Bench, keep, mark, rows_of
 from benchmarks.metrics import add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
 from otcache_plugin.calibration.context import MeasuredContext
@@ -146,8 +145,7 @@ def print_model(result: Mapping[str, Any]) -> None:
 
 def _cell(row: Mapping[str, Any]) -> str:
     """Return a difference, marked where it is significant after the correction."""
-    mark = ("▲" if row["difference"] > 0 else "▼") if row["p_holm"] < 0.05 else ""
-    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{mark}"
+    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{mark(row)}"
 
 
 def main() -> None:
@@ -165,10 +163,7 @@ def main() -> None:
     for model in arguments.models:
         result = compared(Bench(MODELS[model](), arguments.work / model), names, metrics)
         print_model(result)
-        if arguments.output:
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-            arguments.output.write_text(json.dumps({**known, model: result}, indent=1) + "\n")
+        keep(arguments.output, model, result)
 
 
 if __name__ == "__main__":
