@@ -18,7 +18,7 @@ from .machine import machine_facts
 from .stages import STAGES, embedded
 
 EMBEDDED = "embedded"
-ALL = "flux,embedded,recording,compiled,offloaded,qwen,hunyuan,hunyuan-720p"
+ALL = "flux,probed,embedded,recording,compiled,offloaded,same,qwen,hunyuan,hunyuan-720p"
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def go_through(names: list[str], journal: Journal, device: torch.device, *, toy:
             continue
         stage = STAGES[name]
         model = stage.model(toy)
-        if bench is None or bench.model.name != model.name:
+        if bench is None or bench.pipe is None or bench.model.name != model.name:
             if bench is not None:
                 journal.guard(f"{bench.model.name}/close", bench.close)
             bench = Bench(model, device, journal)

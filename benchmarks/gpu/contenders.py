@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import cache_dit
@@ -10,6 +12,7 @@ import otcache_policies
 import otcache_plugin
 
 from .bench import Contender
+from .documents import MODEL, REVISION, write_thresholds
 
 POLICY = "uniform"
 """Needs no calibration; which steps a policy computes is all the same to the clock."""
@@ -34,6 +37,33 @@ def policy(budget: int, executor: str = "velocity") -> Contender:
         cache_dit.disable_cache,
         reported,
         budget if executor == "velocity" else None,
+    )
+
+
+def probed(name: str, budget: int, steps: int) -> Contender:
+    """Return a policy that decides at every step, by a threshold that decides nothing.
+
+    Args:
+        name: "teacache", or "dicache" and the depth of its probe.
+        budget: 2 steps or all of them.
+        steps: of the run.
+    """
+
+    def enable(pipe: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            document = Path(folder) / "document"
+            write_thresholds(document, name, steps)
+            cache_dit.enable_cache(
+                pipe, policy=str(document), budget=budget, model=MODEL, revision=REVISION
+            )
+
+    return Contender(
+        f"{name}, {budget} computed",
+        f"policy {name}, executor probe, {budget} of {steps} steps computed whatever it observes",
+        {"policy": name, "executor": "probe", "budget": budget},
+        enable,
+        cache_dit.disable_cache,
+        reported,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cache_dit
 import torch
 
-from . import contenders, models
+from . import contenders, models, sameness
 from .bench import STEPS, Bench, Contender, nothing
 from .embedded import Embedded, lpips_settings, small_options, small_settings
 from .machinery import log_memory, step_costs, synchronizations
@@ -149,6 +150,61 @@ def large_video(bench: Bench, toy: bool) -> None:
     bench.row(contenders.policy(10))
 
 
+PROBED = ("teacache", "dicache 1", "dicache 2", "dicache 3")
+
+
+def probed(bench: Bench, toy: bool) -> None:
+    """Measure what a step costs that is cached, and one that is computed, where a probe decides."""
+    for name in PROBED:
+        bench.row(contenders.probed(name, 2, STEPS))
+    for name in PROBED[:2]:
+        bench.row(contenders.probed(name, STEPS, STEPS))
+
+
+def same(bench: Bench, toy: bool) -> None:
+    """Compare latents by a document with those of the policy `uniform`, however they are run.
+
+    The last way can't be undone, so the pipeline is built again for stages that follow.
+    """
+    around = {
+        "document": ("by a document, whose weights are watched", lambda _: nullcontext()),
+        "stream of its own": ("by a document, on a stream that isn't the default", _own_stream),
+        "two threads": ("two pipelines of the same weights, in threads of their own", None),
+        "offloaded": ("by a document, the models on the CPU between calls", _offloaded),
+        "grouped": ("by a document, layers brought to the device by a stream ahead", _grouped),
+    }
+    if bench.device.type != "cuda":
+        for name in ("stream of its own", "two threads", "offloaded", "grouped"):
+            what, _ = around.pop(name)
+            about = bench.model.about(what)
+            bench.journal.skip(f"flux/same latents, {name}", about, "needs an accelerator")
+    sameness.measure(bench, around)
+    bench.close()
+
+
+def _own_stream(pipe: Any) -> Any:
+    return torch.cuda.stream(torch.cuda.Stream(pipe.device))
+
+
+@contextmanager
+def _offloaded(pipe: Any) -> Iterator[None]:
+    device = pipe.device
+    pipe.enable_model_cpu_offload()
+    try:
+        yield
+    finally:
+        pipe.remove_all_hooks()
+        pipe.to(device)
+
+
+@contextmanager
+def _grouped(pipe: Any) -> Iterator[None]:
+    pipe.transformer.enable_group_offload(
+        onload_device=pipe.device, offload_type="leaf_level", use_stream=True
+    )
+    yield
+
+
 def recorded(bench: Bench, toy: bool) -> None:
     """Measure what a pair's recording takes."""
     steps = 4 if toy else STEPS
@@ -188,6 +244,8 @@ class Stage:
 
 STAGES = {
     "flux": Stage(models.flux, flux, 20.0),
+    "probed": Stage(models.flux, probed, 20.0),
+    "same": Stage(models.flux, same, 20.0),
     "recording": Stage(models.flux, recorded, 20.0),
     "compiled": Stage(models.flux, compiled, 20.0),
     "offloaded": Stage(models.flux, offloaded, 20.0),

@@ -47,6 +47,10 @@ def test_no_row_fails(rows: dict[str, dict[str, Any]]) -> None:
 def test_only_what_needs_a_gpu_is_left_out(rows: dict[str, dict[str, Any]]) -> None:
     assert {name for name, row in rows.items() if "skipped" in row} == {
         "flux/synchronisations",
+        "flux/same latents, stream of its own",
+        "flux/same latents, two threads",
+        "flux/same latents, offloaded",
+        "flux/same latents, grouped",
         "flux/offloaded velocity 10, first call",
         "flux/offloaded velocity 10, second call",
         "flux/offloaded velocity 10, enabled before offloading",
@@ -103,3 +107,21 @@ def test_recording_a_pair_calls_the_transformer_as_often_as_its_run(
 ) -> None:
     row = rows["flux/recording of a pair"]
     assert row["recording_transformer_calls"] == row["full_run_transformer_calls"] == row["steps"]
+
+
+def test_a_document_gives_the_latents_of_the_policy_whose_schedules_it_has(
+    rows: dict[str, dict[str, Any]],
+) -> None:
+    row = rows["flux/same latents, document"]
+    assert row["identical"]
+    assert row["computed_steps"] == 5
+    assert row["as_planned"]
+
+
+@pytest.mark.parametrize("name", ["teacache", "dicache 1", "dicache 2", "dicache 3"])
+def test_a_probe_is_called_at_every_step_whatever_it_decides(
+    rows: dict[str, dict[str, Any]], name: str
+) -> None:
+    row = rows[f"flux/{name}, 2 computed"]
+    assert row["computed_steps"] == 2
+    assert row["transformer_forwards"] == 50
