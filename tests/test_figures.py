@@ -108,3 +108,21 @@ def test_the_cost_table_follows_from_the_formula() -> None:
         hours = [each * latency / 50 / 3600 for each in (quick, standard, evidence)]
         cells = " | ".join(f"{each:.1f}" for each in hours)
         assert f"| {latency / 50:.3f} | {cells} |" in CALIBRATING
+
+
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [("flux-1-dev", "flux"), ("qwen-image", "qwen"), ("hunyuan-video", "hunyuan")],
+)
+def test_seconds_on_a_models_page_are_those_of_the_newest_run(
+    figures: ModuleType, page: str, model: str
+) -> None:
+    text = " ".join((ROOT / "docs" / "models" / f"{page}.md").read_text().split())
+    rows = {
+        (row["model"], row["name"]): row for row in figures.gpu_rows(figures.result(figures.GPU))
+    }
+    full, ten = rows[model, "full"], rows[model, "velocity 10"]
+    digits = 1 if model == "hunyuan" else 2
+    for row in full, ten:
+        assert f" {float(row['call']):.{digits}f} s " in text
+    assert f" {ten['call_faster'].removesuffix('x')} times faster" in text

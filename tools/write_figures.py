@@ -102,6 +102,14 @@ def row_named(result: Any, name: str) -> Row:
     return found
 
 
+def agreement(result: Any, start: str) -> str:
+    """Return how far the latents agree in all rows whose names begin so."""
+    rows = [row for row in result["rows"] if row["name"].startswith(start)]
+    if all(row["identical"] for row in rows):
+        return "bit for bit"
+    return f"within {max(row['max_abs_difference'] for row in rows):.0e}"
+
+
 SURE = 0.05
 """Corrected p-value below which a procedure is ahead, or behind."""
 
@@ -181,7 +189,7 @@ def rendered(template: str) -> str:
         autoescape=False,
     )
     helpers = (
-        *(result, interval, by_policy, gpu_rows, dates, row_named),
+        *(result, interval, by_policy, gpu_rows, dates, row_named, agreement, median),
         *(effort_mean, effort_cell, effort_counts),
         *(paired, other_steps),
         *(lemica_counts, lemica_losses),

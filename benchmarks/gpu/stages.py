@@ -178,6 +178,7 @@ def same(bench: Bench, toy: bool) -> None:
             what, _ = around.pop(name)
             about = bench.model.about(what)
             bench.journal.skip(f"flux/same latents, {name}", about, "needs an accelerator")
+    bench.pipe.to(bench.device)  # Offloading may have left it elsewhere.
     sameness.measure(bench, around)
     bench.close()
 
