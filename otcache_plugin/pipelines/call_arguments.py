@@ -1,4 +1,4 @@
-"""The arguments of a pipeline's call that a document speaks of: guidance and size."""
+"""What a document speaks of in a pipeline's call: guidance and size, and its scheduler."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def usual_arguments(pipe: DiffusionPipeline) -> dict[str, Any]:
 def run_setup(
     pipe: DiffusionPipeline, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> RunSetup:
-    """Return what the arguments of a pipeline's call say of its run, as far as they do.
+    """Return what a pipeline and the arguments of its call say of its run, as far as they do.
 
     Args:
         pipe: the pipeline.
@@ -75,7 +75,16 @@ def run_setup(
             call.get("width"),
         )
     )
-    return RunSetup(type(pipe).__name__, steps, height, width, _guidance(call), _guidance(usual))
+    scheduler = getattr(pipe, "scheduler", None)
+    return RunSetup(
+        type(pipe).__name__,
+        steps,
+        height,
+        width,
+        _guidance(call),
+        _guidance(usual),
+        None if scheduler is None else type(scheduler).__name__,
+    )
 
 
 def _guidance(arguments: Mapping[str, Any]) -> dict[str, float]:

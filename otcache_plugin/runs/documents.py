@@ -1,7 +1,8 @@
 """The documents of one model and revision, of which every run follows the nearest.
 
-Which one is nearest only the run knows: its steps, its guidance and its size. What it differs in
-from the runs of that document's calibration stands in its notes, and is warned of where it matters.
+Which one is nearest only the run knows: its scheduler, its steps, its guidance and its size. What
+it differs in from the runs of that document's calibration stands in its notes, and is warned of
+where it matters; which other documents are as near stands there, too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.resolution import DocumentOrigin, Resolution
 
 __all__ = ["DocumentsPlan", "PlannedDocument"]
+
+PREFERRED = (
+    "Of equally near documents your own go before bundled ones, these before what was pulled, and "
+    "of each the latest before older ones."
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ class DocumentsPlan:
         setup: RunSetup | None = None,
     ) -> Resolution:
         """See `Plan.resolve`."""
-        run = replace(setup or RunSetup(self.usual.pipeline), num_inference_steps=len(sigmas) - 1)
+        usual = RunSetup(self.usual.pipeline, scheduler=self.usual.scheduler)
+        run = replace(setup or usual, num_inference_steps=len(sigmas) - 1)
         plan, sampling, notes = self._nearest(run)
         resolution = plan.resolve(sigmas, response, run)
         found = differences(sampling, run)
@@ -110,12 +117,22 @@ class DocumentsPlan:
         return resolution.noting(tuple(notes))
 
     def _nearest(self, run: RunSetup) -> tuple[CalibratedPlan | DecidingPlan, Sampling, list[str]]:
-        """Return the nearest document's plan and set-up, and notes on nearer ones left out."""
+        """Return the nearest document's plan and set-up, and notes on what else there is."""
         notes: list[str] = []
-        own = PlannedDocument("", self.sampling, lambda: self.first)
-        for document in sorted([own, *self.others], key=lambda each: distance(each.sampling, run)):
+        assert self.origin is not None, "it rests on a document"
+        own = PlannedDocument(self.origin.source, self.sampling, lambda: self.first)
+        far = {each.source: distance(each.sampling, run) for each in (own, *self.others)}
+        ranked = sorted((own, *self.others), key=lambda each: far[each.source])
+        for index, document in enumerate(ranked):
             plan = self.first if document is own else self._plan(document)
             if not isinstance(plan, OTCacheError):
+                as_near = [
+                    each.source
+                    for each in ranked[index + 1 :]
+                    if far[each.source] == far[document.source]
+                ]
+                if as_near:
+                    notes.append(f"{', '.join(as_near)}: as near to this run. {PREFERRED}")
                 return plan, document.sampling, notes
             notes.append(f"{document.source} was left out: {plan}")
         raise AssertionError("the first one is always there")

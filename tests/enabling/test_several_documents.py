@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from otcache_policies import GramTable
+from otcache_policies import GramTable, euler_response
 from otcache_registry.finding.nearest import RunSetup
 from otcache_registry.hub.errors import HubUnreachableError
 from otcache_registry.store.store import PolicyStore
 from tiny_documents import MODEL, REVISION, write_gram_document
-from tiny_pipelines import FLUX, make_flux
+from tiny_pipelines import FLUX, WAN, euler_scheduler, make_flux, make_wan, unipc_scheduler
 
 import otcache_plugin
 from otcache_plugin.enabling.planning import make_plan
@@ -25,6 +25,7 @@ from otcache_plugin.runs.documents import DocumentsPlan
 from otcache_plugin.runs.notices import RunWarning
 from otcache_plugin.runs.request import Request
 
+UNIPC = "UniPCMultistepScheduler"
 ENABLE = {"policy": "gram", "model": MODEL, "revision": REVISION}
 
 
@@ -36,11 +37,12 @@ def levels(steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     return found
 
 
-def table(steps: int) -> GramTable:
+def table(steps: int, multistep: bool = False) -> GramTable:
     """Gram matrices of velocities that turn from one direction into another."""
     sigmas = levels(steps)
     velocities = np.stack([sigmas[:-1], 1 - sigmas[:-1] ** 2], axis=1)
-    return GramTable((velocities @ velocities.T)[None], sigmas)
+    response = euler_response(sigmas) if multistep else None
+    return GramTable((velocities @ velocities.T)[None], sigmas, response)
 
 
 class Shelf:
@@ -54,7 +56,7 @@ class Shelf:
         """Put a document of runs of so many steps in; its source."""
         number = len(self.store.records())
         folder = self.folder / str(number)
-        write_gram_document(folder, table(steps), [5], **set_up)
+        write_gram_document(folder, table(steps, set_up.get("scheduler") == UNIPC), [5], **set_up)
         names = ("policy.json", "tables.safetensors", "README.md")
         contents = {name: (folder / name).read_bytes() for name in names}
         commit = f"{number:040x}"
@@ -115,6 +117,44 @@ def test_of_the_same_steps_guidance_decides_then_size(shelf: Shelf) -> None:
             run = plan.resolve(levels(16), None, call_of(**changes))
         assert run.origin is not None
         assert run.origin.source == source
+
+
+def test_the_scheduler_decides_before_the_steps(shelf: Shelf, enable: Any) -> None:
+    """Also one that is put in after enabling; UniPC would refuse the other's look-back of 3."""
+    wan = {"pipeline": "WanPipeline", "guidance": {"guidance_scale": 4.0}}
+    euler = shelf.put(16, **wan)
+    unipc = shelf.put(28, **wan, scheduler=UNIPC)
+    pipe = make_wan(scheduler=unipc_scheduler())
+    enable(pipe, **ENABLE, budget=5)
+    for scheduler, source in (
+        (unipc_scheduler(), unipc),
+        (euler_scheduler(), euler),
+        (unipc_scheduler(), unipc),
+    ):
+        pipe.scheduler = scheduler
+        WAN.run(pipe, num_inference_steps=16)
+        report = otcache_plugin.summary(pipe)
+        assert (report.document, report.notes, report.as_planned) == (source, (), True)
+
+
+def test_another_scheduler_is_noted_and_warned_of(shelf: Shelf) -> None:
+    shelf.put(16, scheduler=UNIPC)
+    euler = f"FlowMatchEulerDiscreteScheduler instead of {UNIPC}"
+    with pytest.warns(RunWarning, match=f"scheduler {euler}"):
+        run = plan_of().resolve(levels(16))
+    assert run.notes == (f"This run is unlike those of the calibration: scheduler {euler}.",)
+
+
+def test_equally_near_ones_are_named_with_the_reason(shelf: Shelf) -> None:
+    """The one pulled last is taken; that of other steps is not as near, and not named."""
+    older, latest = shelf.put(16), shelf.put(16)
+    shelf.put(28)
+    run = plan_of().resolve(levels(16))
+    assert run.origin is not None
+    assert run.origin.source == latest
+    (note,) = run.notes
+    assert note.startswith(f"{older}: as near to this run. Of equally near documents your own go")
+    assert plan_of().resolve(levels(28)).notes == ()
 
 
 def warning_if(given: bool, match: str) -> Any:

@@ -35,11 +35,6 @@ class Candidate:
         """Revision of the model that it is for, None for any."""
         return self.document.revision
 
-    @property
-    def pipeline(self) -> str:
-        """Class name of the pipeline that it was calibrated with."""
-        return self.document.sampling.pipeline
-
     def __str__(self) -> str:
         steps = self.document.num_inference_steps
         return f"{self.source} (revision {self.revision or 'any'}, {steps} steps)"

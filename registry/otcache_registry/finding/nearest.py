@@ -9,7 +9,15 @@ from math import isclose, log
 
 from otcache_registry.documents.fields import Sampling
 
-__all__ = ["MOST_PIXELS", "Difference", "Kind", "RunSetup", "differences", "distance"]
+__all__ = [
+    "MOST_PIXELS",
+    "Difference",
+    "Kind",
+    "RunSetup",
+    "differences",
+    "distance",
+    "is_of_another_kind",
+]
 
 MOST_PIXELS = 2.0
 """How many times as many pixels a run may have as the calibration before it matters."""
@@ -26,6 +34,7 @@ class RunSetup:
         width: Width in pixels, likewise.
         guidance: Guidance arguments of the call, with the defaults of those that it leaves out.
         usual_guidance: The defaults alone: what a set-up was calibrated with that names none.
+        scheduler: Class name of the pipeline's scheduler, None where unknown.
     """
 
     pipeline: str
@@ -34,11 +43,13 @@ class RunSetup:
     width: int | None = None
     guidance: Mapping[str, float] = field(default_factory=dict)
     usual_guidance: Mapping[str, float] = field(default_factory=dict)
+    scheduler: str | None = None
 
 
 class Kind(StrEnum):
     """What may differ between a run and the runs of a calibration."""
 
+    SCHEDULER = "scheduler"
     PIPELINE = "pipeline"
     GUIDANCE = "guidance"
     SIZE = "size"
@@ -59,15 +70,29 @@ class Difference:
     matters: bool
 
 
-def distance(sampling: Sampling, run: RunSetup) -> tuple[float, float, float]:
-    """Return how far a set-up is from a run: by its steps, then its guidance, then its size.
+def is_of_another_kind(sampling: Sampling, run: RunSetup) -> tuple[bool, bool]:
+    """Return whether a set-up's scheduler is another than the run's, and whether its pipeline is.
 
-    Steps and pixels go by their ratio. What is unknown of either counts as the same.
+    The scheduler counts more: what can stand in on a cached step hangs on it, so that a schedule
+    for another one may be refused.
+    """
+    return (
+        run.scheduler is not None and run.scheduler != sampling.scheduler,
+        run.pipeline != sampling.pipeline,
+    )
+
+
+def distance(sampling: Sampling, run: RunSetup) -> tuple[float, ...]:
+    """Return how far a set-up is from a run, by what counts most first.
+
+    That is the scheduler, the pipeline, the steps, the guidance and the size. Steps and pixels go
+    by their ratio. What is unknown of either counts as the same.
     """
     steps = run.num_inference_steps
     guidance = [abs(theirs - ours) for theirs, ours in _guidance(sampling, run).values()]
     pixels = _pixel_ratio(sampling, run)
     return (
+        *is_of_another_kind(sampling, run),
         0.0 if steps is None else abs(log(steps / sampling.num_inference_steps)),
         max(guidance, default=0.0),
         0.0 if pixels is None else abs(log(pixels)),
@@ -77,7 +102,11 @@ def distance(sampling: Sampling, run: RunSetup) -> tuple[float, float, float]:
 def differences(sampling: Sampling, run: RunSetup) -> tuple[Difference, ...]:
     """Return in what a run differs from a calibration's set-up, but for steps and noise levels."""
     found = []
-    if sampling.pipeline != run.pipeline:
+    other_scheduler, other_pipeline = is_of_another_kind(sampling, run)
+    if other_scheduler:
+        text = f"scheduler {run.scheduler} instead of {sampling.scheduler}"
+        found.append(Difference(Kind.SCHEDULER, text, True))
+    if other_pipeline:
         text = f"pipeline {run.pipeline} instead of {sampling.pipeline}"
         found.append(Difference(Kind.PIPELINE, text, True))
     for name, (calibrated, value) in _guidance(sampling, run).items():

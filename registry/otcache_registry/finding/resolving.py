@@ -14,7 +14,7 @@ from itertools import chain, product
 from otcache_policies.warning import warn_caller
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
 from otcache_registry.finding.candidates import Candidate, Resolved
-from otcache_registry.finding.nearest import RunSetup, distance
+from otcache_registry.finding.nearest import RunSetup, distance, is_of_another_kind
 from otcache_registry.finding.places import Accept, Places
 from otcache_registry.hub.client import HubClient
 from otcache_registry.hub.environment import answers_seconds
@@ -47,11 +47,12 @@ def resolve(
     """Return the document of a policy for a model revision.
 
     One of the first policy is looked for everywhere before one of the next, and of each one for the
-    same pipeline class before one for another; what is at hand, in the package or the store, before
-    what is on the Hub. Of several the one calibrated nearest to the usual run is taken; of equally
-    near ones the user's own before a bundled one, that before what was pulled, there by namespace,
-    and in one place the one that was saved, pulled, or on the Hub committed, last. What is found on
-    the Hub is kept in the store.
+    same scheduler and pipeline class before one for the same scheduler alone, that before one for
+    the same class alone; what is at hand, in the package or the store, before what is on the Hub.
+    Of several the one calibrated nearest to the usual run is taken; of equally near ones the user's
+    own before a bundled one, that before what was pulled, there by namespace, and in one place the
+    one that was saved, pulled, or on the Hub committed, last. What is found on the Hub is kept in
+    the store.
 
     Args:
         policies: Names of the policy, and of those whose documents it can be made from as well; no
@@ -120,24 +121,22 @@ class _Search:
     def __init__(self, places: Places, near: RunSetup | None) -> None:
         self._places = places
         self._near = near
+        self._left_out: set[str] = set()
 
     def first(
         self, groups: Sequence[Sequence[Source]], accepts: Iterable[Accept]
     ) -> Resolved | None:
         """Return the document to use, of the first group of places that has one.
 
-        Revisions count most, then the policy, then the pipeline, then the group.
+        Revisions count most, then the policy, the scheduler, the pipeline, and the group.
         """
-        # Without a pipeline's name, none is preferred.
-        pipelines = dict.fromkeys((None if self._near is None else self._near.pipeline, None))
-        for accept, policy, wanted in product(accepts, self._places.policies, pipelines):
+        kinds = product((False, True), repeat=2)
+        for accept, policy, kind in product(accepts, self._places.policies, kinds):
             for sources in groups:
-                found = self.nearest(
-                    each
-                    for source in sources
-                    for each in source(accept)
-                    if each.policy == policy and wanted in (None, each.pipeline)
-                )
+                candidates = [
+                    each for source in sources for each in source(accept) if each.policy == policy
+                ]
+                found = self.nearest(candidates, kind)
                 if found is not None:
                     return found
         return None
@@ -145,29 +144,49 @@ class _Search:
     def preferred(self, candidates: Sequence[Candidate]) -> Resolved | None:
         """Return the nearest of the first policy that has one, wherever it is."""
         for policy in self._places.policies:
-            found = self.nearest(each for each in candidates if each.policy == policy)
+            found = self.nearest([each for each in candidates if each.policy == policy])
             if found is not None:
                 return found
         return None
 
-    def nearest(self, candidates: Iterable[Candidate]) -> Resolved | None:
+    def nearest(
+        self, candidates: Sequence[Candidate], kind: tuple[bool, ...] | None = None
+    ) -> Resolved | None:
         """Return the document calibrated nearest to the usual run, of those that can be had.
 
         Of equally near ones it is the first, and all are where the usual run is unknown.
+
+        Args:
+            candidates: To choose among, the one to prefer first.
+            kind: What the chosen one is to be, by `is_of_another_kind`; None for any.
         """
         order = list(candidates)
         if self._near is not None:
             near = self._near
             order.sort(key=lambda each: distance(each.document.sampling, near))
-        for index, candidate in enumerate(order):
+        for candidate in order:
+            if candidate.source in self._left_out or kind not in (None, self._kind(candidate)):
+                continue
             try:
                 policy = candidate.load()
             except (DocumentError, HubError) as error:
+                self._left_out.add(candidate.source)
                 self._places.note(f"{candidate} was left out: {error}")
                 continue
-            others = (each for each in order[index + 1 :] if each.revision == candidate.revision)
+            others = (
+                each
+                for each in order
+                if each.revision == candidate.revision
+                and each.source not in {candidate.source, *self._left_out}
+            )
             return Resolved(policy, tuple(self._places.notes), tuple(others))
         return None
+
+    def _kind(self, candidate: Candidate) -> tuple[bool, bool]:
+        """Return whether it is of another kind; nothing is where the usual run is unknown."""
+        if self._near is None:
+            return False, False
+        return is_of_another_kind(candidate.document.sampling, self._near)
 
     def not_found(self, revision: str, others: Sequence[Candidate]) -> DocumentNotFoundError:
         """Return the error that says where was looked, and what there is for other revisions."""

@@ -1,4 +1,4 @@
-"""Which set-up is nearest to a run: by steps, then by guidance, then by size; and what differs."""
+"""Which set-up is nearest to a run, by what counts most first; and what differs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,18 @@ def nearest(wanted: RunSetup, *choices: Sampling) -> Sampling:
     return min(choices, key=lambda each: distance(each, wanted))
 
 
-def test_steps_count_most_and_go_by_their_ratio() -> None:
+def test_the_scheduler_counts_most_then_the_pipeline() -> None:
+    other_scheduler, other_pipeline = sampling(scheduler="T"), sampling(pipeline="Q")
+    other_steps = sampling(num_inference_steps=20)
+    known = run(scheduler="S")
+    assert nearest(known, other_scheduler, other_pipeline) == other_pipeline
+    assert nearest(known, other_scheduler, other_pipeline, other_steps) == other_steps
+    assert nearest(run(scheduler="T"), other_steps, other_scheduler) == other_scheduler
+    both = sampling(scheduler="T", pipeline="Q")
+    assert nearest(run(scheduler="T", pipeline="P"), sampling(), other_pipeline, both) == both
+
+
+def test_steps_go_by_their_ratio() -> None:
     other_guidance = sampling(guidance={"guidance_scale": 12.0}, height=1024, width=1024)
     shorter = sampling(num_inference_steps=28)
     assert nearest(RUN, shorter, other_guidance) == other_guidance
@@ -53,7 +64,7 @@ def test_then_guidance_then_size() -> None:
     assert nearest(run(guidance={"guidance_scale": 9.0}), large, strong) == strong
     assert nearest(run(guidance={"guidance_scale": 7.0}), strong, large) == large
     assert nearest(run(height=768, width=768), small, large) == large
-    assert distance(sampling(), RUN) == (0.0, 0.0, 0.0)
+    assert not any(distance(sampling(), RUN))
 
 
 def test_nothing_differs() -> None:
@@ -67,6 +78,9 @@ def test_what_differs_and_whether_it_matters() -> None:
     assert differences(sampling(), run(guidance={"guidance_scale": 12.0})) == (guidance,)
     pipeline = Difference(Kind.PIPELINE, "pipeline Q instead of P", True)
     assert differences(sampling(), run(pipeline="Q")) == (pipeline,)
+    scheduler = Difference(Kind.SCHEDULER, "scheduler T instead of S", True)
+    assert differences(sampling(), run(scheduler="T")) == (scheduler,)
+    assert differences(sampling(), run(scheduler="S")) == ()
     for width, matters in ((256, False), (1024, False), (1032, True)):
         size = Difference(Kind.SIZE, f"size {width} × 512 instead of 512 × 512", matters)
         assert differences(sampling(), run(width=width)) == (size,)
@@ -84,4 +98,4 @@ def test_a_set_up_that_names_no_guidance_had_the_pipelines_own() -> None:
 def test_what_is_unknown_is_not_held_against_it() -> None:
     assert differences(sampling(height=None, width=None), RUN) == ()
     assert differences(sampling(), run(height=None, guidance={})) == ()
-    assert distance(sampling(), run(width=None, guidance={})) == (0.0, 0.0, 0.0)
+    assert not any(distance(sampling(), run(width=None, guidance={})))

@@ -284,6 +284,27 @@ def test_the_same_pipeline_on_the_hub_before_another_at_hand(world: World) -> No
     assert world.hub.requests == []
 
 
+def test_the_same_scheduler_goes_before_the_same_pipeline(world: World) -> None:
+    """Whatever the place; those of another kind come along, for a scheduler that is replaced."""
+    sampling = EXACT.document.sampling
+    world.bundle(document_of())
+    multistep = document_of(
+        sampling=sampling.model_copy(update={"scheduler": "UniPC", "pipeline": "B"})
+    )
+    world.publish(multistep)
+    euler = RunSetup(sampling.pipeline, scheduler=sampling.scheduler)
+    assert source_of(world.resolve(near=euler)) == "bundled:one"
+    assert world.hub.requests == []
+    unipc = RunSetup(sampling.pipeline, scheduler="UniPC")
+    found = world.resolve(near=unipc)
+    assert found.policy.document == multistep
+    # It has been fetched, and is chosen from what is at hand now.
+    assert [each.source for each in world.resolve(near=unipc).others] == ["bundled:one"]
+    assert [each.policy for each in world.resolve(near=euler).others] == ["otcache"]
+    other = RunSetup("B", scheduler="DPM")
+    assert world.resolve(near=other).policy.document == multistep
+
+
 def test_of_one_place_the_commit_pulled_last(world: World) -> None:
     world.keep(document_of())
     world.keep(document_of(rho=2.5))
