@@ -11,7 +11,6 @@ Look-backs are counted from 0 here, as the table of segments does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +42,6 @@ class Rest:
     square: Floats
     linear: Floats
     constant: Floats
-
-    def __getitem__(self, index: Any) -> Rest:
-        """Return those of some of the runs."""
-        return Rest(self.square[index], self.linear[index], self.constant[index])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from otcache_policies._validation import as_positive
@@ -45,11 +45,6 @@ class Thresholds:
             problem = "a larger budget has a larger threshold"
             raise FieldError("thresholds", dict(by_budget), problem, remedy)
         self.budgets = Budgets(min(by_budget), max(by_budget), num_inference_steps)
-
-    @classmethod
-    def of(cls, threshold: float, num_inference_steps: int) -> Self:
-        """Return one threshold for whatever is aimed at."""
-        return cls({2: threshold, num_inference_steps - 1: threshold}, num_inference_steps)
 
     def of_run(self, run: RunConditions, policy: str) -> float:
         """Return the threshold of a run.

@@ -6,41 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from otcache_policies import Schedule
 from otcache_policies.displacement import Candidates, euler_response, increments
-
-Velocities = NDArray[np.float64]
-
-
-def sigmas_of(seed: int, total: int) -> NDArray[np.float64]:
-    """Return random noise levels, none too near to its neighbours."""
-    widths = np.random.default_rng(seed).uniform(0.5, 1.5, total)
-    return 1.0 - np.concatenate([[0.0], np.cumsum(widths)]) / widths.sum()
-
-
-def run(
-    schedule: Schedule, recorded: Velocities, sigmas: NDArray[np.float64]
-) -> list[NDArray[np.float64]]:
-    """Return the latents before each step and at the end, by MeanCache's formulas in plain Python.
-
-    The model answers a computed step with the recorded velocity, wherever the latents are.
-    """
-    x, log = np.zeros(recorded.shape[1]), []
-    latents = [x]
-    for step in range(schedule.num_inference_steps):
-        width = sigmas[step + 1] - sigmas[step]
-        if schedule.is_computed(step):
-            velocity = recorded[step]
-        else:
-            first = len(log) - min(schedule.look_back_at(step), len(log))
-            span = sigmas[step] - sigmas[first]
-            average = (x - log[first][0]) / span
-            velocity = log[-1][1] - (log[first][1] - average) / span * width
-        log.append((x, velocity))
-        x = x + width * velocity
-        latents.append(x)
-    return latents
+from plain_runs import plain_run, uneven_sigmas
 
 
 @st.composite
@@ -55,10 +23,10 @@ def schedules(draw: st.DrawFn) -> Schedule:
 @given(schedules(), st.integers(0, 1000))
 def test_displacement_of_a_run_on_latents(schedule: Schedule, seed: int) -> None:
     total = schedule.num_inference_steps
-    sigmas = sigmas_of(seed, total)
+    sigmas = uneven_sigmas(seed, total)
     recorded = np.random.default_rng(seed).normal(size=(total, 3))
-    full = run(Schedule.full(total), recorded, sigmas)
-    cached = run(schedule, recorded, sigmas)
+    full = plain_run(Schedule.full(total), recorded, sigmas)
+    cached = plain_run(schedule, recorded, sigmas)
     own = increments(Candidates.of([schedule]), sigmas, euler_response(sigmas))[0]
     scale = max(np.abs(cached[-1]).max(), 1.0)
     np.testing.assert_allclose(
@@ -79,7 +47,7 @@ def test_one_cached_step_by_hand() -> None:
 
 
 def test_schedules_side_by_side_are_those_alone() -> None:
-    sigmas = sigmas_of(0, 8)
+    sigmas = uneven_sigmas(0, 8)
     several = [Schedule([0, 2, 5, 7], 8, [1, 2, 3]), Schedule([0, 1, 3, 7], 8, [1, 1, 6])]
     together = increments(Candidates.of(several), sigmas, euler_response(sigmas))
     for schedule, own in zip(several, together, strict=True):
@@ -88,7 +56,7 @@ def test_schedules_side_by_side_are_those_alone() -> None:
 
 
 def test_a_computed_run_is_displaced_nowhere() -> None:
-    sigmas = sigmas_of(3, 6)
+    sigmas = uneven_sigmas(3, 6)
     own = increments(Candidates.of([Schedule.full(6)]), sigmas, euler_response(sigmas))
     assert not own.any()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gram_tables import every_schedule, smooth_table
 from numpy.typing import NDArray
-from otcache_policies import AdaptingPolicy, BudgetError, Schedule, gram
+from otcache_policies import AdaptingPolicy, BudgetError, Schedule, UniformPolicy, gram
 from otcache_policies.displacement import Candidates, euler_response, increments
 from otcache_policies.errors import GramTableError
 from otcache_policies.gram import GramPolicy, GramSettings, GramTable
@@ -232,3 +232,20 @@ def test_a_run_of_other_steps_has_the_smallest_form_of_its_own() -> None:
     assert policy.schedule_at(8, sigmas, np.diff(sigmas)) == Schedule.full(8)
     with pytest.raises(BudgetError, match="Use budget=2 … 8"):
         policy.schedule_at(9, sigmas, np.diff(sigmas))
+
+
+def test_runs_without_any_error_have_an_even_schedule() -> None:
+    """Velocities that are all 0 leave nothing to lower, and no logarithm to take."""
+    table = GramTable(np.zeros((2, 6, 6)), np.linspace(1, 0, 7))
+    schedule = GramPolicy(table).schedule(3)
+    assert schedule.computed_steps == UniformPolicy(6).schedule(3).computed_steps
+    assert table.errors(schedule).tolist() == [0.0, 0.0]
+
+
+def test_schedules_of_other_runs_are_refused() -> None:
+    table = smooth_table(1, 6, 0)
+    other = Schedule.full(7)
+    with pytest.raises(GramTableError, match="not of the table's 6 steps"):
+        table.errors(other)
+    with pytest.raises(GramTableError, match="not of the table's 6 steps"):
+        GramPolicy(table, known=(other,))

@@ -74,6 +74,8 @@ def test_segments_look_back_as_they_were_measured() -> None:
     schedule = OutcomeTable(errors(5, 4), looks).schedule([0, 2, 3, 4])
     assert schedule.look_backs == (2, 1, 1)  # Nothing is cached in the last two.
     assert OutcomeTable(errors(5, 4)).schedule([0, 2, 4]).look_backs == (1, 1)
+    assert OutcomeTable(errors(5, 4), looks).max_look_back == 3
+    assert OutcomeTable(errors(5, 4)).max_look_back == 1
     with pytest.raises(ScheduleError, match="step 4 must be computed"):
         OutcomeTable(errors(5, 4)).schedule([0, 2])
 

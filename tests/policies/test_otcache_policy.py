@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gram_tables import smooth_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from otcache_policies import (
@@ -16,6 +17,7 @@ from otcache_policies import (
     EdgeTable,
     EdgeTableError,
     FieldError,
+    GramPolicy,
     MeanCachePolicy,
     OTCachePolicy,
     Policy,
@@ -257,3 +259,21 @@ def test_all_published_schedules_are_given_back(
         policy = OTCachePolicy(anchor, reference, rho=1.0, waypoints=tuple(waypoints))
         for budget, schedule in schedules.items():
             assert policy.schedule(budget) == schedule
+
+
+def test_one_schedule_alone_serves_its_budget() -> None:
+    policy = OTCachePolicy(ANCHOR, ANCHOR)
+    assert policy.calibrated == (ANCHOR,)
+    assert list(policy.budgets) == [3, 17]
+    assert policy.schedule(3) is ANCHOR
+
+
+def test_runs_of_other_noise_levels_are_the_other_policy_s() -> None:
+    sigmas = np.linspace(1, 0, 10)
+    alone = OTCachePolicy(ANCHOR, REFERENCE)
+    assert alone.schedule_at(4, sigmas, np.diff(sigmas)) is None
+    gram = GramPolicy(smooth_table(1, 9, 0))
+    both = replace(alone, other_runs=gram)
+    assert both.schedule_at(4, sigmas, np.diff(sigmas)) is gram.schedule_at(
+        4, sigmas, np.diff(sigmas)
+    )

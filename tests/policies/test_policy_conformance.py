@@ -17,7 +17,7 @@ from otcache_policies import (
     Schedule,
     UniformPolicy,
 )
-from otcache_policies.testing import PolicyConformance
+from otcache_policies.testing import DecidingPolicyConformance, PolicyConformance
 
 
 def random_table(total: int) -> EdgeTable:
@@ -140,3 +140,13 @@ def test_a_wrong_policy_fails_its_check(policy: object, check: str) -> None:
 
 def test_every_check_is_shown_to_fail() -> None:
     assert {check for _, check in MISTAKES} == set(checks())
+
+
+def test_a_suite_without_its_policy_says_what_is_missing() -> None:
+    with pytest.raises(NotImplementedError, match="make_policy must return"):
+        PolicyConformance().make_policy(12)
+    deciding = DecidingPolicyConformance()
+    with pytest.raises(NotImplementedError, match="make_policy must return"):
+        deciding.make_policy()
+    with pytest.raises(NotImplementedError, match="observations must return"):
+        deciding.observations()

@@ -84,6 +84,8 @@ def test_only_what_it_was_trained_for_is_served() -> None:
     [
         ({"hidden_weights": np.zeros((1, 7))}, "hidden_weights"),
         ({"hidden_bias": np.zeros(6)}, "hidden_bias"),
+        ({"output_bias": np.zeros(0)}, "output_bias"),
+        ({"output_bias": np.zeros((1, 18))}, "output_bias"),
         ({"output_weights": np.zeros((7, 17))}, "output_weights"),
         ({"output_bias": np.full(18, np.nan)}, "output_bias"),
         ({"smallest": 1}, "largest"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from otcache_policies import EdgeTable, GramTableError, Schedule
+from otcache_policies import EdgeTable, Schedule
 from otcache_policies.gram import GramTable
 from otcache_policies.gram_edges import l2_edges
 from tiny_pipelines import FLUX, WAN, make_flux, make_wan, unipc_scheduler
@@ -155,9 +155,3 @@ def test_edges_of_the_matrices_are_those_of_rolled_out_latents(tmp_path: Path) -
                 )
     # They are the velocity errors of an edge table.
     EdgeTable(edges, sigmas)
-
-
-def test_another_solver_has_no_edges_by_its_matrices() -> None:
-    table = GramTable(np.ones((1, 3, 3)), np.linspace(1, 0, 4), np.ones(3))
-    with pytest.raises(GramTableError, match="Measure the edges on its runs"):
-        l2_edges(table, 2)
