@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 from otcache_plugin.calibration.context import MeasuredContext
 from otcache_plugin.calibration.cost import evidence_calls, stage_costs
 from otcache_plugin.calibration.document import Found, document_of
-from otcache_plugin.calibration.evidence.gathering import begin_evidence, gather_evidence
+from otcache_plugin.calibration.evidence.gathering import (
+    begin_evidence,
+    calls_per_step,
+    gather_evidence,
+)
 from otcache_plugin.calibration.evidence.rows import evidence_runs, methods_of
 from otcache_plugin.calibration.measuring.deciding_runs import deciding_run
 from otcache_plugin.calibration.measuring.facts import sampling_of
@@ -67,6 +71,7 @@ def calibrate(
     """
     pairs = measurements.settings.pairs
     task.calibrator.check_pairs(task.options, pairs)
+    task.calibrator.check_executor(task.options, measurements.settings.mechanism.executor)
     work = measurements.workspace.claim(task.name, {**task.manifest, "pairs": pairs})
     costs = stage_costs(task, measurements.settings, MAX_LOOK_BACK)
     progress.plan(costs, measurements.share.part)
@@ -76,7 +81,9 @@ def calibrate(
     steps = measurements.settings.num_inference_steps
     budgets = task.calibrator.evidence_budgets(task.options, steps)
     calls = evidence_calls(task, measurements.settings) * len(budgets)
-    sampling = sampling_of(facts, begin_evidence(calls, measurements, progress))
+    full_run = begin_evidence(calls, measurements, progress)
+    mechanism = None if task.calibrator.decides else measurements.settings.mechanism
+    sampling = sampling_of(facts, full_run, mechanism, calls_per_step(measurements))
     policy = plugin_host().policy_found(task.policy, calibrated, sampling)
     decided = partial(deciding_run, task.policy, calibrated.parameters, calibrated.tables, sampling)
     runs = evidence_runs(methods_of(task.policy, policy, task.calibrator, decided), budgets)

@@ -14,7 +14,7 @@ from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.evidence.rows import FEWER_STEPS
 from otcache_plugin.calibration.measuring.grams import gram_table
 from otcache_plugin.calibration.measuring.units import Evaluate, Measured, Record, Reference
-from otcache_plugin.calibration.settings import EVIDENCE_METRICS, MAX_LOOK_BACK, SMALL_BATCH
+from otcache_plugin.calibration.settings import EVIDENCE_METRICS, SMALL_BATCH
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.costs import (
     FULL_RUNS,
@@ -45,8 +45,15 @@ SHARE_OF_EVIDENCE = 0.9
 def stage_costs(
     task: CalibrationTask, settings: MeasuringSettings, max_look_back: int
 ) -> tuple[StageCost, ...]:
-    """Return upper bounds of each stage, in runs and steps of whole batches."""
+    """Return upper bounds of each stage, in runs and steps of whole batches.
+
+    Args:
+        task: what is calibrated.
+        settings: of the measuring.
+        max_look_back: largest that the scheduler has room for.
+    """
     steps, calibrator = settings.num_inference_steps, task.calibrator
+    max_look_back = min(max_look_back, settings.max_look_back)
     pairs = settings.held_out_pairs
     batches = batches_of("calibration", settings.pairs, settings.batch_size)
     workload = Workload(steps, max_look_back, batches, min(SMALL_BATCH, settings.batch_size))
@@ -137,14 +144,14 @@ def measure_costs(
         pair_step_seconds=own,
         call_seconds=call,
         judge_seconds=max(0.0, judged.seconds - short.seconds),
-        minimise_seconds=_minimising(recorded.arrays, settings.pairs, (few, more)),
+        minimise_seconds=_minimising(recorded.arrays, settings, (few, more)),
         transformer_calls=sum(long.calls) // more,
         peak_bytes=worker.peak_memory(),
     )
 
 
 def _minimising(
-    recorded: Mapping[str, NDArray[Any]], pairs: int, budgets: tuple[int, int]
+    recorded: Mapping[str, NDArray[Any]], settings: MeasuringSettings, budgets: tuple[int, int]
 ) -> float:
     """Return the seconds of finding a schedule, in the mean over budgets.
 
@@ -152,9 +159,9 @@ def _minimising(
     """
     started = time.monotonic()
     grams = [recorded[name] for name in ("grams", "latent_grams") if name in recorded]
-    repeated = [np.resize(each, (pairs, *each.shape[1:])) for each in grams]
+    repeated = [np.resize(each, (settings.pairs, *each.shape[1:])) for each in grams]
     table = gram_table(np.concatenate(repeated), recorded)
-    largest = MAX_LOOK_BACK if table.response is None else 1
+    largest = settings.max_look_back if table.response is None else 1
     policy = GramPolicy(table, GramSettings(max_look_back=largest))
     for budget in budgets:
         policy.schedule(budget)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from otcache_policies import FieldError, OTCacheError
 
+from otcache_plugin.errors import ArgumentError
+from otcache_plugin.runs.mechanism import VELOCITY
+
 
 class WorkspaceError(OTCacheError):
     """The working folder cannot be written, is in use, or holds a damaged file."""
@@ -31,3 +34,15 @@ class RecordingError(FieldError):
 
 class NotFiniteError(FieldError):
     """A metric whose losses leave nothing to choose from."""
+
+
+def refuse_unmeasured(executor: str, others: str) -> None:
+    """Raise ArgumentError for an executor that the recorded velocities say nothing of.
+
+    Args:
+        executor: that schedules are to be run by.
+        others: what does measure on it, as a remedy.
+    """
+    if executor != VELOCITY:
+        problem = "schedules are found here without a run on it, by the recorded velocities"
+        raise ArgumentError("executor", executor, problem, f"{others}, or leave executor out")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from otcache_policies import GramPolicy, GramSettings, UniformPolicy
 
+from otcache_plugin.calibration.errors import refuse_unmeasured
 from otcache_plugin.calibration.settings import MAX_LOOK_BACK, GramOptions
 from otcache_plugin.parameters.gram import GramParameters
 from otcache_plugin.parameters.gram_tables import tables_of
@@ -32,6 +33,10 @@ class GramCalibrator(Calibrator):
         """Refuse budgets and a damping that cannot be."""
         options.check(num_inference_steps)
         GramSettings(options.damping)
+
+    def check_executor(self, options: GramOptions, executor: str) -> None:
+        """Refuse every executor but that of the velocities that are recorded."""
+        refuse_unmeasured(executor, "Calibrate otcache or direct")
 
     def evidence_budgets(self, options: GramOptions, num_inference_steps: int) -> tuple[int, ...]:
         """Return the budgets whose schedules were found."""

@@ -20,6 +20,7 @@ from otcache_plugin.errors import ArgumentError
 from otcache_plugin.parameters.lemica import LeMiCaParameters, tables_of
 from otcache_plugin.plugins.calibrating import Calibrated, Calibrator
 from otcache_plugin.plugins.costs import StageCost
+from otcache_plugin.runs.mechanism import VELOCITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,6 +105,12 @@ class LeMiCaCalibrator(Calibrator):
             problem = f"every segment is to be cached on {options.pairs} of them"
             remedy = f"Use {options.pairs} or more, or --set pairs={pairs}"
             raise ArgumentError("pairs", pairs, problem, remedy)
+
+    def check_executor(self, options: LeMiCaOptions, executor: str) -> None:
+        """Refuse executors that cannot begin a run at its segment, from where a full one was."""
+        if executor != VELOCITY:
+            problem = "a run cannot begin at its segment on it, and there is one for every segment"
+            raise ArgumentError("executor", executor, problem, "Leave it out, or calibrate direct")
 
     def variant(self, options: LeMiCaOptions) -> str:
         """Return what was measured and how it is read, each beside the others in one folder."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otcache_policies import MeanCachePolicy, Schedule
 
+from otcache_plugin.calibration.errors import refuse_unmeasured
 from otcache_plugin.calibration.evidence.peers import peers
 from otcache_plugin.calibration.procedures.paper import Paper
 from otcache_plugin.calibration.procedures.quick import Quick
@@ -107,6 +108,11 @@ class OTCacheCalibrator(Calibrator):
                 "" if options.effort == QUICK else ", or the effort quick"
             )
             raise ArgumentError("pairs", pairs, problem, remedy)
+
+    def check_executor(self, options: OTCacheOptions, executor: str) -> None:
+        """Refuse to find schedules for other executors in the recorded velocities alone."""
+        if options.effort == QUICK:
+            refuse_unmeasured(executor, f"Use the effort {STANDARD}, {THOROUGH} or {PAPER}")
 
     def variant(self, options: OTCacheOptions) -> str:
         """Return the effort: each goes on from what was measured for the one before."""

@@ -14,6 +14,7 @@ import numpy as np
 from otcache_policies import ReCachePolicy, UniformPolicy
 from otcache_policies.recache import look_backs_of
 
+from otcache_plugin.calibration.errors import refuse_unmeasured
 from otcache_plugin.calibration.learning.options import ReCacheOptions
 from otcache_plugin.calibration.learning.reinforce import (
     most_draws,
@@ -60,6 +61,11 @@ class ReCacheCalibrator(Calibrator):
         options.check(num_inference_steps)
         if options.reward is not None:
             plugin_host().metric(options.reward)
+
+    def check_executor(self, options: ReCacheOptions, executor: str) -> None:
+        """Refuse to train on the recorded velocities alone for other executors."""
+        if not options.iterations:
+            refuse_unmeasured(executor, "Leave iterations above 0")
 
     def evidence_budgets(self, options: ReCacheOptions, num_inference_steps: int) -> Sequence[int]:
         """Return the budgets that networks are compared at."""

@@ -11,6 +11,7 @@ from otcache_policies import BudgetError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.runs.mechanism import BLOCKS, USUAL, Mechanism
 
 if TYPE_CHECKING:
     from otcache_policies.edges import Cost
@@ -135,6 +136,7 @@ class MeasuringSettings:
         seed: of the pairs and of whatever is random.
         batch_size: pairs per pipeline call; rounding depends on it, so results do.
         threads: of each worker on a CPU; likewise.
+        mechanism: what schedules are run on.
     """
 
     num_inference_steps: int = 50
@@ -144,6 +146,7 @@ class MeasuringSettings:
     seed: int = 0
     batch_size: int = 16
     threads: int = 1
+    mechanism: Mechanism = USUAL
 
     def __post_init__(self) -> None:
         for name, smallest in (
@@ -155,6 +158,11 @@ class MeasuringSettings:
             ("seed", 0),
         ):
             require_at_least(smallest, name, getattr(self, name))
+
+    @property
+    def max_look_back(self) -> int:
+        """Largest look-back that is measured and tried; blocks know nothing of look-backs."""
+        return 1 if self.mechanism.executor == BLOCKS else MAX_LOOK_BACK
 
 
 def _parse_budgets(value: object, info: ValidationInfo) -> object:

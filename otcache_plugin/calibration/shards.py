@@ -20,6 +20,7 @@ from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.calibration.shard_folders import shards_of, work_folder
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.runs.mechanism import Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,10 @@ def merged(
     at_it = [folder for folder in found if chosen in _policies(folder)]
     work = _common([folder / POLICIES_FOLDER / chosen for folder in at_it])
     try:
-        settings = MeasuringSettings(**measured["settings"], pairs=work["pairs"])
+        mechanism = Mechanism(**measured["settings"]["mechanism"])
+        settings = MeasuringSettings(
+            **{**measured["settings"], "mechanism": mechanism}, pairs=work["pairs"]
+        )
         facts = ModelFacts(**measured["model"])
         task = calibration_task(work["policy"], work["options"], settings.num_inference_steps)
     except (KeyError, TypeError) as error:

@@ -26,6 +26,7 @@ from otcache_plugin.cli.common.calibration_output import (
 from otcache_plugin.cli.common.command import Command
 from otcache_plugin.cli.common.metric import prepare_metric
 from otcache_plugin.cli.common.output import Json, Quiet, StageProgress, import_libraries
+from otcache_plugin.runs.mechanism import VELOCITY, CacheDitCalibrator, Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +130,13 @@ def calibrate(
         int | None, typer.Option(help="Pairs per pipeline call: 1; 16 for the small models.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of pairs and search.")] = 0,
+    executor: Annotated[
+        str, typer.Option(help="What schedules are run by, and the policy is for: or blocks.")
+    ] = VELOCITY,
+    calibrator: Annotated[
+        CacheDitCalibrator | None,
+        typer.Option(help="Executor blocks: what of cache-dit extrapolates on cached steps."),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="[ADDRESS]", help="Measure on a Ray cluster; alone: on this machine."),
@@ -160,7 +168,11 @@ def calibrate(
     where = WhereOptions(output, work, ray, threads, parse_shard(shard), wait)
     source = ModelSource(model, revision, prompts, evaluation_prompts, call, free_text_encoders)
     source.check()
-    runs = RunOptions(num_inference_steps, metric, seed, pairs, held_out_pairs, batch_size)
+    plugin_host().require_executor(executor)
+    mechanism = Mechanism(executor, None if calibrator is None else calibrator.value)
+    runs = RunOptions(
+        num_inference_steps, metric, seed, pairs, held_out_pairs, batch_size, mechanism
+    )
     named = {
         "effort": effort,
         "budget_reference": budget_reference,
@@ -173,6 +185,7 @@ def calibrate(
     task = calibration_task(policy, policy_options(assignments or (), named), num_inference_steps)
     settings = _settings(source, task, runs, where)
     task.calibrator.check_pairs(task.options, settings.pairs)
+    task.calibrator.check_executor(task.options, executor)
     plugin_host().require_metric(settings.metric)
     if dry_run:
         others = _alternatives(task, source, runs, where)
@@ -276,6 +289,7 @@ def _print_estimate(
         chosen = other.options == task.options
         try:
             other.calibrator.check_pairs(other.options, own.pairs)
+            other.calibrator.check_executor(other.options, own.mechanism.executor)
         except FieldError as error:
             compared.append(ComparedEffort(each.name, chosen, error.problem, None))
         else:

@@ -13,6 +13,7 @@ from otcache_policies import FieldError
 
 from otcache_plugin.cli.common.output import Quiet, print_hint
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
+from otcache_plugin.runs.mechanism import CacheDitCalibrator, calibrator_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,14 +39,6 @@ class Format(StrEnum):
     SGLANG_ENV = "sglang-env"
 
 
-class CacheDitCalibrator(StrEnum):
-    """What of cache-dit extrapolates the residuals of a cached step, instead of reusing them."""
-
-    TAYLORSEER = "taylorseer"
-    FOCA = "foca"
-    DMD = "dmd"
-
-
 def predict(
     policy: PolicyArgument,
     budget: Annotated[int, typer.Option(help="Steps to compute.")],
@@ -55,7 +48,10 @@ def predict(
     output: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.STEPS,
     calibrator: Annotated[
         CacheDitCalibrator | None,
-        typer.Option(help="With cache-dit-yaml: what extrapolates the residuals on cached steps."),
+        typer.Option(
+            help="With cache-dit-yaml: what extrapolates the residuals on cached steps; that of "
+            "the calibration unless given."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -170,6 +166,10 @@ def cache_dit_yaml(
         "steps_computation_mask": cache_dit_mask(resolution),
         "steps_computation_policy": "static",
     }
+    if stored.document.sampling.calls_per_step is not None:
+        config["enable_separate_cfg"] = stored.document.sampling.calls_per_step == 2
+    if calibrator is None and stored.document.sampling.calibrator is not None:
+        calibrator = calibrator_named(stored.document.sampling.calibrator)
     if calibrator is not None:
         # Both streams, as a calibrator that is made in Python has it.
         config[f"enable_{calibrator.value}"] = True

@@ -73,6 +73,9 @@ def _facts(document: PolicyDocument) -> Table:
         size = f", {sampling.width} × {sampling.height} pixels"
     guidance = "".join(f", {name} {value:g}" for name, value in sampling.guidance.items())
     table.add_row("sampling", escape(f"{sampling.num_inference_steps} steps{size}{guidance}"))
+    if sampling.executor is not None:
+        by = "" if sampling.calibrator is None else f" with {sampling.calibrator}"
+        table.add_row("executor", escape(f"{sampling.executor}{by}"))
     table.add_row("budgets", _budgets(document))
     return table
 

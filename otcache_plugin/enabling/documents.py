@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otcache_policies.warning import warn_caller
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
     from otcache_registry.finding.candidates import Candidate
+    from otcache_registry.finding.nearest import RunSetup
 
     from otcache_plugin.enabling.wanted import Wanted
 
-__all__ = ["FoundDocument", "OtherModelWarning", "find_document", "open_document"]
+__all__ = ["FoundDocument", "OtherModelWarning", "find_document", "open_document", "usual_run"]
 
 
 class OtherModelWarning(UserWarning):
@@ -75,6 +76,12 @@ def find_document(
         raise DocumentNotFoundError(error.field, error.value, error.problem, remedy) from error
 
 
+def usual_run(pipe: DiffusionPipeline, wanted: Wanted) -> RunSetup:
+    """Return the usual run of a pipeline, as far as the user says what it is made on."""
+    usual = run_setup(pipe, kwargs=wanted.call_arguments)
+    return replace(usual, executor=wanted.executor, calibrator=wanted.calibrator)
+
+
 def _found(pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted) -> FoundDocument:
     origin = find_origin(pipe, wanted.model, wanted.revision)
     resolved = resolve(
@@ -85,7 +92,7 @@ def _found(pipe: DiffusionPipeline, policies: Sequence[str], wanted: Wanted) -> 
         client_factory=HubClient,
         namespaces=namespaces(),
         offline=offline(),
-        near=run_setup(pipe, kwargs=wanted.call_arguments),
+        near=usual_run(pipe, wanted),
         allow_other_revision=wanted.allow_other_revision,
         remember=wanted.hub_answers,
     )

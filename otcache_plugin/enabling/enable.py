@@ -10,10 +10,12 @@ from diffusers import DiffusionPipeline
 from otcache_policies import Schedule
 
 from otcache_plugin import cache_dit_originals
+from otcache_plugin.enabling.executing import prepared
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.enabling.watched import Watched
 from otcache_plugin.errors import ArgumentError, PipelineError
+from otcache_plugin.executors.block_arguments import calibrator_in
 from otcache_plugin.executors.blocks import BlocksActivation
 from otcache_plugin.pipelines.attaching import attach, attachment, detach
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
@@ -64,6 +66,7 @@ def enable_cache(
         budget: steps to compute, the NFE; without it and `speedup` the document's default.
         speedup: ratio of all steps to computed ones, instead of `budget`.
         executor: "velocity", "blocks" or "probe", or one that a plugin registered; without it the
+            one that the document was calibrated on, with its calibrator of cache-dit, or else the
             one that suits the policy: "probe" where it decides by features of the first blocks,
             "velocity" otherwise.
         model: the model's id, when the pipeline's origin is unknown.
@@ -107,17 +110,25 @@ def enable_cache(
     _check_answers(hub_answers)
     _refuse_ray(arguments)
     host = plugin_host()
-    chosen = None if executor is None else host.executor(executor)
+    if executor is not None:
+        host.require_executor(executor)
     if not isinstance(pipe_or_adapter, DiffusionPipeline):
         raise _not_a_pipeline(pipe_or_adapter)
     find_denoisers(pipe_or_adapter)
     find_scheduler(pipe_or_adapter)
     refuse_cache_of_others(pipe_or_adapter)
     request = Request(budget, speedup)
-    wanted = Wanted(model, revision, allow_other_revision, allow_other_model, hub_answers, executor)
+    wanted = Wanted(
+        model,
+        revision,
+        allow_other_revision,
+        allow_other_model,
+        hub_answers,
+        executor,
+        calibrator_in(arguments),
+    )
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
-    chosen = chosen or host.executor(host.executor_for(plan.deciding))
-    activation = chosen.prepare(pipe_or_adapter, plan, arguments)
+    activation = prepared(host, pipe_or_adapter, plan, executor, arguments)
     if "_context_manager" in vars(pipe_or_adapter):
         # Enabling replaces, cache-dit's own cache too.
         cache_dit_originals.original("disable_cache")(pipe_or_adapter)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from otcache_policies import BudgetError, DecidingPolicy, Schedule, budget_for_speedup
 
-from otcache_plugin.enabling.documents import FoundDocument, find_document, open_document
+from otcache_plugin.enabling.documents import FoundDocument, find_document, open_document, usual_run
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.pipelines.call_arguments import run_setup
 from otcache_plugin.plugins.registries import UncalibratedDecidingPolicy, UncalibratedPolicy
 from otcache_plugin.runs.documents import DocumentsPlan, PlannedDocument
 from otcache_plugin.runs.plan import (
@@ -109,7 +108,7 @@ def _documents_plan(
             PlannedDocument(each.source, each.document.sampling, partial(plan_of, each))
             for each in found.others
         ],
-        run_setup(pipe, kwargs=wanted.call_arguments),
+        usual_run(pipe, wanted),
     )
 
 

@@ -18,6 +18,7 @@ class Wanted:
         allow_other_model: take a document that is named though it is of another model, likewise.
         hub_answers: seconds for which the Hub's answers are kept; None for what is usual.
         executor: that runs the policy; None for the one that suits it.
+        calibrator: of cache-dit that is asked for, by its name; None where none is.
         call_arguments: of the pipeline's calls, as far as they are known.
     """
 
@@ -27,4 +28,5 @@ class Wanted:
     allow_other_model: bool = False
     hub_answers: float | None = None
     executor: str | None = None
+    calibrator: str | None = None
     call_arguments: Mapping[str, Any] = field(default_factory=dict)

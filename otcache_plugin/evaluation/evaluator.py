@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otcache_plugin.evaluation.outputs import SPACES, Outputs, generate_outputs
 from otcache_plugin.executors.velocity import VelocityExecutor
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
     from otcache_plugin.evaluation.metrics import Metric
     from otcache_plugin.evaluation.outputs import Space
     from otcache_plugin.evaluation.pairs import Pair
+    from otcache_plugin.pipelines.calls import BeginsCalls
+    from otcache_plugin.runs.plan import Plan
 
 __all__ = ["Evaluator"]
+
+
+class MakesRuns(Protocol):
+    """An executor, as far as schedules are run by it."""
+
+    def prepare(self, pipe: Any, plan: Plan, cache_dit_arguments: Mapping[str, Any]) -> BeginsCalls:
+        """Return what begins the calls of a pipeline."""
+        ...
 
 
 class Evaluator:
@@ -34,6 +45,7 @@ class Evaluator:
         batch_size: pairs per call.
         reference: the full runs' outputs, generated when not at hand.
         executor: that makes the schedules happen.
+        cache_dit_arguments: that it is given besides.
     """
 
     def __init__(
@@ -43,13 +55,15 @@ class Evaluator:
         call_arguments: Mapping[str, Any],
         batch_size: int = 64,
         reference: Outputs | None = None,
-        executor: VelocityExecutor | None = None,
+        executor: MakesRuns | None = None,
+        cache_dit_arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.pairs = tuple(pairs)
         self._pipe = pipe
         self._call_arguments = dict(call_arguments)
         self._batch_size = batch_size
-        self._executor = executor or VelocityExecutor()
+        self._executor: MakesRuns = executor or VelocityExecutor()
+        self._cache_dit_arguments = cache_dit_arguments
         self._values: dict[tuple[Schedule, str], NDArray[np.float64]] = {}
         self._reference = reference
         self.evaluations = 0
@@ -69,7 +83,8 @@ class Evaluator:
         pipeline gives when it is asked for 10 and nothing is cached.
         """
         steps = {"num_inference_steps": schedule.num_inference_steps}
-        activation = self._executor.prepare(self._pipe, SchedulePlan(schedule), {})
+        plan = SchedulePlan(schedule)
+        activation = self._executor.prepare(self._pipe, plan, self._cache_dit_arguments)
         with attached(self._pipe, activation):
             return self._generate({**self._call_arguments, **steps}, spaces)
 

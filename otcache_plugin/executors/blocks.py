@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.executors.block_arguments import calibrator_in
 from otcache_plugin.executors.blocks_call import BlocksCall
 from otcache_plugin.executors.cached_twin import CachedTwin, unannounced
 from otcache_plugin.executors.serving import beside_blocks, require_blocks
@@ -117,7 +118,8 @@ class BlocksActivation:
     def report(self) -> RunReport:
         """Return the current or last run."""
         if self._call is None:
-            return planned_report(self.plan, BlocksExecutor.name)
+            report = planned_report(self.plan, BlocksExecutor.name)
+            return replace(report, calibrator=calibrator_in(self._arguments))
         return self._call.report()
 
     def statistics(self) -> list[Any]:

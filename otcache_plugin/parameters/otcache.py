@@ -15,6 +15,7 @@ from otcache_plugin.parameters.checks import schedules_of
 from otcache_plugin.parameters.edge_tables import edge_table, graph_settings
 from otcache_plugin.parameters.gram_tables import gram_table, split
 from otcache_plugin.parameters.served import ServedBudget
+from otcache_plugin.runs.mechanism import VELOCITY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,8 +153,11 @@ def make(parameters: OTCacheParameters, tables: Tables, sampling: Sampling) -> O
 def _other_runs(
     gram: Tables | None, damping: float | None, edges: EdgeTable | None, sampling: Sampling
 ) -> GramPolicy | None:
-    """Return what makes schedules for runs of other noise levels."""
-    if gram is None or damping is None:
+    """Return what makes schedules for runs of other noise levels.
+
+    It goes by velocities, which tell little of what another executor does on cached steps.
+    """
+    if gram is None or damping is None or sampling.executor not in (None, VELOCITY):
         return None
     table = gram_table(gram, sampling)
     largest = 1 if edges is None else edges.max_look_back

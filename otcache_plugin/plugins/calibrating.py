@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otcache_policies import Schedule
 
+from otcache_plugin.errors import ArgumentError
 from otcache_plugin.evaluation.batches import Batch
 from otcache_plugin.plugins.measured import DecidedRuns, DisplacedRun, ObservedChanges
+from otcache_plugin.runs.mechanism import VELOCITY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -275,6 +277,22 @@ class Calibrator(Protocol):
             FieldError: they are too few.
         """
         return
+
+    def check_executor(self, options: Options, executor: str) -> None:
+        """Refuse an executor of which nothing that is found would know, before anything runs.
+
+        A calibrator that goes by the losses of runs fits whatever they were run on.
+
+        Args:
+            options: that are asked for.
+            executor: that schedules are run by.
+
+        Raises:
+            ArgumentError: nothing would be measured on it.
+        """
+        if self.decides and executor != VELOCITY:
+            problem = "a policy that decides runs on what shows it what it observes"
+            raise ArgumentError("executor", executor, problem, "Leave it out")
 
     def variant(self, options: Options) -> str:
         """Return what tells calibrations of the policy apart that go on in one folder, if any do.

@@ -21,6 +21,7 @@ from otcache_plugin.plugins.registries import (
     PolicyRegistry,
     Registry,
 )
+from otcache_plugin.runs.mechanism import VELOCITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 ALLOW_LIST = "OTCACHE_PLUGINS"
 OWN_DISTRIBUTION = "otcache-plugin"
 UNKNOWN_DISTRIBUTION = "unknown distribution"
-
-DEFAULT_EXECUTOR = "velocity"
-"""Runs schedules where no other executor is asked for."""
 
 BUILTIN = EntryPoint("builtin", "otcache_plugin.builtin", hookspecs.PROJECT)
 """What this package registers itself: an entry point like others', but one that is always there."""
@@ -215,7 +213,7 @@ class PluginHost:
             ArgumentError: no executor shows what it observes.
         """
         if policy is None:
-            return DEFAULT_EXECUTOR
+            return VELOCITY
         shown: dict[str, str] = {}
         # Of several the package's own is taken.
         for name in sorted(self.executors, key=self._is_of_others):
@@ -230,6 +228,10 @@ class PluginHost:
 
     def _is_of_others(self, executor: str) -> bool:
         return self.executors.distribution_of(executor) != OWN_DISTRIBUTION
+
+    def require_executor(self, name: str) -> None:
+        """Raise UnknownNameError unless an executor of that name is registered; load nothing."""
+        self._registered(self.executors, name)
 
     def require_metric(self, name: str) -> None:
         """Raise UnknownNameError unless a metric is registered under that name; load nothing."""

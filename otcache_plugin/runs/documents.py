@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from otcache_policies import OTCacheError
 from otcache_registry.finding.nearest import RunSetup, differences, distance
 
+from otcache_plugin.runs.mechanism import VELOCITY
 from otcache_plugin.runs.notices import Notices
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ class DocumentsPlan:
         """See `Plan.largest_look_back`; of the document that usual runs follow."""
         return self.first.largest_look_back(num_inference_steps)
 
+    def run_by(self, executor: str, calibrator: str | None) -> DocumentsPlan:
+        """Return the plan of runs by an executor, with a calibrator of cache-dit or none."""
+        return replace(self, usual=replace(self.usual, executor=executor, calibrator=calibrator))
+
     def resolve(
         self,
         sigmas: NDArray[np.float64],
@@ -100,10 +105,17 @@ class DocumentsPlan:
     ) -> Resolution:
         """See `Plan.resolve`."""
         usual = RunSetup(self.usual.pipeline, scheduler=self.usual.scheduler)
-        run = replace(setup or usual, num_inference_steps=len(sigmas) - 1)
+        run = replace(
+            setup or usual,
+            num_inference_steps=len(sigmas) - 1,
+            executor=self.usual.executor,
+            calibrator=self.usual.calibrator,
+        )
         plan, sampling, notes = self._nearest(run)
         resolution = plan.resolve(sigmas, response, run)
         found = differences(sampling, run)
+        if _is_served_as_calibrated(sampling, run):
+            notes.append("The policy was calibrated on this executor.")
         if found:
             unlike = ", ".join(each.text for each in found)
             notes.append(f"This run is unlike those of the calibration: {unlike}.")
@@ -147,3 +159,8 @@ class DocumentsPlan:
                 known = error
             self._plans[document.source] = known
         return known
+
+
+def _is_served_as_calibrated(sampling: Sampling, run: RunSetup) -> bool:
+    """Return whether a run is made by the executor of the calibration, another than the usual."""
+    return sampling.executor == run.executor not in (None, VELOCITY)

@@ -36,6 +36,7 @@ class RunReport:
     Attributes:
         policy: name of the policy, or `"schedule"` for an explicit one.
         executor: name of the executor.
+        calibrator: what of cache-dit extrapolates on its cached steps, None where nothing does.
         document: where the policy document came from, None for policies without one.
         model: the model that the document was calibrated on, None without a document.
         revision: its revision, None without a document or where it holds for any.
@@ -73,6 +74,7 @@ class RunReport:
     aims_at: int | None = None
     adaptation: Adaptation | None = None
     earlier: tuple[RunReport, ...] = ()
+    calibrator: str | None = None
 
     @property
     def runs(self) -> tuple[RunReport, ...]:
@@ -102,10 +104,10 @@ class RunReport:
 
     def __str__(self) -> str:
         origin = f" from {self.document}" if self.document else ""
+        by = f"executor {self.executor}" + (f" with {self.calibrator}" if self.calibrator else "")
         if not self.num_inference_steps:
-            first = f"policy {self.policy}{origin}, executor {self.executor}: no run yet"
-            return "\n".join([first, *self.notes])
-        lines = [f"policy {self.policy}{origin}, executor {self.executor}"]
+            return "\n".join([f"policy {self.policy}{origin}, {by}: no run yet", *self.notes])
+        lines = [f"policy {self.policy}{origin}, {by}"]
         for number, run in enumerate(self.runs, 1):
             name = f"run {number} of the call: " if self.earlier else ""
             first, *others = run._lines()

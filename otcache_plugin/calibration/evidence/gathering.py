@@ -45,6 +45,13 @@ def begin_evidence(
     return measurements.full_run(batches[0])
 
 
+def calls_per_step(measurements: Measurements) -> int:
+    """Return the transformer's calls in a step of the held-out runs, once these are made."""
+    measured = measurements.workspace.get(Reference(measurements.held_out_batches[0]))
+    assert measured is not None, "the evidence was begun"
+    return measured.calls[0]
+
+
 def gather_evidence(
     runs: Mapping[tuple[int, str], Run],
     measurements: Measurements,

@@ -28,6 +28,7 @@ from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.evaluation.batches import batches_of
 from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
+from otcache_plugin.runs.mechanism import VELOCITY, Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -207,11 +208,13 @@ def _settings(document: PolicyDocument, pairs: int, stated: int) -> MeasuringSet
     """Return the calibration's settings, as far as its held-out pairs depend on them."""
     calibration = document.calibration
     assert calibration is not None
-    size = calibration.batch_size
+    size, sampling = calibration.batch_size, document.sampling
+    mechanism = Mechanism(sampling.executor or VELOCITY, sampling.calibrator)
     return MeasuringSettings(
         num_inference_steps=document.num_inference_steps,
         metric=calibration.metric,
         pairs=1,
         held_out_pairs=min(math.ceil(pairs / size) * size, stated),
         batch_size=size,
+        mechanism=mechanism,
     )

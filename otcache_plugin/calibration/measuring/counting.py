@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers.hooks import HookRegistry, ModelHook
 
+from otcache_plugin.evaluation.outputs import generate_outputs
 from otcache_plugin.pipelines.method_hook import MethodHook
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     import torch
     from diffusers import DiffusionPipeline
+
+    from otcache_plugin.models.setups import ModelSetup
 
 COUNTER_HOOK = "otcache_call_counter"
 
@@ -43,6 +46,19 @@ class CallCounter(ModelHook):
         if self._in_step:
             self.calls.append(self._in_step)
         self._in_step = 0
+
+
+def calls_per_step(setup: ModelSetup) -> int:
+    """Make a step, and return the transformer's calls in it: 2 where guidance is a second call."""
+    steps = {"num_inference_steps": 1}
+    with count_transformer_calls(setup.pipe) as counter:
+        generate_outputs(
+            setup.pipe,
+            setup.calibration_pairs(1, 0),
+            {**setup.call_arguments, **steps},
+            spaces=frozenset({"latents"}),
+        )
+    return counter.calls[0]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otcache_plugin.models.setups import ModelSetup
+    from otcache_plugin.runs.mechanism import Mechanism
 
 LIBRARIES = ("otcache-plugin", "cache-dit", "diffusers", "torch", "optuna", "cmaes", "numpy")
 """Whose versions results depend on."""
@@ -64,8 +65,20 @@ def facts_of(setup: ModelSetup) -> ModelFacts:
     )
 
 
-def sampling_of(facts: ModelFacts, full_run: Mapping[str, NDArray[Any]]) -> Sampling:
-    """Return the sampling set-up of full runs, by what one of them gave."""
+def sampling_of(
+    facts: ModelFacts,
+    full_run: Mapping[str, NDArray[Any]],
+    mechanism: Mechanism | None = None,
+    calls_per_step: int | None = None,
+) -> Sampling:
+    """Return the sampling set-up of full runs, by what one of them gave.
+
+    Args:
+        facts: of the model.
+        full_run: what it gave.
+        mechanism: what schedules were run on besides; None where a policy decided.
+        calls_per_step: of the transformer; None where they were not counted.
+    """
     pictures = full_run.get("pictures")
     height, width = (None, None) if pictures is None else pictures.shape[-2:]
     sigmas = full_run["sigmas"].tolist()
@@ -77,4 +90,7 @@ def sampling_of(facts: ModelFacts, full_run: Mapping[str, NDArray[Any]]) -> Samp
         height=height,
         width=width,
         guidance=facts.guidance,
+        executor=None if mechanism is None else mechanism.executor,
+        calibrator=None if mechanism is None else mechanism.calibrator,
+        calls_per_step=calls_per_step,
     )

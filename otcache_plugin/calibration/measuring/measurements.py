@@ -12,7 +12,7 @@ from otcache_policies import Schedule
 
 from otcache_plugin.calibration.errors import UnfinishedError
 from otcache_plugin.calibration.measuring.losses import ScheduleLoss, losses_of
-from otcache_plugin.calibration.measuring.replaying import ReplayPlanner
+from otcache_plugin.calibration.measuring.replaying import FromTheStart, Planner, ReplayPlanner
 from otcache_plugin.calibration.measuring.units import (
     Decide,
     Evaluate,
@@ -26,7 +26,7 @@ from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.plugins.calibrating import Losses, LossRequest, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -204,7 +204,7 @@ class Measurements:
             UnfinishedError: other shards have not measured theirs.
         """
         found: dict[Unit, Measured] = {}
-        missing = ReplayPlanner(next(self._stages), "", self._spent).plan(units)
+        missing = self._planner(next(self._stages), "", self._spent).plan(units)
         while missing:
             asked = frozenset(missing)  # What comes with them may be large, and is kept on disk.
             available = self._available(missing, on_unit)
@@ -227,7 +227,7 @@ class Measurements:
         results: dict[Key, Result] = {}
         wanted: dict[Key, dict[Unit, LossRequest]] = {}
         stage, known = next(self._stages), frozenset(self._spent)
-        planners = {key: ReplayPlanner(stage, str(key), known) for key in searches}
+        planners = {key: self._planner(stage, str(key), known) for key in searches}
 
         def advance(key: Key, given: Losses | None) -> None:
             search = searches[key]
@@ -272,6 +272,12 @@ class Measurements:
             )
             for each in schedules
         ]
+
+    def _planner(self, stage: int, search: str, known: Collection[Unit]) -> Planner:
+        """Return what plans the runs of one search, or of one list."""
+        if self.settings.mechanism.replays:
+            return ReplayPlanner(stage, search, known)
+        return FromTheStart()
 
     @staticmethod
     def _evaluate(schedule: Schedule, batch: Batch, metric: Metric) -> Evaluate:

@@ -8,7 +8,7 @@ from what was asked for and from nothing else, so that whoever measures it count
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otcache_plugin.calibration.measuring.units import Evaluate, ReplayPlan
 
@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 MOST_KEPT = 4
 """Runs of a batch whose outputs are kept for those to come: of a search that is 29 % of its steps
 saved, of 8 it would be 32 %, of all 38 %."""
+
+
+class Planner(Protocol):
+    """Says in which order units are measured, and what each run begins like."""
+
+    def plan(self, units: Iterable[Unit]) -> list[Unit]:
+        """Return the units in the order to measure them in."""
+        ...
+
+
+class FromTheStart:
+    """Has every run made in full: an executor that keeps no outputs has none to begin with."""
+
+    def plan(self, units: Iterable[Unit]) -> list[Unit]:
+        """Return the units as they were given."""
+        return list(dict.fromkeys(units))
 
 
 class ReplayPlanner:

@@ -21,12 +21,18 @@ from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.facts import facts_of
 from otcache_plugin.calibration.measuring.grams import gram_matrices, scheduler_response
 from otcache_plugin.calibration.measuring.kept_runs import KeptRuns
+from otcache_plugin.calibration.measuring.output_arrays import (
+    arrays_of,
+    displacement,
+    outputs_of,
+)
 from otcache_plugin.calibration.measuring.picture_responses import (
     EndsLog,
     LastLatents,
     picture_responses,
 )
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
+from otcache_plugin.calibration.measuring.schedule_runs import ScheduleRuns
 from otcache_plugin.calibration.measuring.sketches import sketch
 from otcache_plugin.calibration.measuring.trajectories import record, watch_sigmas
 from otcache_plugin.calibration.measuring.units import (
@@ -44,6 +50,7 @@ from otcache_plugin.calibration.stages import ENCODING, Unwatched
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
+from otcache_plugin.executors.cached_twin import unannounced
 from otcache_plugin.executors.output_log import Replay
 from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.pipelines.parts import find_scheduler
@@ -91,6 +98,7 @@ class Worker:
             "calibration": setup.calibration_pairs(settings.pairs, settings.seed),
             "held-out": setup.held_out_pairs(settings.held_out_pairs),
         }
+        self._schedule_runs = ScheduleRuns(setup, settings)
         self._memo = memoise_prompts(setup.pipe)
         if setup.free_text_encoders:
             batches, progress = self._prompt_batches(), progress or Unwatched()
@@ -143,7 +151,7 @@ class Worker:
         if isinstance(unit, Reference):
             with watch_sigmas(self._setup.pipe) as watched:
                 outputs = self._run(unit.batch)
-            return [(unit, _arrays(outputs, watched.sigmas))]
+            return [(unit, arrays_of(outputs, watched.sigmas))]
         if isinstance(unit, Observe):
             return self._observe(unit)
         if isinstance(unit, Decide):
@@ -179,30 +187,22 @@ class Worker:
             with tempfile.TemporaryDirectory(prefix="otcache-", dir=self._scratch) as folder:
                 steps = self._settings.num_inference_steps
                 log = EndsLog(Path(folder) / "ends", steps)
-                runs = self._evaluator(unit.batch, VelocityExecutor(log=log))
+                runs = self._recorder(unit.batch, VelocityExecutor(log=log))
                 with record(self._setup.pipe, Path(folder)) as trajectory:
                     outputs = runs.outputs(Schedule.full(steps), self._spaces(unit.batch))
                 arrays = {
-                    **_recorded(trajectory),
+                    **_recorded(trajectory, self._settings.max_look_back),
                     **self._responses(unit, trajectory, outputs, log),
                 }
         return [
-            (Reference(unit.batch), _arrays(outputs, trajectory.sigmas)),
+            (Reference(unit.batch), arrays_of(outputs, trajectory.sigmas)),
             (unit, arrays),
         ]
 
-    def _evaluator(
-        self, batch: Batch, executor: VelocityExecutor, reference: Outputs | None = None
-    ) -> Evaluator:
-        """Return what runs schedules on a batch."""
-        return Evaluator(
-            self._setup.pipe,
-            self._pairs_of(batch),
-            self._setup.call_arguments,
-            len(batch),
-            reference,
-            executor,
-        )
+    def _recorder(self, batch: Batch, executor: VelocityExecutor) -> Evaluator:
+        """Return what makes full runs of a batch, whose velocities are looked at."""
+        pairs, arguments = self._pairs_of(batch), self._setup.call_arguments
+        return Evaluator(self._setup.pipe, pairs, arguments, len(batch), executor=executor)
 
     def _responses(
         self, unit: Record, trajectory: Trajectory, outputs: Outputs, log: EndsLog
@@ -212,7 +212,7 @@ class Worker:
         if outputs.pictures is None:
             return {"grams": grams, "velocities": _sketches(trajectory)}
         ends = Schedule([0, steps - 1], steps)
-        runs = self._evaluator(unit.batch, VelocityExecutor(Replay(log, log.ends)))
+        runs = self._recorder(unit.batch, VelocityExecutor(Replay(log, log.ends)))
 
         def decode(latents: torch.Tensor) -> torch.Tensor:
             last = LastLatents(find_scheduler(self._setup.pipe), steps, latents)
@@ -230,19 +230,21 @@ class Worker:
         self, unit: Evaluate, reference: Mapping[str, NDArray[Any]], counter: CallCounter
     ) -> Mapping[str, NDArray[Any]]:
         run = self._kept_runs.begin(unit)
-        executor = VelocityExecutor(run.replay, run.log)
-        evaluator = self._evaluator(unit.batch, executor, _outputs(reference))
+        pairs, full = self._pairs_of(unit.batch), outputs_of(reference)
+        evaluator = self._schedule_runs.of(pairs, full, run)
         spaces = _spaces_of(unit)
         full = evaluator.reference(spaces)
-        with self._keeping("the outputs of a run"):
+        with self._keeping("the outputs of a run"), unannounced():
             outputs = evaluator.outputs(unit.schedule, spaces)
             self._kept_runs.end(unit, run)
         if run.replay is not None:
             counter.calls[:0] = map(run.replay.log.calls, unit.replayed_steps)
+        elif len(counter.calls) > unit.schedule.budget:  # Some blocks run on every step.
+            counter.calls[:] = [counter.calls[each] for each in unit.schedule.computed_steps]
         values = self._values(unit, outputs, full)
         if not unit.displaced:
             return values
-        return {**values, "displacement": _displacement(outputs, full)}
+        return {**values, "displacement": displacement(outputs, full)}
 
     def _values(
         self, unit: Compared, outputs: Outputs, full: Outputs
@@ -256,7 +258,7 @@ class Worker:
             outputs, arrays = observe(
                 self._setup.pipe, unit.observes, len(unit.batch), lambda: self._run(unit.batch)
             )
-        return [(Reference(unit.batch), _arrays(outputs, watched.sigmas)), (unit, arrays)]
+        return [(Reference(unit.batch), arrays_of(outputs, watched.sigmas)), (unit, arrays)]
 
     def _decide(
         self, unit: Decide, reference: Mapping[str, NDArray[Any]], counter: CallCounter
@@ -266,7 +268,7 @@ class Worker:
         )
         # A step whose blocks rest has its calls as well, and is none that is computed.
         counter.calls[:] = [counter.calls[0]] * len(report.computed_steps)
-        return {**self._values(unit, outputs, _outputs(reference)), **cost_of(report)}
+        return {**self._values(unit, outputs, outputs_of(reference)), **cost_of(report)}
 
     @contextmanager
     def _keeping(self, what: str) -> Iterator[None]:
@@ -303,9 +305,9 @@ class Worker:
         )
 
 
-def _recorded(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
+def _recorded(trajectory: Trajectory, max_look_back: int) -> dict[str, NDArray[Any]]:
     return {
-        "errors": edge_errors(trajectory),
+        "errors": edge_errors(trajectory, max_look_back),
         "response": scheduler_response(trajectory),
         "sigmas": trajectory.sigmas.double().numpy(),
     }
@@ -316,29 +318,7 @@ def _spaces_of(unit: Compared) -> frozenset[Space]:
     return frozenset(plugin_host().metric(name).space for name in unit.metrics)
 
 
-def _displacement(outputs: Outputs, full: Outputs) -> NDArray[np.float32]:
-    """Return `(N, k)` of what is compared: of the pictures where there are any."""
-    if outputs.pictures is None or full.pictures is None:
-        return sketch(outputs.latents - full.latents)
-    return sketch(outputs.pictures - full.pictures)
-
-
 def _sketches(trajectory: Trajectory) -> NDArray[np.float32]:
     """Return `(N, T, k)`, of the velocity of every step."""
     steps = range(trajectory.num_inference_steps)
     return np.stack([sketch(trajectory.v(step)) for step in steps], axis=1)
-
-
-def _arrays(outputs: Outputs, sigmas: torch.Tensor) -> dict[str, NDArray[Any]]:
-    arrays = {"latents": outputs.latents.numpy(), "sigmas": sigmas.double().numpy()}
-    if outputs.pictures is not None:
-        arrays["pictures"] = outputs.pictures.numpy()
-    return arrays
-
-
-def _outputs(arrays: Mapping[str, NDArray[Any]]) -> Outputs:
-    pictures = arrays.get("pictures")
-    return Outputs(
-        torch.from_numpy(np.array(arrays["latents"])),
-        None if pictures is None else torch.from_numpy(np.array(pictures)),
-    )

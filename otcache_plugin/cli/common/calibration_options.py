@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.runs.mechanism import USUAL, Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ class RunOptions:
         pairs: calibration pairs.
         held_out_pairs: pairs of the evidence.
         batch_size: pairs per pipeline call.
+        mechanism: what schedules are run on.
     """
 
     num_inference_steps: int
@@ -36,6 +38,7 @@ class RunOptions:
     pairs: int | None
     held_out_pairs: int | None
     batch_size: int | None
+    mechanism: Mechanism = USUAL
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def settings_of(usual: SetupDefaults, runs: RunOptions, where: WhereOptions) -> 
         seed=runs.seed,
         batch_size=usual.batch_size if runs.batch_size is None else runs.batch_size,
         threads=where.threads,
+        mechanism=runs.mechanism,
     )
 
 

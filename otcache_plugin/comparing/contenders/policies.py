@@ -27,6 +27,7 @@ import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import evenly
 from otcache_plugin.comparing.methods import Variant
 from otcache_plugin.enabling.documents import find_document, open_document
+from otcache_plugin.enabling.executing import prepared
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.enabling.without_document import calibrate_command
@@ -93,7 +94,7 @@ class PolicyMethod:
             request = Request(arguments.get("budget"), arguments.get("speedup"))
             host = plugin_host()
             plan = make_plan(host, bench.pipe, arguments["policy"], request, wanted(bench))
-            host.executor(host.executor_for(plan.deciding)).prepare(bench.pipe, plan, {})
+            prepared(host, bench.pipe, plan, None, {})
         except DocumentNotFoundError as error:
             return f"{error.problem}. {self._to_calibrate(bench)}"
         except BudgetError:

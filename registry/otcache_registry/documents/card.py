@@ -146,7 +146,7 @@ transformer, {_budgets(document)}. It holds no weights and no code.
 - Policy: {escaped(policy)}{"" if distribution is None else f", of {escaped(distribution)}"}
 - Model: {escaped(document.model.id)}, \
 {"any revision" if revision is None else f"revision {escaped(revision)}"}
-- Sampling: {_sampling(sampling)}
+- Sampling: {_sampling(sampling)}{_executor(sampling)}
 - {default}"""
 
 
@@ -173,6 +173,13 @@ def _sampling(sampling: Sampling) -> str:
         parts.append(f"{sampling.width} by {sampling.height} pixels")
     parts += [f"{escaped(name)} = {value:g}" for name, value in sampling.guidance.items()]
     return ", ".join(parts)
+
+
+def _executor(sampling: Sampling) -> str:
+    if sampling.executor is None:
+        return ""
+    by = "" if sampling.calibrator is None else f", with the calibrator {sampling.calibrator}"
+    return f"\n- Executor: {sampling.executor}{by}"
 
 
 def _use(document: PolicyDocument) -> str:

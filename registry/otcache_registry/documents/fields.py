@@ -82,6 +82,13 @@ class Sampling(Part):
         height: Height in pixels, None where the pipeline's default holds.
         width: Width in pixels, likewise.
         guidance: Guidance arguments of the call, such as {"true_cfg_scale": 4.0}.
+        executor: What made the schedules happen that were run, such as "velocity" or "blocks"; None
+            where that is not known, as of published schedules, or where the policy decides during
+            the run, on whatever shows it what it observes.
+        calibrator: What of cache-dit extrapolated on their cached steps, such as "taylorseer"; None
+            where nothing did.
+        calls_per_step: Calls of the transformer in a computed step, 2 where guidance is a second
+            call; None where unknown.
     """
 
     pipeline: Text
@@ -97,6 +104,16 @@ class Sampling(Part):
     height: Pixels | None
     width: Pixels | None
     guidance: Annotated[dict[Text, float], Field(max_length=MAX_ENTRIES), AfterValidator(by_key)]
+    executor: Name | None = None
+    calibrator: Name | None = None
+    calls_per_step: Annotated[Count, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_calibrator(self) -> Self:
+        if self.calibrator is not None and self.executor is None:
+            problem, remedy = "of no executor", "Name the executor that it was used with, too"
+            raise DocumentError("calibrator", self.calibrator, problem, remedy)
+        return self
 
     @model_validator(mode="after")
     def _check_sigmas(self) -> Self:

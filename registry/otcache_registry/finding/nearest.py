@@ -35,6 +35,8 @@ class RunSetup:
         guidance: Guidance arguments of the call, with the defaults of those that it leaves out.
         usual_guidance: The defaults alone: what a set-up was calibrated with that names none.
         scheduler: Class name of the pipeline's scheduler, None where unknown.
+        executor: What makes its schedule happen, None where unknown.
+        calibrator: What of cache-dit extrapolates on its cached steps, None where nothing does.
     """
 
     pipeline: str
@@ -44,6 +46,8 @@ class RunSetup:
     guidance: Mapping[str, float] = field(default_factory=dict)
     usual_guidance: Mapping[str, float] = field(default_factory=dict)
     scheduler: str | None = None
+    executor: str | None = None
+    calibrator: str | None = None
 
 
 class Kind(StrEnum):
@@ -51,6 +55,7 @@ class Kind(StrEnum):
 
     SCHEDULER = "scheduler"
     PIPELINE = "pipeline"
+    EXECUTOR = "executor"
     GUIDANCE = "guidance"
     SIZE = "size"
 
@@ -85,14 +90,15 @@ def is_of_another_kind(sampling: Sampling, run: RunSetup) -> tuple[bool, bool]:
 def distance(sampling: Sampling, run: RunSetup) -> tuple[float, ...]:
     """Return how far a set-up is from a run, by what counts most first.
 
-    That is the scheduler, the pipeline, the steps, the guidance and the size. Steps and pixels go
-    by their ratio. What is unknown of either counts as the same.
+    That is the scheduler, the pipeline, the executor, the steps, the guidance and the size. Steps
+    and pixels go by their ratio. What is unknown of either counts as the same.
     """
     steps = run.num_inference_steps
     guidance = [abs(theirs - ours) for theirs, ours in _guidance(sampling, run).values()]
     pixels = _pixel_ratio(sampling, run)
     return (
         *is_of_another_kind(sampling, run),
+        _executor_distance(sampling, run),
         0.0 if steps is None else abs(log(steps / sampling.num_inference_steps)),
         max(guidance, default=0.0),
         0.0 if pixels is None else abs(log(pixels)),
@@ -109,6 +115,9 @@ def differences(sampling: Sampling, run: RunSetup) -> tuple[Difference, ...]:
     if other_pipeline:
         text = f"pipeline {run.pipeline} instead of {sampling.pipeline}"
         found.append(Difference(Kind.PIPELINE, text, True))
+    if _executor_distance(sampling, run):
+        text = f"executor {_executor(run)} instead of {_executor(sampling)}"
+        found.append(Difference(Kind.EXECUTOR, text, True))
     for name, (calibrated, value) in _guidance(sampling, run).items():
         if not isclose(calibrated, value):
             text = f"{name} {value:g} instead of {calibrated:g}"
@@ -119,6 +128,20 @@ def differences(sampling: Sampling, run: RunSetup) -> tuple[Difference, ...]:
             sizes = f"{run.width} × {run.height} instead of {sampling.width} × {sampling.height}"
             found.append(Difference(Kind.SIZE, f"size {sizes}", ratio > MOST_PIXELS))
     return tuple(found)
+
+
+def _executor_distance(sampling: Sampling, run: RunSetup) -> float:
+    """Return 0 where the executors are the same, 1 where their calibrators differ, else 2."""
+    if None in (sampling.executor, run.executor):
+        return 0.0
+    if sampling.executor != run.executor:
+        return 2.0
+    return float(sampling.calibrator != run.calibrator)
+
+
+def _executor(of: Sampling | RunSetup) -> str:
+    """Return an executor and its calibrator, for people."""
+    return f"{of.executor}" if of.calibrator is None else f"{of.executor} with {of.calibrator}"
 
 
 def _guidance(sampling: Sampling, run: RunSetup) -> dict[str, tuple[float, float]]:
