@@ -58,7 +58,7 @@ ReadersPipeline.__name__ = FluxScenesPipeline.__name__
 @pytest.fixture
 def readers_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder with the reader's policies, and a stand-in for what would be downloaded."""
-    for name in ("my-policy", "flux-policy", "otcache-try/policy"):
+    for name in ("my-policy", "blocks-policy", "flux-policy", "otcache-try/policy"):
         shutil.copytree(BUNDLED_FOLDER / "embedded", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     original = DiffusionPipeline.from_pretrained.__func__

@@ -163,4 +163,6 @@ class DocumentsPlan:
 
 def _is_served_as_calibrated(sampling: Sampling, run: RunSetup) -> bool:
     """Return whether a run is made by the executor of the calibration, another than the usual."""
-    return sampling.executor == run.executor not in (None, VELOCITY)
+    calibrated_on = sampling.executor, sampling.calibrator
+    made_by = run.executor, run.calibrator
+    return calibrated_on == made_by and sampling.executor not in (None, VELOCITY)

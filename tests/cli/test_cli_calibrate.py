@@ -49,6 +49,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "work": where.work,
                 "policy": task.policy,
                 "options": task.options,
+                "mechanism": str(settings.mechanism),
             }
         )
         raise typer.Exit
@@ -140,9 +141,21 @@ def test_another_policy(calibrate: Any, begun: list[dict[str, Any]], tmp_path: P
     ]
 
 
+def test_what_schedules_are_run_on(calibrate: Any, begun: list[dict[str, Any]]) -> None:
+    assert calibrate().code == 0
+    assert calibrate("--executor", "blocks", "--calibrator", "foca").code == 0
+    assert [each["mechanism"] for each in begun] == ["velocity", "blocks with foca"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--executor", "block"], ["executor", "'block'", "Use one of blocks, probe, velocity"]),
+        (["--calibrator", "foca"], ["--calibrator='foca'", "use the executor blocks"]),
+        (
+            ["--executor", "blocks", "--effort", "quick"],
+            ["--executor='blocks'", "without a run on it", "Use the effort standard"],
+        ),
         (["--shard", "0/3"], ["--shard='0/3'", "1 <= I <= N", "--shard 1/4"]),
         (["--shard", "4/3"], ["--shard='4/3'", "1 <= I <= N"]),
         (["--shard", "x"], ["--shard='x'", "1 <= I <= N"]),

@@ -17,7 +17,7 @@ from otcache_registry import read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from published_schedules import published_schedules
 from stored_policies import otcache_of
-from tiny_documents import write_document, write_gram_document
+from tiny_documents import sampling, tiny_flux_sigmas, write_document, write_gram_document
 from tiny_pipelines import FLUX, euler_scheduler, make_flux
 
 import otcache_plugin
@@ -288,6 +288,22 @@ def test_a_calibrator_in_the_file_is_that_of_the_executor(
         otcache_plugin.disable_cache(pipe)
     assert torch.equal(output, outputs[0])
     assert not torch.equal(*outputs)
+
+
+def test_a_calibrator_of_the_calibration_is_in_the_file(main: Any, tmp_path: Path) -> None:
+    """And whether guidance is a second call, which cache-dit does not know of every pipeline."""
+    calibrated_on = {"executor": "blocks", "calibrator": "foca", "calls_per_step": 2}
+    write_document(tmp_path / "policy", sampling=sampling(tiny_flux_sigmas(), **calibrated_on))
+    arguments = (str(tmp_path / "policy"), "--budget", "12", "--format", "cache-dit-yaml")
+    for more, config in (
+        ((), cache_dit.FoCaCalibratorConfig()),
+        (("--calibrator", "dmd"), cache_dit.DMDCalibratorConfig()),
+    ):
+        path = tmp_path / "cache.yaml"
+        path.write_text(predict(main, *arguments, *more))
+        loaded = load_configs(str(path))
+        assert loaded["calibrator_config"] == config
+        assert loaded["cache_config"].enable_separate_cfg is True
 
 
 def test_source_cannot_break_out_of_the_comment(main: Any, tmp_path: Path) -> None:

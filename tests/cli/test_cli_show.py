@@ -21,7 +21,13 @@ from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from plugin_fakes import FakeEntryPoint, plugin
 from published_schedules import published_schedules
 from stored_policies import otcache_of
-from tiny_documents import ANCHOR_BUDGET, REFERENCE_BUDGET, write_document
+from tiny_documents import (
+    ANCHOR_BUDGET,
+    REFERENCE_BUDGET,
+    sampling,
+    tiny_flux_sigmas,
+    write_document,
+)
 
 from otcache_plugin.plugins import PolicyRegistry
 from otcache_plugin.plugins import host as host_module
@@ -94,6 +100,16 @@ def test_calibrated_document(narrow: Any) -> None:
         (line,) = (each for each in lines if each.endswith(drawn(schedule)))
         assert line.split()[0] == str(schedule.budget)
         assert line.split()[1] in ("graph", "predicted", "optimised", "searched")
+
+
+def test_what_schedules_were_calibrated_on(narrow: Any, tmp_path: Path) -> None:
+    for calibrated_on, line in (
+        ({"executor": "blocks", "calibrator": "dmd"}, "executor blocks with dmd"),
+        ({"executor": "velocity"}, "executor velocity"),
+    ):
+        write_document(tmp_path, sampling=sampling(tiny_flux_sigmas(), **calibrated_on))
+        lines = [" ".join(each.split()) for each in narrow(str(tmp_path)).out.splitlines()]
+        assert line in lines
 
 
 @pytest.mark.parametrize("columns", [80, 200])

@@ -80,6 +80,15 @@ def test_otcache_too_where_its_document_has_gram_matrices(enable: Any, tmp_path:
     assert otcache_plugin.summary(pipe).adaptation == OPTIMISED
     policy = GramPolicy(table, GramSettings(0.2, edge_table().max_look_back))
     assert schedule_of(pipe) == minimum(policy, pipe.scheduler.sigmas.double().numpy(), 8)
+    # Calibrated on blocks, it is carried over: velocities say little of what these do.
+    sampling = stored.document.sampling.model_copy(update={"executor": "blocks"})
+    changes = {"parameters": parameters, "sampling": sampling}
+    write_document(folder, {**stored.tables, **tables_of(table)}, **changes)
+    pipe = make_flux(num_layers=2)
+    enable(pipe, policy=folder, budget=8)
+    FLUX.run(pipe, num_inference_steps=28)
+    report = otcache_plugin.summary(pipe)
+    assert (report.executor, report.adaptation) == ("blocks", "carried over")
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,16 @@ class Sampling(Part):
     calibrator: Name | None = None
     calls_per_step: Annotated[Count, Field(ge=1)] | None = None
 
+    @model_serializer(mode="wrap")
+    def _without_unknowns(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what schedules were run by where nobody said it."""
+        said = ("executor", "calibrator", "calls_per_step")
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if value is not None or name not in said
+        }
+
     @model_validator(mode="after")
     def _check_calibrator(self) -> Self:
         if self.calibrator is not None and self.executor is None:

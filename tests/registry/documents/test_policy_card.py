@@ -275,6 +275,14 @@ def test_a_policy_that_decides_during_the_run(unknown_document: PolicyDocument) 
     assert 'cache_dit.enable_cache(pipe, policy="strata")' in card
 
 
+def test_what_schedules_were_calibrated_on(unknown_document: PolicyDocument) -> None:
+    assert "Executor" not in card_of(unknown_document)
+    on_blocks = {"executor": "blocks", "calibrator": "foca"}
+    sampling = unknown_document.sampling.model_copy(update=on_blocks)
+    card = card_of(unknown_document.model_copy(update={"sampling": sampling}))
+    assert "\n- Executor: blocks, with the calibrator foca\n" in card
+
+
 def test_what_a_policy_says_is_shown_as_it_is(unknown_document: PolicyDocument) -> None:
     schedule = Schedule([0, 3, 7], 8)
     details = PolicyDetails(

@@ -67,6 +67,30 @@ def test_then_guidance_then_size() -> None:
     assert not any(distance(sampling(), RUN))
 
 
+def test_the_executor_counts_before_the_steps_then_its_calibrator() -> None:
+    velocity = sampling(executor="velocity")
+    blocks = sampling(executor="blocks", num_inference_steps=28)
+    taylorseer = sampling(executor="blocks", calibrator="taylorseer", num_inference_steps=20)
+    by_blocks = run(executor="blocks", calibrator="taylorseer")
+    assert nearest(run(executor="velocity"), blocks, velocity) == velocity
+    assert nearest(run(executor="blocks"), velocity, taylorseer, blocks) == blocks
+    assert nearest(by_blocks, velocity, blocks, taylorseer) == taylorseer
+    assert nearest(by_blocks, velocity, blocks) == blocks
+    # What is unknown is no difference.
+    assert nearest(RUN, blocks, velocity) == velocity
+    assert differences(sampling(), by_blocks) == differences(velocity, RUN) == ()
+
+
+def test_another_executor_and_another_calibrator_matter() -> None:
+    velocity = sampling(executor="velocity")
+    by_blocks = run(executor="blocks", calibrator="taylorseer")
+    text = "executor blocks with taylorseer instead of velocity"
+    assert differences(velocity, by_blocks) == (Difference(Kind.EXECUTOR, text, True),)
+    reused = sampling(executor="blocks")
+    text = "executor blocks with taylorseer instead of blocks"
+    assert differences(reused, by_blocks) == (Difference(Kind.EXECUTOR, text, True),)
+
+
 def test_nothing_differs() -> None:
     assert differences(sampling(), RUN) == ()
     # Steps and noise levels are what the adaptation of the schedule tells of.
