@@ -40,13 +40,16 @@ __all__ = ["DBCache", "StepsMask"]
 
 UNLIMITED = -1
 
-WARM_UP_AND_IN_A_ROW = ((1, UNLIMITED), (1, 12), (1, 6), (1, 3), (4, UNLIMITED))
-"""First steps that are always computed, with most steps that are cached one after the other.
+WARM_UPS = (1, 4)
+"""First steps that are always computed: cache-dit's default, 8, and its examples' 4 are what small
+budgets are spent on."""
 
-cache-dit's defaults are 8 and any number, its examples have 4 and at most 2 or 3: small budgets are
-spent on either."""
+EVENLY = (2, 3, 4, 6, 7, 8, 9, 10, 13)
+"""Steps that are computed at the highest threshold, where the limit of cached steps one after the
+other alone decides; with lower ones more are. cache-dit's default is no limit, its examples have 2
+or 3."""
 
-DEFAULTS = {"warm_up": 8, "in_a_row": UNLIMITED, "threshold": 0.08}
+DEFAULTS = {"warm_up": 8, "in_a_row": UNLIMITED, "apart": True, "threshold": 0.08}
 """cache-dit's own settings, but for the first blocks."""
 
 LEFT_BEHIND = ("forward", "_is_patched")
@@ -89,18 +92,25 @@ class DBCache(TunedMethod):
             max_continuous_cached_steps=settings["in_a_row"],
             residual_diff_threshold=settings["threshold"],
             enable_separate_cfg=observed_step(bench).calls == 2,
+            cfg_diff_compute_separate=settings["apart"],
         )
         with cached(bench, config, settings["order"]):
             yield
 
     def best(self, trials: Trials) -> list[Trial]:
-        """See `TunedMethod`."""
+        """See `TunedMethod`.
+
+        Guidance's two calls are made to decide alike (`cfg_diff_compute_separate=False`): the
+        difference between a new and an old output, times the guidance scale, is what loses most.
+        """
         first, *others = self.orders
+        rows = limits(trials.bench.num_inference_steps)
+        candidates = [*((warm_up, UNLIMITED) for warm_up in WARM_UPS), *((1, row) for row in rows)]
         best = best_at_budgets(
             trials,
             [
-                {"order": first, "warm_up": warm_up, "in_a_row": in_a_row}
-                for warm_up, in_a_row in WARM_UP_AND_IN_A_ROW
+                {"order": first, "warm_up": warm_up, "in_a_row": in_a_row, "apart": False}
+                for warm_up, in_a_row in candidates
             ],
         )
         of_other_orders = [
@@ -162,6 +172,12 @@ class StepsMask:
     def calibration_steps(self, bench: Bench, variant: Variant) -> int:
         """See `Method`."""
         return 0
+
+
+def limits(num_inference_steps: int) -> list[int]:
+    """Return how many steps may be cached one after the other for each of `EVENLY`, each once."""
+    rows = (-(-num_inference_steps // computed) - 1 for computed in EVENLY)
+    return list(dict.fromkeys(row for row in rows if row > 0))
 
 
 def refusal(bench: Bench) -> str | None:

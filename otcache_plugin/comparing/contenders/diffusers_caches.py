@@ -183,28 +183,31 @@ class TaylorSeerCache(DiffusersCache):
 
     name = "taylorseer"
     label = "TaylorSeer"
-    defaults: ClassVar = {"lite": False, "interval": 5, "order": 1}
+    defaults: ClassVar = {"lite": False, "first": 3, "interval": 5, "order": 1}
 
-    FIRST_STEPS = 3
-    """That are computed before the intervals begin, diffusers' default."""
+    FIRST_STEPS = (1, 3)
+    """That are computed before the intervals begin: diffusers' default is 3."""
     ORDERS = (1, 2)
 
     def best(self, trials: Trials) -> list[Trial]:
-        """See `TunedMethod`: the interval that comes to each budget, with the better order."""
-        intervals = {self._interval(trials.bench, budget) for budget in trials.bench.budgets}
-        tried = [
-            trials.run({"lite": True, "interval": interval, "order": order})
-            for interval in sorted(intervals)
-            for order in self.ORDERS
-        ]
-        return at_budgets(tried, trials.bench.budgets)
+        """See `TunedMethod`: intervals that come to the budgets, what else can be set by trials."""
+        budgets = trials.bench.budgets
+        tried = []
+        for first in self.FIRST_STEPS:
+            ends = {self._interval(trials.bench, budget, first) for budget in budgets}
+            tried += [
+                trials.run({"lite": True, "first": first, "interval": interval, "order": order})
+                for interval in range(min(ends), max(ends) + 1)
+                for order in self.ORDERS
+            ]
+        return at_budgets(tried, budgets)
 
-    def _interval(self, bench: Bench, budget: int) -> int:
+    def _interval(self, bench: Bench, budget: int, first: int) -> int:
         steps = bench.num_inference_steps
 
         def away(interval: int) -> int:
-            later = len(range(self.FIRST_STEPS + 1, steps, interval))
-            return abs(min(self.FIRST_STEPS, steps) + later - budget)
+            later = len(range(first + 1, steps, interval))
+            return abs(min(first, steps) + later - budget)
 
         return min(range(1, steps + 1), key=away)
 
@@ -212,7 +215,7 @@ class TaylorSeerCache(DiffusersCache):
         """See `DiffusersCache`."""
         return TaylorSeerCacheConfig(
             cache_interval=settings["interval"],
-            disable_cache_before_step=self.FIRST_STEPS,
+            disable_cache_before_step=settings["first"],
             max_order=settings["order"],
             taylor_factors_dtype=find_denoisers(bench.pipe)[0].dtype,
             use_lite_mode=settings["lite"],
@@ -221,4 +224,7 @@ class TaylorSeerCache(DiffusersCache):
     def words(self, settings: Settings) -> str:
         """See `TunedMethod`."""
         what = "whole model" if settings["lite"] else "attention"
-        return f"{what} every {settings['interval']} steps, order {settings['order']}"
+        return (
+            f"{what} every {settings['interval']} steps, first {settings['first']}, "
+            f"order {settings['order']}"
+        )

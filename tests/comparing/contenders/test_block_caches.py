@@ -28,10 +28,10 @@ DBCACHE_TAYLORSEER = DBCache("dbcache-taylorseer", "DBCache, TaylorSeer", (1, 2)
 MASK = StepsMask("steps-mask", "steps mask", None)
 
 SETTINGS: dict[Any, dict[str, Any]] = {
-    DBCACHE: {"order": None, "warm_up": 1, "in_a_row": -1, "threshold": 4.0},
-    DBCACHE_TAYLORSEER: {"order": 1, "warm_up": 1, "in_a_row": -1, "threshold": 4.0},
+    DBCACHE: {"order": None, "warm_up": 1, "in_a_row": -1, "apart": True, "threshold": 4.0},
+    DBCACHE_TAYLORSEER: {"order": 1, "warm_up": 1, "in_a_row": -1, "apart": True, "threshold": 4.0},
     FirstBlockCache(): {"threshold": 4.0},
-    TaylorSeerCache(): {"lite": True, "interval": 3, "order": 1},
+    TaylorSeerCache(): {"lite": True, "first": 3, "interval": 3, "order": 1},
     MagCache(): {"in_a_row": 3, "retention": 0.2, "threshold": 4.0},
 }
 """With which methods leave out as much as they can."""
@@ -92,9 +92,89 @@ def test_a_larger_threshold_computes_less_and_ends_further_away(
     assert products[0] > products[-1]
 
 
+class PlainRule:
+    """First Block Cache by its description: one loop, one memory for each of guidance's calls.
+
+    The other blocks' change of both streams is added again while the first block's residual of the
+    picture's tokens differs from the last computed one by no more than a share of it.
+    """
+
+    def __init__(self, transformer: Any, threshold: float, patch: pytest.MonkeyPatch) -> None:
+        self.memories: list[dict[str, Any]] = [{}, {}]
+        self.calls = 0
+        self.computed: tuple[list[int], list[int]] = ([], [])
+        first, *others = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+        forward = first.forward
+
+        def head(**given: Any) -> Any:
+            own = self.memories[self.calls % 2]
+            text, picture = forward(**given)
+            residual = picture - given["hidden_states"]
+            own["at"] = text, picture
+            if "residual" in own:
+                change = (residual - own["residual"]).abs().mean() / own["residual"].abs().mean()
+                own["skips"] = float(change) <= threshold
+            if not own.get("skips"):
+                own["residual"] = residual
+                self.computed[self.calls % 2].append(self.calls // 2)
+            return text, picture
+
+        patch.setattr(first, "forward", head)
+        for block in others:
+            patch.setattr(block, "forward", self._other(block.forward, block is others[-1]))
+
+    def _other(self, forward: Any, is_last: bool) -> Any:
+        def other(**given: Any) -> Any:
+            own = self.memories[self.calls % 2]
+            skips, (text, picture) = own.get("skips"), own["at"]
+            out = (given["encoder_hidden_states"], given["hidden_states"])
+            if not skips:
+                out = forward(**given)
+            if is_last:
+                self.calls += 1
+                if skips:
+                    return own["change"][0] + text, own["change"][1] + picture
+                own["change"] = out[0] - text, out[1] - picture
+            return out
+
+        return other
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.6])
+def test_both_first_block_caches_do_what_their_rule_says(
+    threshold: float, embedded: ModelSetup, bench_of: Callable[..., Bench]
+) -> None:
+    bench = bench_of(embedded, steps=16)
+    with pytest.MonkeyPatch.context() as patch:
+        plain = PlainRule(bench.pipe.transformer, threshold, patch)
+        by_hand = latents(bench)
+    first_block_cache, dbcache = FirstBlockCache(), SETTINGS_OF["dbcache"]
+    with first_block_cache.enabled(bench, variant_of(first_block_cache, {"threshold": threshold})):
+        assert torch.equal(latents(bench), by_hand)
+    with DBCACHE.enabled(bench, variant_of(DBCACHE, {**dbcache, "threshold": threshold})):
+        # It adds the same residuals, in another order.
+        torch.testing.assert_close(latents(bench), by_hand, rtol=1e-4, atol=1e-4)
+        (stats, *_) = cache_dit.summary(bench.pipe, logging=False)
+    of_calls = (stats.cached_steps, stats.cfg_cached_steps)
+    assert of_calls == tuple(sorted({*range(16)} - {*steps}) for steps in plain.computed)
+    assert plain.computed[0] != plain.computed[1]
+
+
+def test_guidances_calls_decide_alike_where_they_are_told_to(
+    embedded: ModelSetup, bench_of: Callable[..., Bench]
+) -> None:
+    bench = bench_of(embedded, steps=16)
+    settings = {**SETTINGS_OF["dbcache"], "threshold": 0.2, "apart": False}
+    with DBCACHE.enabled(bench, variant_of(DBCACHE, settings)):
+        latents(bench)
+        (stats, *_) = cache_dit.summary(bench.pipe, logging=False)
+    assert stats.cached_steps == stats.cfg_cached_steps
+    assert 0 < len(stats.cached_steps) < 15
+
+
 def test_taylorseer_of_every_step_is_the_full_run(bench: Bench) -> None:
     method = TaylorSeerCache()
-    every = {"lite": True, "interval": 1, "order": 1}
+    every = {"lite": True, "first": 3, "interval": 1, "order": 1}
     with method.enabled(bench, variant_of(method, every)):
         assert torch.equal(latents(bench), full := latents(bench))
     assert torch.equal(full, latents(bench))
@@ -124,7 +204,7 @@ def test_flops_see_what_is_left_out(embedded: ModelSetup, bench_of: Callable[...
 
     full, products = flops(), run(bench)[1]
     method = TaylorSeerCache()
-    settings = {"lite": True, "interval": 10, "order": 1}
+    settings = {"lite": True, "first": 3, "interval": 10, "order": 1}
     with method.enabled(bench, variant_of(method, settings)):
         cached, computed = flops(), run(bench)[1]
     # Steps 0, 1 and 2 of 4; of the last there are the embeddings and the last norm.

@@ -65,13 +65,30 @@ def test_a_trial_that_serves_two_budgets_is_there_once() -> None:
     assert at_budgets([trial], (8, 10)) == [trial]
 
 
+def test_a_budget_below_what_a_method_comes_to_has_no_setting() -> None:
+    trials = [Trial({"threshold": 4.0}, 9.7, 1.0), Trial({"threshold": 0.3}, 15.1, 0.1)]
+    assert at_budgets(trials, (6, 8)) == []
+    assert at_budgets(trials, (8, 9, 12, 15)) == trials
+
+
 def test_what_a_trial_took_is_its_share_of_the_full_run(bench: Bench) -> None:
     method = TaylorSeerCache()
     trials = Trials(bench, lambda settings: method.switched_on(bench, settings))
-    trial = trials.run({"lite": True, "interval": 10, "order": 1})
-    # Steps 0, 1, 2 and 4 of 6, and little of the others; for 3 pairs, whose full runs are 6 steps.
+    settings = {"lite": True, "first": 3, "interval": 10, "order": 1}
+    trial = trials.run(settings)
+    # Steps 0, 1, 2 and 4 of 6, and little of the others; for 8 pairs, whose full runs are 6 steps.
     assert trial.steps == pytest.approx(4, abs=0.05)
-    assert trials.denoising_steps == pytest.approx(3 * (6 + trial.steps))
+    assert trials.denoising_steps == pytest.approx(8 * (6 + trial.steps))
+
+    def latents() -> torch.Tensor:
+        return generate_outputs(
+            bench.pipe, bench.calibration_pairs(8), bench.call_arguments
+        ).latents
+
+    full = latents()
+    with method.switched_on(bench, settings):
+        errors = (latents() - full).square().flatten(1).mean(1).tolist()
+    assert trial.error == pytest.approx(np.prod(errors) ** (1 / 8), rel=1e-4)
     assert trial.error > 0
 
 
@@ -81,7 +98,7 @@ def test_thresholds_are_searched_for_once(bench: Bench) -> None:
     assert (default.setting, default.budget) == ("threshold 0.05", None)
     assert method.calibration_steps(bench, default) == 0
     steps = method.calibration_steps(bench, tuned)
-    assert steps >= 3 * (6 + 3)
+    assert steps >= 8 * (6 + 3)
 
     @contextmanager
     def enabled(*_: Any) -> Any:
@@ -96,10 +113,15 @@ def test_taylorseer_computes_the_first_steps_and_then_every_so_many(
     embedded: ModelSetup, bench_of: Callable[..., Bench]
 ) -> None:
     bench = bench_of(embedded, steps=50)
-    for budget in (8, 9, 10, 11, 13, 15):
-        interval = TaylorSeerCache()._interval(bench, budget)
-        computed = [step for step in range(50) if step < 3 or (step - 4) % interval == 0]
-        assert len(computed) == budget
+    for first, budgets in ((3, (8, 9, 10, 11, 13, 15)), (1, (7, 8, 9, 11, 13))):
+        for budget in budgets:
+            interval = TaylorSeerCache()._interval(bench, budget, first)
+            computed = [
+                step
+                for step in range(50)
+                if step < first or (step > first and (step - first - 1) % interval == 0)
+            ]
+            assert len(computed) == budget
 
 
 def test_magcache_is_given_the_ratios_of_this_model(bench: Bench) -> None:
@@ -126,7 +148,8 @@ def test_magcache_is_given_the_ratios_of_this_model(bench: Bench) -> None:
 def test_another_order_of_taylorseer_is_tried_where_the_search_has_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dbcache, "WARM_UP_AND_IN_A_ROW", ((1, dbcache.UNLIMITED),))
+    monkeypatch.setattr(dbcache, "WARM_UPS", (1,))
+    monkeypatch.setattr(dbcache, "EVENLY", ())
     tried: list[Any] = []
     run = Trials.run
     monkeypatch.setattr(
@@ -137,5 +160,13 @@ def test_another_order_of_taylorseer_is_tried_where_the_search_has_ended(
     assert default.setting == "threshold 0.08, warm-up 8, order 1"
     assert method.calibration_steps(bench, default) == 0
     assert [settings["order"] for settings in tried] == [1] * (len(tried) - 1) + [2]
-    # 3 pairs: their full runs, and more than the first step and the first block of others a trial.
-    assert method.calibration_steps(bench, tuned) > 3 * (6 + len(tried))
+    # 8 pairs: their full runs, and more than the first step and the first block of others a trial.
+    assert method.calibration_steps(bench, tuned) > 8 * (6 + len(tried))
+
+
+def test_rows_of_cached_steps_leave_as_many_computed_as_is_wanted() -> None:
+    for steps in (28, 50):
+        rows = dbcache.limits(steps)
+        computed = {len(range(0, steps, row + 1)) for row in rows}
+        assert {2, 3, 4, 6, 7, 10} <= computed <= {*dbcache.EVENLY, 14}
+    assert dbcache.limits(50) == [24, 16, 12, 8, 7, 6, 5, 4, 3]
