@@ -19,6 +19,7 @@ from otcache_registry import (
     DocumentNotFoundError,
     PolicyDocument,
     Tables,
+    check_writable,
     read_document,
     read_policy,
     tables_bytes,
@@ -26,6 +27,7 @@ from otcache_registry import (
     write_policy,
 )
 from otcache_registry.documents.files import check_files
+from otcache_registry.documents.folder import parse_policy
 from otcache_registry.documents.names import document_folder, parse_path
 from otcache_registry.documents.tables import NO_TABLES
 
@@ -291,6 +293,40 @@ def test_other_folders_are_left_alone(
     with pytest.raises(DocumentError, match="not a folder"):
         write_policy(tmp_path / names[0], valid_document, valid_tables, CARD)
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mine", "not empty"),
+        ("mine/notes.txt", "not a folder"),
+        # Nothing can have so long a name.
+        ("x" * 300, "cannot be written"),
+        ("new", None),
+        ("new/below", None),
+        ("empty", None),
+        ("document", None),
+    ],
+)
+def test_whether_a_folder_can_be_written_is_said_before(
+    tmp_path: Path, policy_folder: Path, name: str, words: str | None
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "document").symlink_to(policy_folder)
+    before = sorted(tmp_path.rglob("*"))
+    if words is None:
+        check_writable(tmp_path / name)
+    else:
+        with pytest.raises(DocumentError, match=words):
+            check_writable(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_content_without_the_document_is_none(valid_tables: Tables) -> None:
+    with pytest.raises(DocumentError, match=r"policy\.json=None: this file is missing"):
+        parse_policy({"tables.safetensors": tables_bytes(valid_tables)}, "somewhere")
 
 
 @pytest.mark.parametrize(

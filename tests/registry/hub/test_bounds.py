@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ NAME = "alice/x"
 LARGEST_PEAK = 200 * 2**20
 BOMB = 300 * 2**20
 """Bytes that it blows up to."""
+B_SHA256 = hashlib.sha256(b"b").hexdigest()
 
 
 @pytest.fixture
@@ -288,6 +290,37 @@ def test_a_push_is_tried_a_few_times(hub: HubServer, folder: Path, path: str) ->
         push(client_of(hub, "hf_alice", pauses), folder, NAME, without_evidence=True)
     assert len(hub.requests_to(".*", path)) == TRIES == len(pauses) + 1
     assert max(pauses) <= LONGEST_WAIT
+    assert not hub.requests_to("POST", "/commit/")
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "words"),
+    [
+        (
+            "/preupload/",
+            {"files": [{"path": "b.safetensors", "uploadMode": "lfs", "shouldIgnore": True}]},
+            r"its \.gitignore keeps b\.safetensors out\. Change its \.gitignore",
+        ),
+        (
+            "/objects/batch",
+            {"objects": [{"oid": "0", "error": {"code": 422, "message": "too many"}}]},
+            "it does not take 0: .*too many",
+        ),
+        (
+            "/objects/batch",
+            {"objects": [{"oid": B_SHA256, "actions": {"upload": {"header": {"chunk_size": 5}}}}]},
+            "it wants a file in parts, which were not offered",
+        ),
+    ],
+)
+def test_what_the_hub_does_not_take_is_not_committed(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, path: str, told: dict[str, Any], words: str
+) -> None:
+    answer(hub, monkeypatch, path, messages.Response.of_json(told))
+    changes = Changes("Mine", {"b.safetensors": b"b"})
+    client = client_of(hub)
+    with pytest.raises(HubError, match=words):
+        client.commit(NAME, changes, client.snapshot(NAME).commit)
     assert not hub.requests_to("POST", "/commit/")
 
 
