@@ -122,6 +122,30 @@ def test_velocities_linear_in_sigma_are_exact(total: int) -> None:
     np.testing.assert_allclose(table.at(run).grams, grams(run), rtol=1e-5, atol=1e-6)
 
 
+def test_one_recorded_velocity_stands_for_all() -> None:
+    table = GramTable(np.full((1, 1, 1), 4.0), np.array([0.8, 0.2]))
+    np.testing.assert_array_equal(table.at(np.array([0.9, 0.5, 0.1])).grams, np.full((1, 2, 2), 4))
+
+
+def test_two_recorded_velocities_span_a_line() -> None:
+    """At three quarters of the way, above the first by half the way, and at the second."""
+    velocities = np.array([[1.0, 2.0], [3.0, -2.0]])
+    table = GramTable((velocities @ velocities.T)[None], np.array([1.0, 0.6, 0.0]))
+    other = table.at(np.array([1.2, 0.7, 0.6, 0.1]))
+    expected = np.array([[0.0, 4.0], [2.5, -1.0], [3.0, -2.0]])
+    np.testing.assert_allclose(other.grams[0], expected @ expected.T, rtol=1e-6)
+
+
+def test_a_response_is_copied_and_cannot_be_changed() -> None:
+    given = np.ones(3)
+    table = GramTable(np.ones((1, 3, 3)), np.linspace(1, 0, 4), given)
+    given[0] = 9.0
+    assert table.response is not None
+    np.testing.assert_array_equal(table.response, np.ones(3))
+    for array in (table.grams, table.sigmas, table.response):
+        assert not array.flags.writeable
+
+
 def test_the_recorded_noise_levels_give_the_table_again() -> None:
     table = smooth_table(2, 6, 3)
     np.testing.assert_allclose(table.at(table.sigmas).grams, table.grams, rtol=1e-5, atol=1e-7)

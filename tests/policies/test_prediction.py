@@ -120,6 +120,27 @@ def test_steps_worked_by_hand() -> None:
     assert vanishing_warp(SMALLER, LARGER, 5, 1.0).computed_steps == (0, 3, 6, 10, 16)
 
 
+def test_the_warp_worked_by_hand() -> None:
+    """Its exponent is rho halfway, and 1 + (rho - 1) 120/121 at w = 5/11.
+
+    The smaller one's curve is a line, the larger one's begins as half as steep a line.
+    """
+    w, rho = 5 / 11, 1.1
+    curve = vanishing_curve(SMALLER, LARGER, 5, rho)
+    for place in (100, 200, 400):
+        warped = (place / 1000) ** (1 + (rho - 1) * 120 / 121)
+        # The curve is interpolated between a thousand points.
+        expected = (1 - w) * warped + w * warped / 2
+        assert curve[place] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_strong_warp_moves_no_further_than_the_nearer_schedule_lies() -> None:
+    for budget, share in ((5, 5 / 11), (7, 1 - position(3, 9, 7))):
+        even, warped = (vanishing_curve(SMALLER, LARGER, budget, rho) for rho in (1.0, 9.0))
+        expected = share * apart(lift(SMALLER), lift(LARGER))
+        assert apart(warped, even) == pytest.approx(expected)
+
+
 def test_look_backs_are_the_nearer_schedule_s() -> None:
     """5 is nearer to 3, its middles 1.5, 4.5, 8 and 13 lie in 0 … 8 twice and in 8 … 16 twice."""
     assert position(3, 9, 5) < 0.5 < position(3, 9, 6)

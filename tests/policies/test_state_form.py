@@ -46,6 +46,12 @@ def test_values_are_those_of_the_coefficients(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 
+def test_directions_of_less_than_a_millionth_are_left_out() -> None:
+    grams = np.diag([1.0, 0.5, 2e-6, 0.5e-6, 0.0])[None]
+    form = QuadraticForm(grams, np.linspace(1, 0, 6), np.full(5, -0.2))
+    assert StateForm.of(form, 2).fixed.shape == (5, 5, 2, 3)
+
+
 @pytest.mark.parametrize("gains", [False, True])
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 def test_moves_are_all_schedules_with_one_step_elsewhere(damping: float, gains: bool) -> None:
