@@ -10,8 +10,8 @@ from abc import abstractmethod
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import diffusers
 import torch
-from diffusers import FirstBlockCacheConfig, SeaCacheConfig, TaylorSeerCacheConfig
 
 from otcache_plugin.comparing.contenders.observing import observed_step
 from otcache_plugin.comparing.contenders.tuning import (
@@ -42,6 +42,13 @@ def hooks_enabled(pipe: DiffusionPipeline, config: Any) -> Iterator[None]:
             denoiser.enable_cache(config)
             stack.callback(denoiser.disable_cache)
         yield
+
+
+def unknown_config(name: str) -> str | None:
+    """Return why there is no such configuration of a cache, None where there is."""
+    if hasattr(diffusers, name):
+        return None
+    return f"diffusers {diffusers.__version__} has no {name}: a newer one does"
 
 
 def no_hooks(bench: Bench) -> str | None:
@@ -85,11 +92,17 @@ def _stacks(denoiser: torch.nn.Module) -> list[torch.nn.ModuleList]:
 
 
 class DiffusersCache(TunedMethod):
-    """What the caches have in common; each says what its settings are."""
+    """What the caches have in common; each says what its settings are.
+
+    Attributes:
+        config_name: Of the class in diffusers, which older versions may lack.
+    """
+
+    config_name: ClassVar[str]
 
     def refusal(self, bench: Bench) -> str | None:
         """See `Method`."""
-        reason = no_hooks(bench) or unknown_blocks(bench)
+        reason = unknown_config(self.config_name) or no_hooks(bench) or unknown_blocks(bench)
         if reason is None and not observed_step(bench).contexts:
             return (
                 f"a {type(bench.pipe).__name__} does not tell its transformer which of its calls "
@@ -121,11 +134,12 @@ class FirstBlockCache(DiffusersCache):
 
     name = "first-block-cache"
     label = "First Block Cache"
+    config_name = "FirstBlockCacheConfig"
     defaults: ClassVar = {"threshold": 0.05}
 
-    def config(self, bench: Bench, settings: Settings) -> FirstBlockCacheConfig:
+    def config(self, bench: Bench, settings: Settings) -> Any:
         """See `DiffusersCache`."""
-        return FirstBlockCacheConfig(threshold=settings["threshold"])
+        return diffusers.FirstBlockCacheConfig(threshold=settings["threshold"])
 
 
 class SeaCache(DiffusersCache):
@@ -133,6 +147,7 @@ class SeaCache(DiffusersCache):
 
     name = "seacache"
     label = "SeaCache"
+    config_name = "SeaCacheConfig"
     defaults: ClassVar = {"order": 1, "in_a_row": 2, "threshold": 0.25}
 
     def refusal(self, bench: Bench) -> str | None:
@@ -158,9 +173,9 @@ class SeaCache(DiffusersCache):
             trials, [{"order": order, "in_a_row": row} for order in (0, 1) for row in (3, 6, 12)]
         )
 
-    def config(self, bench: Bench, settings: Settings) -> SeaCacheConfig:
+    def config(self, bench: Bench, settings: Settings) -> Any:
         """See `DiffusersCache`."""
-        return SeaCacheConfig(
+        return diffusers.SeaCacheConfig(
             threshold=settings["threshold"],
             residual_order=settings["order"],
             max_consecutive_cached=settings["in_a_row"],
@@ -183,6 +198,7 @@ class TaylorSeerCache(DiffusersCache):
 
     name = "taylorseer"
     label = "TaylorSeer"
+    config_name = "TaylorSeerCacheConfig"
     defaults: ClassVar = {"lite": False, "first": 3, "interval": 5, "order": 1}
 
     FIRST_STEPS = (1, 3)
@@ -211,9 +227,9 @@ class TaylorSeerCache(DiffusersCache):
 
         return min(range(1, steps + 1), key=away)
 
-    def config(self, bench: Bench, settings: Settings) -> TaylorSeerCacheConfig:
+    def config(self, bench: Bench, settings: Settings) -> Any:
         """See `DiffusersCache`."""
-        return TaylorSeerCacheConfig(
+        return diffusers.TaylorSeerCacheConfig(
             cache_interval=settings["interval"],
             disable_cache_before_step=settings["first"],
             max_order=settings["order"],

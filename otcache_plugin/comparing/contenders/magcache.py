@@ -9,14 +9,15 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import diffusers
 import numpy as np
-from diffusers import MagCacheConfig
 
 from otcache_plugin.comparing.contenders.diffusers_caches import (
     DiffusersCache,
     hooks_enabled,
     no_hooks,
     unknown_blocks,
+    unknown_config,
 )
 from otcache_plugin.comparing.contenders.tuning import best_at_budgets
 from otcache_plugin.errors import ExecutionError
@@ -45,11 +46,12 @@ class MagCache(DiffusersCache):
 
     name = "magcache"
     label = "MagCache"
+    config_name = "MagCacheConfig"
     defaults: ClassVar = {"in_a_row": 3, "retention": 0.2, "threshold": 0.06}
 
     def refusal(self, bench: Bench) -> str | None:
         """See `Method`: it counts the steps of a run itself, for one transformer."""
-        reason = no_hooks(bench) or unknown_blocks(bench)
+        reason = unknown_config(self.config_name) or no_hooks(bench) or unknown_blocks(bench)
         if reason is None and len(find_denoisers(bench.pipe)) > 1:
             return (
                 f"a {type(bench.pipe).__name__} has two transformers, each for some of the steps, "
@@ -71,9 +73,9 @@ class MagCache(DiffusersCache):
             ],
         )
 
-    def config(self, bench: Bench, settings: Settings) -> MagCacheConfig:
+    def config(self, bench: Bench, settings: Settings) -> Any:
         """See `DiffusersCache`."""
-        return MagCacheConfig(
+        return diffusers.MagCacheConfig(
             threshold=settings["threshold"],
             max_skip_steps=settings["in_a_row"],
             retention_ratio=settings["retention"],
@@ -96,7 +98,7 @@ class MagCache(DiffusersCache):
 
 def _measured_ratios(bench: Bench) -> list[float]:
     """Run the pairs once as diffusers says, and average what it prints of the guidance's calls."""
-    config = MagCacheConfig(calibrate=True, num_inference_steps=bench.num_inference_steps)
+    config = diffusers.MagCacheConfig(calibrate=True, num_inference_steps=bench.num_inference_steps)
     printed = io.StringIO()
     with hooks_enabled(bench.pipe, config), redirect_stdout(printed):
         generate_outputs(

@@ -113,9 +113,14 @@ def send(request: Request, seconds: float, waiting: Callable[[], None]) -> Answe
             waiting()
         return future.result(max(0.0, seconds - NOTICE_SECONDS))
     except TimeoutError:
-        raise LateError(f"no whole answer within {seconds:.0f} seconds") from None
+        raise late(seconds) from None
     finally:
         given_up.set()
+
+
+def late(seconds: float) -> LateError:
+    """Return the error for an answer that was not there in time."""
+    return LateError(f"no whole answer within {seconds:.0f} seconds")
 
 
 def _exchange(request: Request, seconds: float, given_up: Event, future: Future[Answer]) -> None:
@@ -130,6 +135,7 @@ def _answered(request: Request, seconds: float, given_up: Event) -> Answer:
     import urllib3
 
     quiet = min(QUIET_SECONDS, seconds)
+    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     try:
         response = _session(os.getpid()).request(
             request.method,
@@ -148,6 +154,8 @@ def _answered(request: Request, seconds: float, given_up: Event) -> Answer:
             body = _refusal(response, given_up) if refused else _body(response, request, given_up)
         return Answer(response.status_code, headers, body)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        if isinstance(error, timeouts) and quiet == seconds:
+            raise late(seconds) from None
         raise UnansweredError(_reason(error)) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from contender_runs import latents, run
@@ -79,6 +80,17 @@ def test_an_exact_flow_has_no_blocks(
     reason = method.refusal(bench_of(exact_flow))
     assert reason is not None
     assert "no adapter for a ExactFlowPipeline" in reason or "no enable_cache" in reason
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [(SeaCache(), "SeaCacheConfig"), (MagCache(), "MagCacheConfig")]
+)
+def test_a_cache_that_an_older_diffusers_lacks_is_no_error(
+    method: Method, name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(diffusers, name, raising=False)
+    monkeypatch.delitem(diffusers._class_to_module, name, raising=False)  # which brings it back
+    assert f"has no {name}: a newer one does" in (method.refusal(bench) or "")
 
 
 @pytest.mark.parametrize("method", ATTENTION_CACHES, ids=lambda each: each.name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -235,6 +237,16 @@ def test_one_deadline_for_all_that_is_asked(hub: HubServer) -> None:
     with pytest.raises(HubUnreachableError, match=r"took too long.*OTCACHE_HUB_SECONDS"):
         all(client.user() for _ in range(100))
     assert 0 < len(hub.requests) < 100
+
+
+def test_no_answer_before_the_deadline_is_one_that_took_too_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for milliseconds in range(20):
+            with pytest.raises(transport.LateError):
+                transport.send(transport.Request("GET", url), milliseconds / 1000, lambda: None)
+        with pytest.raises(transport.LateError):
+            transport._answered(transport.Request("GET", url), 0.05, threading.Event())
 
 
 def test_no_pause_beyond_the_deadline(hub: HubServer) -> None:

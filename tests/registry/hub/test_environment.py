@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from huggingface_hub.constants import _is_true
+from otcache_registry.documents.names import is_hub_id
 from otcache_registry.hub.environment import SettingError, namespaces, offline, offline_variable
 
 VARIABLES = ("OTCACHE_OFFLINE", "HF_HUB_OFFLINE", "OTCACHE_NAMESPACES")
@@ -41,6 +42,15 @@ def test_what_is_no_namespace(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
         namespaces()
     assert refused.value.field == "OTCACHE_NAMESPACES"
     assert repr(name) in refused.value.problem
+
+
+@pytest.mark.parametrize(
+    "name", ["alice/x\n", "é/x", "a" * 97 + "/x", "alice/" + "x" * 97, "alice", "a/b/c", "a--b/x"]
+)
+def test_what_is_no_repository_whatever_huggingface_hub_lets_pass(name: str) -> None:
+    assert is_hub_id("alice/x")
+    assert is_hub_id("a" * 96 + "/" + "x" * 96)
+    assert not is_hub_id(name)
 
 
 @pytest.mark.parametrize("variable", VARIABLES[:2])
