@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,29 +78,29 @@ def compare(
 
     The same command goes on where it was interrupted.
     """
+    from otcache_plugin.comparing.settings import ComparisonSettings
     from otcache_plugin.models.source import ModelSource
 
     source = ModelSource(model, revision, call=call, evaluation_prompts=evaluation_prompts)
     source.check()
+    documents = tuple(document or ())
+    settings = ComparisonSettings(
+        methods=None if methods is None else tuple(_words(methods)),
+        budgets=_numbers(budgets),
+        num_inference_steps=num_inference_steps or steps_of(documents),
+        pairs=pairs,
+        seed=seed,
+        timed_pairs=min(source.defaults.batch_size, ComparisonSettings.timed_pairs),
+        rounds=rounds,
+        baseline=baseline,
+        documents=documents,
+    )
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)
         from otcache_plugin.comparing.judging import usual_metrics
         from otcache_plugin.comparing.outputs import PAGE, WORK, figures_dict, write_outputs
-        from otcache_plugin.comparing.settings import ComparisonSettings
 
-        documents = tuple(document or ())
-        settings = ComparisonSettings(
-            methods=None if methods is None else tuple(_words(methods)),
-            budgets=_numbers(budgets),
-            num_inference_steps=num_inference_steps or steps_of(documents),
-            pairs=pairs,
-            seed=seed,
-            metrics=usual_metrics(),
-            timed_pairs=min(source.defaults.batch_size, ComparisonSettings.timed_pairs),
-            rounds=rounds,
-            baseline=baseline,
-            documents=documents,
-        )
+        settings = replace(settings, metrics=usual_metrics())
         result = compared(source, settings, output / WORK, progress)
         progress.announce("writing the page")
         write_outputs(output, result, command_again(source, settings, output))

@@ -24,11 +24,13 @@ from otcache_plugin.cli.common.output import (
 from otcache_plugin.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from otcache_plugin.comparing.results import ComparisonResult
+    from otcache_plugin.comparing.settings import ComparisonSettings
 
 DEFAULT_OUTPUT = Path("otcache-demo/report.html")
 BUNDLED = "otcache"
 """The policy that ships with the package; any other one is a document's folder."""
+
+METHODS = (BUNDLED, "meancache", "uniform")
 
 DEFAULT_MODEL, DEFAULT_PAIRS = "embedded", 32
 
@@ -46,9 +48,22 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Accelerate the embedded model and write a report."""
+    from otcache_plugin.comparing.pages import require_writable, write_page
+    from otcache_plugin.models.setups import SETUPS
+    from otcache_plugin.models.source import ModelSource
+
+    if model not in SETUPS:
+        problem, remedy = "no such model ships with the package", f"Use {' or '.join(SETUPS)}"
+        raise UnknownNameError("model", model, problem, remedy)
+    settings = _settings(policy, pairs)
+    require_writable(output)
     with StageProgress(quiet) as progress:
         import_libraries(progress)
-        result = _compared(output, model, policy, pairs, progress)
+        from otcache_plugin.comparing.report import render_report
+
+        with TemporaryDirectory() as work:
+            result = compared(ModelSource(model), settings, Path(work), progress)
+            write_page(output, render_report(result, command_again(model, policy, pairs)))
     if json:
         from otcache_plugin.comparing.outputs import figures_dict
 
@@ -58,32 +73,13 @@ def demo(
     data_console().print(f"report: {output}", soft_wrap=True)
 
 
-def _compared(
-    output: Path, model: str, policy: str, pairs: int, progress: StageProgress
-) -> ComparisonResult:
-    """Compare, and write the report."""
-    from otcache_plugin.comparing.contenders.policies import MEANCACHE, OTCACHE, UNIFORM
-    from otcache_plugin.comparing.pages import require_writable, write_page
-    from otcache_plugin.comparing.report import render_report
+def _settings(policy: str, pairs: int) -> ComparisonSettings:
     from otcache_plugin.comparing.settings import ComparisonSettings
-    from otcache_plugin.models.setups import SETUPS
-    from otcache_plugin.models.source import ModelSource
 
-    if model not in SETUPS:
-        problem, remedy = "no such model ships with the package", f"Use {' or '.join(SETUPS)}"
-        raise UnknownNameError("model", model, problem, remedy)
     documents = () if policy == BUNDLED else (policy,)
-    settings = ComparisonSettings(
-        methods=(OTCACHE, MEANCACHE, UNIFORM),
-        num_inference_steps=steps_of(documents),
-        pairs=pairs,
-        documents=documents,
+    return ComparisonSettings(
+        methods=METHODS, num_inference_steps=steps_of(documents), pairs=pairs, documents=documents
     )
-    require_writable(output)
-    with TemporaryDirectory() as work:
-        result = compared(ModelSource(model), settings, Path(work), progress)
-        write_page(output, render_report(result, command_again(model, policy, pairs)))
-    return result
 
 
 def command_again(model: str, policy: str, pairs: int) -> str:

@@ -27,7 +27,7 @@ LIBRARIES = ("otcache-plugin", "cache-dit", "torch", "diffusers", "transformers"
 def doctor(
     model: Annotated[
         str,
-        typer.Argument(metavar="[MODEL]", help="Whose origin to show: a folder or cached Hub id."),
+        typer.Argument(metavar="MODEL", help="Whose origin to show: a folder or cached Hub id."),
     ] = "embedded",
     json: Json = False,
 ) -> None:

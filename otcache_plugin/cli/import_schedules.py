@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otcache_plugin.cli.common.output import print_hint
+from otcache_plugin.cli.common.output import Json, print_hint, print_json
 
 
 def import_schedules(
@@ -30,6 +30,7 @@ def import_schedules(
     authors: Annotated[str, typer.Option(help="Who published them.")] = "unknown",
     source: Annotated[str, typer.Option(help="Where.")] = "unknown",
     setting: Annotated[str, typer.Option(help="What they say that they hold for.")] = "unknown",
+    json: Json = False,
 ) -> None:
     """Make a document of schedules that others published, marked as such."""
     from otcache_registry import render_card, write_policy
@@ -48,6 +49,13 @@ def import_schedules(
     card = render_card(document, (), plugin_host().describe(document))
     folder = output or Path(f"published-{Path(model).name}")
     write_policy(folder, document, NO_TABLES, card)
+    budgets = [schedule.budget for schedule in schedules]
+    if json:
+        print_json({"policy": str(folder), "model": model, "budgets": budgets})
+        return
     typer.echo(folder)
-    budgets = ", ".join(str(schedule.budget) for schedule in schedules)
-    print_hint(f"Schedules of the budgets {budgets}, as published; none of them was measured here.")
+    served = "budget" if len(budgets) == 1 else "budgets"
+    print_hint(
+        f"Published by others for the {served} {', '.join(map(str, budgets))}; nothing of it was "
+        "measured here."
+    )

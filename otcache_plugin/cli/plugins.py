@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,7 +15,8 @@ from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
 
 def plugins(
     policy: Annotated[
-        str | None, typer.Argument(help="A policy, for the options of its calibration.")
+        str | None,
+        typer.Argument(metavar="POLICY", help="A policy, for the options of its calibration."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -37,7 +37,7 @@ def plugins(
             }
         )
         return
-    console = Console()
+    console = data_console()
     console.print(_names(host))
     console.print(_plugins(host.plugins))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import json as json_format
 from enum import StrEnum
 from functools import partial
 from itertools import groupby
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from otcache_policies import FieldError
 
-from otcache_plugin.cli.common.output import Quiet, print_hint
+from otcache_plugin.cli.common.output import Json, Quiet, print_hint
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
 from otcache_plugin.runs.mechanism import CacheDitCalibrator, calibrator_named
 
@@ -45,7 +45,9 @@ def predict(
     steps: Annotated[
         int | None, typer.Option(help="Steps of the run; by default the calibrated ones.")
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.STEPS,
+    output: Annotated[
+        Format | None, typer.Option("--format", help="What to print; steps unless given.")
+    ] = None,
     calibrator: Annotated[
         CacheDitCalibrator | None,
         typer.Option(
@@ -53,9 +55,14 @@ def predict(
             "the calibration unless given."
         ),
     ] = None,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Print the schedule that a policy has for a budget."""
+    if json and output not in (None, Format.JSON):
+        problem = "--json prints JSON, and this is another format"
+        raise FieldError("--format", output.value, problem, "Leave one of the two out")
+    output = Format.JSON if json else output or Format.STEPS
     if calibrator is not None and output is not Format.CACHE_DIT_YAML:
         problem = f"cache-dit's calibrators are part of its configuration, not of {output.value}"
         remedy = f"Drop it, or pass --format {Format.CACHE_DIT_YAML.value}"
@@ -125,7 +132,7 @@ def _steps(stored: StoredPolicy, resolution: ScheduledRun) -> str:
 
 
 def _mask(stored: StoredPolicy, resolution: ScheduledRun) -> str:
-    return json.dumps(cache_dit_mask(resolution))
+    return json_format.dumps(cache_dit_mask(resolution))
 
 
 def cache_dit_mask(resolution: ScheduledRun) -> list[int]:
@@ -144,7 +151,7 @@ def _json(stored: StoredPolicy, resolution: ScheduledRun) -> str:
         "adaptation": resolution.adaptation,
         **schedule.to_dict(),
     }
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return json_format.dumps(data, indent=2, ensure_ascii=False)
 
 
 def cache_dit_yaml(

@@ -18,4 +18,14 @@ def search(
     entries, problems = local_entries()
     of_model = [entry for entry in entries if entry.document.model == model]
     if not print_documents(of_model, problems, hub_search(model), json):
-        print_hint(f"No document for {model}. Make one: otcache calibrate {model} --output FOLDER")
+        print_hint(_none_for(model, sorted({entry.document.model for entry in entries})))
+
+
+def _none_for(model: str, others: list[str]) -> str:
+    """Return what to do next: there may be one for a model whose name is alike."""
+    alike = [other for other in others if model.lower() in other.lower()]
+    if alike:
+        return f"No document for {model}. There are some for {', '.join(alike)}."
+    if "/" not in model:
+        return f"No document for {model}. Models are searched by their whole id, such as org/name."
+    return f"No document for {model}. Make one: otcache calibrate {model} --output FOLDER"

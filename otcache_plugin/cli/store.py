@@ -167,11 +167,15 @@ def _print_removed(pruned: Pruned, json: bool) -> None:
 
 
 @store.command("path", cls=Command, short_help="Print the store's folder.")
-def path() -> None:
-    """Print the folder that pulled documents are kept in."""
+def path(json: Json = False) -> None:
+    """Print the folder that your own documents and pulled ones are kept in."""
     from otcache_registry.store.folder import default_store_folder
 
-    typer.echo(default_store_folder())
+    folder = default_store_folder()
+    if json:
+        print_json({"folder": str(folder)})
+        return
+    typer.echo(folder)
 
 
 def _count(number: int, noun: str) -> str:

@@ -28,7 +28,8 @@ from otcache_plugin.cli.common.output import (
 from otcache_plugin.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from otcache_plugin.comparing.side_by_side import SideBySide, SideBySideSettings
+    from otcache_plugin.comparing.settings import SideBySideSettings
+    from otcache_plugin.comparing.side_by_side import SideBySide
     from otcache_plugin.models.setups import ModelSetup
     from otcache_plugin.models.source import ModelSource
 
@@ -70,6 +71,8 @@ def try_model(
     quiet: Quiet = False,
 ) -> None:
     """Try a policy on prompts of yours, beside the full run and uniform spacing."""
+    from otcache_plugin.comparing.pages import require_writable
+    from otcache_plugin.comparing.settings import SideBySideSettings
     from otcache_plugin.models.source import ModelSource
 
     for name, given in (("prompts", prompts), ("metric", metric)):
@@ -78,11 +81,12 @@ def try_model(
             raise ArgumentError(name, str(given), "nothing is calibrated", remedy)
     source = ModelSource(model, revision, prompts, call=call)
     source.check()
+    settings = SideBySideSettings(tuple(prompt), policy, budget, num_inference_steps, seed)
     wanted = None if calibrate is None else Calibration(calibrate, output / DOCUMENT, metric)
     page = output / PAGE
+    require_writable(page)
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)
-        settings = _settings(prompt, policy, budget, num_inference_steps, seed)
         result = _tried(source, settings, wanted, page, progress)
     if json:
         print_json({**result.to_dict(), "page": str(page)})
@@ -97,14 +101,6 @@ def try_model(
         print_how_to_save(wanted.folder, policy)
 
 
-def _settings(
-    prompts: list[str], policy: str, budget: int, steps: int, seed: int
-) -> SideBySideSettings:
-    from otcache_plugin.comparing.side_by_side import SideBySideSettings
-
-    return SideBySideSettings(tuple(prompts), policy, budget, steps, seed)
-
-
 def _tried(
     source: ModelSource,
     settings: SideBySideSettings,
@@ -116,12 +112,11 @@ def _tried(
     import torch
 
     from otcache_plugin.calibration import stages
-    from otcache_plugin.comparing.pages import require_writable, write_page
+    from otcache_plugin.comparing.pages import write_page
     from otcache_plugin.comparing.side_by_side import try_side_by_side
     from otcache_plugin.comparing.side_by_side_page import render_side_by_side
     from otcache_plugin.models.setups import SETUPS
 
-    require_writable(page)
     if source.model in SETUPS:
         torch.set_num_threads(1)  # They are so small that further threads slow them down.
     progress.announce(stages.LOADING)
@@ -161,7 +156,7 @@ def _served(
 
 def command_again(source: ModelSource, settings: SideBySideSettings, output: Path) -> str:
     """Return the command that makes a page again."""
-    from otcache_plugin.comparing.side_by_side import SideBySideSettings
+    from otcache_plugin.comparing.settings import SideBySideSettings
 
     usual = SideBySideSettings(())
     options = {

@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from diffusers.image_processor import VaeImageProcessor
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from otcache_policies import FieldError
 from PIL import Image
@@ -45,6 +44,8 @@ def save_picture(path: Path, picture: torch.Tensor) -> None:
 
 def as_image(picture: torch.Tensor) -> Image.Image:
     """Return a `(3, H, W)` picture in [0, 1] as an image."""
+    from diffusers.image_processor import VaeImageProcessor
+
     image: Image.Image
     (image,) = VaeImageProcessor.numpy_to_pil(picture.permute(1, 2, 0).numpy())
     return image

@@ -1,4 +1,4 @@
-"""What a comparison is asked."""
+"""What a comparison is asked, and what trying a model is; importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from otcache_policies import FieldError
+
+from otcache_plugin.errors import ArgumentError
+from otcache_plugin.evaluation.pairs import Pair
 
 BUDGETS = (8, 10, 15)
 STEPS = 50
@@ -73,3 +76,45 @@ class ComparisonSettings:
             "timed_pairs": self.timed_pairs,
             "rounds": self.rounds,
         }
+
+
+@dataclass(frozen=True)
+class SideBySideSettings:
+    """What is tried, besides the model.
+
+    Attributes:
+        prompts: one picture, or video, of each.
+        policy: what `policy=` takes as a string.
+        budget: computed steps, uniform's and the policy's.
+        num_inference_steps: steps of a run, T.
+        seed: of every prompt's noise.
+    """
+
+    prompts: tuple[str, ...]
+    policy: str = "otcache"
+    budget: int = 10
+    num_inference_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for prompt in self.prompts:
+            if not prompt.strip():
+                raise ArgumentError("prompt", prompt, "no words in it", "Say what to show")
+        if self.num_inference_steps < 2:
+            steps = self.num_inference_steps
+            raise ArgumentError("num_inference_steps", steps, "below 2", "Use 2 or more")
+        if not 2 <= self.budget <= self.num_inference_steps:
+            remedy = f"Use 2 … {self.num_inference_steps}"
+            raise FieldError("budget", self.budget, "not a number of steps of the run", remedy)
+        if self.seed < 0:
+            raise ArgumentError("seed", self.seed, "below 0", "Use 0 or more")
+
+    @property
+    def speedup(self) -> float:
+        """All steps over computed ones: other than a budget, it scales with a document's steps."""
+        return self.num_inference_steps / self.budget
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The prompts with their seed."""
+        return tuple(Pair(prompt, self.seed) for prompt in self.prompts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from otcache_policies import BudgetError, FieldError, Schedule
+from otcache_policies import BudgetError, Schedule
 
 import otcache_plugin
 from otcache_plugin.comparing.contenders.policies import (
@@ -24,9 +24,8 @@ from otcache_plugin.comparing.method_row import MethodRow
 from otcache_plugin.comparing.timing import Times, machine
 from otcache_plugin.enabling.planning import make_plan
 from otcache_plugin.enabling.wanted import Wanted
-from otcache_plugin.errors import ArgumentError, ExecutionError
+from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
-from otcache_plugin.evaluation.pairs import Pair
 from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.plan import Request
@@ -37,54 +36,14 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from otcache_plugin.calibration.stages import CalibrationProgress
+    from otcache_plugin.comparing.settings import SideBySideSettings
+    from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
     from otcache_plugin.runs.report import RunReport
 
 UNIFORM = "uniform"
 AHEAD = "a run that is not timed"
 TRYING = "in full and with each policy"
-
-
-@dataclass(frozen=True)
-class SideBySideSettings:
-    """What is tried, besides the model.
-
-    Attributes:
-        prompts: one picture, or video, of each.
-        policy: what `policy=` takes as a string.
-        budget: computed steps, uniform's and the policy's.
-        num_inference_steps: steps of a run, T.
-        seed: of every prompt's noise.
-    """
-
-    prompts: tuple[str, ...]
-    policy: str = "otcache"
-    budget: int = 10
-    num_inference_steps: int = 50
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for prompt in self.prompts:
-            if not prompt.strip():
-                raise ArgumentError("prompt", prompt, "no words in it", "Say what to show")
-        if self.num_inference_steps < 2:
-            steps = self.num_inference_steps
-            raise ArgumentError("num_inference_steps", steps, "below 2", "Use 2 or more")
-        if not 2 <= self.budget <= self.num_inference_steps:
-            remedy = f"Use 2 … {self.num_inference_steps}"
-            raise FieldError("budget", self.budget, "not a number of steps of the run", remedy)
-        if self.seed < 0:
-            raise ArgumentError("seed", self.seed, "below 0", "Use 0 or more")
-
-    @property
-    def speedup(self) -> float:
-        """All steps over computed ones: other than a budget, it scales with a document's steps."""
-        return self.num_inference_steps / self.budget
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """The prompts with their seed."""
-        return tuple(Pair(prompt, self.seed) for prompt in self.prompts)
 
 
 @dataclass(frozen=True, eq=False)

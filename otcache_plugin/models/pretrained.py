@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import is_accelerate_available
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models.precision import convert
@@ -23,6 +24,9 @@ from otcache_plugin.prompts.files import (
     read_prompts,
     require_disjoint,
 )
+
+HUB_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "requests")
+"""Whose errors say that the Hub gave no answer: its client's, and what its versions stand on."""
 
 OWN_CALL_ARGUMENTS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
 
@@ -71,7 +75,7 @@ def load_pretrained_setup(
                 f"diffusers does not load it without accelerate ({error})",
                 "Run: pip install accelerate",
             ) from error
-        raise _not_a_model(model, f"it cannot be loaded ({error})") from error
+        raise _not_loaded(model, error) from error
     if not on_gpu:
         convert(pipe, torch.float32)
     pipe.set_progress_bar_config(disable=True)
@@ -85,6 +89,24 @@ def load_pretrained_setup(
         _origin(pipe, model, revision, is_folder),
         LARGE_MODEL,
     )
+
+
+def _not_loaded(model: str, error: OSError | ValueError) -> ArgumentError:
+    """Return why diffusers gave up; of what the Hub said it tells no more than to see the cause."""
+    said = error if isinstance(error, HfHubHTTPError) else error.__cause__
+    if isinstance(said, GatedRepoError):
+        problem = "its authors give it to those alone who accept its licence"
+        remedy = f"Accept it at https://huggingface.co/{model}, then run: hf auth login"
+    elif isinstance(said, RepositoryNotFoundError):
+        problem = "no such model on the Hub, or a private one"
+        remedy = "Check its name; for a private one run: hf auth login"
+    elif type(said).__module__.partition(".")[0] in HUB_CLIENTS:
+        (reason, *_) = str(said).splitlines() or [type(said).__name__]
+        problem = f"it is not downloaded yet, and the Hub cannot be reached ({reason})"
+        remedy = "Check the connection, HF_ENDPOINT and HF_HUB_OFFLINE, or pass a pipeline's folder"
+    else:
+        return _not_a_model(model, f"it cannot be loaded ({error})")
+    return ArgumentError("model", model, problem, remedy)
 
 
 def _not_a_model(model: str, problem: str) -> ArgumentError:

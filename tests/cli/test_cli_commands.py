@@ -45,6 +45,36 @@ def test_so_are_help_and_lists(command: str) -> None:
     assert [name for name in HEAVY if name in loaded] == []
 
 
+REFUSED_AT_ONCE = (
+    ("demo", "--model", "flux"),
+    ("demo", "--pairs", "1"),
+    ("demo", "--output", "."),
+    ("try", "embedded", "--prompt", "a fox", "--budget", "0"),
+    ("compare", "embedded", "--budgets", "x"),
+    ("compare", "embedded", "--pairs", "1"),
+    ("calibrate", "embedded", "--output", "policy", "--effort", "slow"),
+    ("show", "nothing"),
+)
+"""What needs neither torch nor a model to be refused."""
+
+
+def test_what_can_be_refused_at_once_is(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom otcache_plugin.cli.main import main\n"
+        f"for arguments in {REFUSED_AT_ONCE!r}:\n"
+        "    sys.argv = ['otcache', *arguments]\n"
+        "    try:\n        main()\n    except SystemExit as end:\n        print(end.code)\n"
+        "print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    *codes, loaded = done.stdout.splitlines()
+    assert codes == ["2"] * len(REFUSED_AT_ONCE)
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["error"] * len(codes)
+    assert not {"torch", "diffusers"} & set(loaded.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_names_the_commands(otcache: Any, main: Any) -> None:
     shown = otcache("--help")
     assert (shown.code, shown.err) == (0, "")
@@ -148,7 +178,10 @@ def calibrate(main: Any, folder: Path, *arguments: str, model: str = "exact-flow
     ("arguments", "words"),
     [
         (["--metric", "beauty"], ["--metric='beauty'", "lpips-vgg, mse, psnr, ssim"]),
-        (["--budget-anchor", "20"], ["--budget-anchor=20", "below the reference's 20", "Use 2 <="]),
+        (
+            ["--budget-anchor", "20"],
+            ["--budget-anchor=20", "below the reference's 20", "Use 2 <= --budget-anchor < "],
+        ),
         (["--budget-anchor", "1"], ["--budget-anchor=1", "Use 2 <="]),
         (["--budget-reference", "50"], ["--budget-reference=50", "below the 50 steps", "Use"]),
         (["--steps", "12"], ["--budget-reference=20", "below the 12 steps", "Use"]),

@@ -72,7 +72,7 @@ def test_a_folder_of_everything(otcache_compare: Any, monkeypatch: pytest.Monkey
         (("--budgets", "8,x"), "--budgets='8,x': not whole numbers"),
         (("--budgets", "60"), "--budgets=60: not a number of steps of the run. Use 2 … 50"),
         (("--pairs", "1"), "--pairs=1: "),
-        (("--document", "./nowhere"), "policy='nowhere': no folder of this name"),
+        (("--document", "./nowhere"), "--document='nowhere': no folder of this name"),
         (("--prompts", "mine.txt"), "--prompts='mine.txt': exact-flow ships with its weights"),
         (("--seed", "-1"), "--seed=-1: below 0"),
     ],

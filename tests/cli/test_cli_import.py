@@ -62,6 +62,19 @@ def test_forms(main: Any, tmp_path: Path, ending: str, schedules: Schedules) -> 
     assert imported(main, file, "--steps", str(STEPS)) == COMPUTED
 
 
+def test_json_alone_on_stdout(main: Any, tmp_path: Path) -> None:
+    file, output = tmp_path / "schedules.txt", tmp_path / "document"
+    file.write_bytes(as_text(COMPUTED))
+    options = ("--model", "org/name", "--output", str(output), "--steps", str(STEPS), "--json")
+    done = main("import", str(file), *options)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out) == {
+        "policy": str(output),
+        "model": "org/name",
+        "budgets": [4, 6],
+    }
+
+
 @pytest.mark.parametrize("content", [torch.tensor(MASKS), {"a": CACHED[0], "b": CACHED[1]}])
 def test_of_torch_plain_values_only(main: Any, tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "masks.pt")
@@ -114,7 +127,7 @@ def test_a_single_schedule(main: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "A single schedule: no other budget is predicted from it." in card
     assert main("predict", "published-name", "--budget", "4").out.split() == ["0", "1", "4", "9"]
     refused = main("predict", "published-name", "--budget", "5")
-    assert (refused.code, "Use budget=4, or 10" in refused.err) == (2, True)
+    assert (refused.code, "Use --budget=4, or 10" in refused.err) == (2, True)
 
     pipe = make_flux()
     cache_dit.enable_cache(pipe, policy="./published-name")

@@ -195,3 +195,17 @@ def test_reading_loads_neither_torch_nor_the_hub_client(tmp_path: Path) -> None:
         assert not unwanted, (command, unwanted)
     # The help needs no arithmetic either.
     assert not {"numpy", "pydantic", "otcache_registry"}.intersection(loaded[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("qwen-image", "There are some for Qwen/Qwen-Image, Qwen/Qwen-Image-2512."),
+        ("flux", "Models are searched by their whole id, such as org/name."),
+        ("org/name", "Make one: otcache calibrate org/name --output FOLDER"),
+    ],
+)
+def test_search_says_what_to_do_where_there_is_none(main: Any, model: str, said: str) -> None:
+    found = main("search", model)
+    assert (found.code, found.out) == (0, "")
+    assert found.err.splitlines()[-1] == f"No document for {model}. {said}"

@@ -142,9 +142,9 @@ def test_without_sigmas_only_shares_count() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--budget", "12"], ["budget=12", "Use budget=13 … 25, or 50"]),
+        (["--budget", "12"], ["budget=12", "Use --budget=13 … 25, or 50"]),
         (["--budget", "1", "--steps", "20"], ["budget=1", "the run has 20 steps", "5 … 10, or 20"]),
-        (["--budget", "21", "--steps", "20"], ["budget=21", "Use budget=5 … 10, or 20"]),
+        (["--budget", "21", "--steps", "20"], ["budget=21", "Use --budget=5 … 10, or 20"]),
         (["--budget", "15", "--steps", "20"], ["of 20 steps, outside the range"]),
         (["--budget", "2", "--steps", "1"], ["--steps=1", "Use 2 … 10000"]),
         (["--budget", "2", "--steps", "10001"], ["--steps=10001"]),
@@ -153,6 +153,7 @@ def test_without_sigmas_only_shares_count() -> None:
             ["--budget", "15", "--calibrator", "foca"],
             ["--calibrator='foca'", "--format cache-dit-yaml"],
         ),
+        (["--budget", "15", "--json", "--format", "mask"], ["--format='mask'", "one of the two"]),
         ([], ["Missing option '--budget'"]),
     ],
 )

@@ -224,8 +224,8 @@ def test_names_are_shown_as_they_are(narrow: Any, tmp_path: Path) -> None:
         (["./a/b/none"], ["no policy.json there", "Give a folder"]),
         (["hub:a"], ["'a' is no repository", "Use hub:user/name"]),
         (["hub:a/b@x..y"], ["'x..y' is no revision", "refs/pr/N"]),
-        (["bundled:exact-flow", "--budget", "7"], ["budget=7", "Use budget=8 … 50"]),
-        (["bundled:z-image", "--budget", "30"], ["budget=30", "Use budget=13 … 25, or 50"]),
+        (["bundled:exact-flow", "--budget", "7"], ["budget=7", "Use --budget=8 … 50"]),
+        (["bundled:z-image", "--budget", "30"], ["budget=30", "Use --budget=13 … 25, or 50"]),
     ],
 )
 def test_refused(

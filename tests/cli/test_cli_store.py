@@ -33,6 +33,8 @@ def add(store: PolicyStore, commit: str, card: bytes, hours: int = 0) -> None:
 def test_path(main: Any, tmp_path: Path) -> None:
     shown = main("store", "path")
     assert (shown.code, shown.out, shown.err) == (0, f"{tmp_path}/cache/policies\n", "")
+    as_json = json.loads(main("store", "path", "--json").out)
+    assert as_json == {"folder": f"{tmp_path}/cache/policies"}
     assert not (tmp_path / "cache").exists()
 
 

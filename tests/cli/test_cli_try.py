@@ -16,7 +16,7 @@ from tiny_text import make_ltx_with_text
 
 from otcache_plugin.cli.try_model import command_again
 from otcache_plugin.comparing import side_by_side
-from otcache_plugin.comparing.side_by_side import SideBySideSettings
+from otcache_plugin.comparing.settings import SideBySideSettings
 from otcache_plugin.models.source import ModelSource
 
 PROMPT = "red circle left on navy"

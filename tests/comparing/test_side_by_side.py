@@ -17,12 +17,8 @@ from stored_policies import otcache_of
 from tiny_text import make_ltx_with_text, make_wan_with_vae
 
 import otcache_plugin
-from otcache_plugin.comparing.side_by_side import (
-    SideBySide,
-    SideBySideSettings,
-    require_served,
-    try_side_by_side,
-)
+from otcache_plugin.comparing.settings import SideBySideSettings
+from otcache_plugin.comparing.side_by_side import SideBySide, require_served, try_side_by_side
 from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
 from otcache_plugin.evaluation.outputs import generate
 from otcache_plugin.evaluation.pairs import Pair

@@ -16,7 +16,8 @@ from otcache_policies import UniformPolicy
 from PIL import Image
 
 from otcache_plugin.comparing.method_row import MethodRow
-from otcache_plugin.comparing.side_by_side import SideBySide, SideBySideSettings
+from otcache_plugin.comparing.settings import SideBySideSettings
+from otcache_plugin.comparing.side_by_side import SideBySide
 from otcache_plugin.comparing.side_by_side_page import render_side_by_side
 from otcache_plugin.runs.report import RunReport
 from otcache_plugin.runs.resolution import Adaptation

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from diffusers import FluxPipeline, LTXPipeline
+from hub_server import HubServer
+from huggingface_hub import constants, hf_api
 from otcache_registry import DocumentNotFoundError
 from tiny_pipelines import make_wan
 from tiny_text import make_ltx_with_text
@@ -58,6 +60,42 @@ def test_a_folder_without_revision_has_no_origin(folder: Path, prompts: Path) ->
 def test_what_is_no_model_is_refused(tmp_path: Path, prompts: Path) -> None:
     with pytest.raises(ArgumentError, match=r"model=.*cannot be loaded.*pipeline's folder"):
         load_pretrained_setup(str(tmp_path), "r1", prompts, CALL)
+
+
+@pytest.mark.parametrize(
+    ("model", "offline", "problem", "remedy"),
+    [
+        ("alice/none", False, "no such model on the Hub", "Check its name"),
+        ("alice/none", True, "not downloaded yet, and the Hub cannot be reached", "HF_HUB_OFFLINE"),
+        (
+            "alice/gated",
+            False,
+            "who accept its licence",
+            "Accept it at https://huggingface.co/alice",
+        ),
+    ],
+)
+def test_what_the_hub_does_not_give_is_told_without_its_traceback(
+    hub: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    offline: bool,
+    problem: str,
+    remedy: str,
+) -> None:
+    hub.create_repo("alice/gated", gated=True)
+    # The client reads HF_ENDPOINT once, into these.
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)
+    files = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(ArgumentError) as refused:
+        load_pretrained_setup(model, None, None, "{}")
+    assert (refused.value.field, refused.value.value) == ("model", model)
+    assert problem in refused.value.problem
+    assert "stacktrace" not in refused.value.problem
+    assert remedy in refused.value.remedy
 
 
 def test_held_out_prompts_of_a_file(folder: Path, prompts: Path) -> None:

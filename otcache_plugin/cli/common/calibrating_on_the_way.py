@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from otcache_plugin.calibration.document import CalibrationResult
     from otcache_plugin.calibration.task import CalibrationTask
     from otcache_plugin.cli.common.output import StageProgress
-    from otcache_plugin.comparing.side_by_side import SideBySideSettings
+    from otcache_plugin.comparing.settings import SideBySideSettings
     from otcache_plugin.models.setups import ModelSetup
 
 BY_EFFORT = "otcache"

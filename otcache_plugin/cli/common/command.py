@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from otcache_policies import FieldError
 from typer.core import TyperArgument, TyperCommand
 
 from otcache_plugin.calibration.errors import ClusterError, NoShardsError, UnfinishedError
 from otcache_plugin.cli.common.examples import EXAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HINTS = {
     UnfinishedError: "--wait SECONDS waits for shards that run now.",
@@ -17,6 +22,8 @@ HINTS = {
 }
 """Which options help, by the error."""
 
+NAMES_OF_DOCUMENTS = "path", "policy"
+"""What the library calls a document that it reads; commands take them by many words."""
 
 METAVARS = {
     "--authors": "TEXT",
@@ -84,10 +91,9 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except FieldError as error:
-            name, dot, key = error.field.partition(".")
-            words = {each.name: _word(each) for each in self.get_params(ctx)}
-            if name in words and (dot or _is_meant(ctx.params.get(name), error.value)):
-                error.field = f"{words[name]}{dot}{key}"
+            words = {str(each.name): _word(each) for each in self.get_params(ctx)}
+            error.field = _called(error, words, ctx.params)
+            error.remedy = _in_words(error.remedy, words)
             raise
         except tuple(HINTS) as error:
             raise type(error)(f"{error} {HINTS[type(error)]}") from error
@@ -96,8 +102,37 @@ class Command(TyperCommand):
 def _word(parameter: Any) -> str:
     """Return what a user writes: an option's long form, an argument's name in capitals."""
     if isinstance(parameter, TyperArgument):
-        return str(parameter.name).upper()
+        return str(parameter.metavar or parameter.name).upper().rstrip("…")
     return str(next(each for each in parameter.opts if each.startswith("--")))
+
+
+def _called(error: FieldError, words: Mapping[str, str], given: Mapping[str, Any]) -> str:
+    """Return the command's word for what was refused; the library's where it is none of these."""
+    name, dot, key = error.field.partition(".")
+    if name in words and (dot or _is_meant(given.get(name), error.value)):
+        return f"{words[name]}{dot}{key}"
+    if error.field in NAMES_OF_DOCUMENTS:
+        for name, value in given.items():
+            if name in words and _is_one_of(value, error.value):
+                return words[name]
+    return error.field
+
+
+def _is_one_of(given: object, refused: object) -> bool:
+    """Return whether what a user gave, or one of several such, names what was refused."""
+    names = given if isinstance(given, (list, tuple)) else (given,)
+    return any(isinstance(each, (str, Path)) and _is_meant(each, refused) for each in names)
+
+
+def _in_words(remedy: str, words: Mapping[str, str]) -> str:
+    """Return a remedy with the command's words for the library's arguments.
+
+    `Use budget=8` and `2 <= budget < 9` are meant; prose and lines of Python are left as they are.
+    """
+    for name, word in words.items():
+        remedy = re.sub(rf"\bUse {name}=", f"Use {word}=", remedy)
+        remedy = re.sub(rf"(?<=[<=] ){name}\b|\b{name}(?= <=?)", word, remedy)
+    return remedy
 
 
 def _is_meant(given: object, refused: object) -> bool:
@@ -106,4 +141,6 @@ def _is_meant(given: object, refused: object) -> bool:
     A document's own policy, for one, is not the POLICY that says where the document is.
     """
     # NaN is what the user gave, too, and equals nothing.
+    if isinstance(given, (str, Path)) and isinstance(refused, (str, Path)):
+        return Path(given) == Path(refused)  # ./policy is policy, as a path
     return type(given) is not type(refused) or given is refused or given == refused

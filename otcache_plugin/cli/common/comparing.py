@@ -37,13 +37,15 @@ def steps_of(documents: Sequence[str]) -> int:
 def compared(
     source: ModelSource, settings: ComparisonSettings, work: Path, progress: StageProgress
 ) -> ComparisonResult:
-    """Load a model and compare methods on it."""
+    """Load a model and compare methods on it; unknown ones are refused before."""
     import torch
 
     from otcache_plugin.calibration import stages
     from otcache_plugin.comparing.comparison import compare
+    from otcache_plugin.comparing.contenders.known import chosen_methods
     from otcache_plugin.models.setups import SETUPS
 
+    chosen_methods(settings.methods)
     if source.model in SETUPS:
         # Every operation waits for its slowest thread, and these are tiny: on a busy machine a
         # second thread made a run 28 times slower. One thread serves every method alike.

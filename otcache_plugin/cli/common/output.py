@@ -51,8 +51,17 @@ class DataConsole(Console):
     """Prints data on stdout: in the width of a terminal, and unbroken where there is none."""
 
     def __init__(self) -> None:
-        bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
-        super().__init__(highlight=False, width=None if bounded else UNBROKEN)
+        self._bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
+        super().__init__(highlight=False, width=None if self._bounded else UNBROKEN)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, without the spaces that fill a table's last column."""
+        if self._bounded:
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)
 
     def print_indented(self, text: str) -> None:
         """Print text as it is, a little indented, on every line of it."""

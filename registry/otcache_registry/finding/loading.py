@@ -81,10 +81,14 @@ def _read_folder(reference: FolderReference) -> StoredPolicy:
     try:
         return read_policy(reference.path)
     except DocumentNotFoundError as error:
+        if reference.path.exists():
+            raise
         text = str(reference)
-        if text.isidentifier():
+        if text in bundled_names():
+            problem = f"no such folder; the bundled document is written {BundledReference(text)}"
+        elif text.isidentifier():
             problem = "no folder of this name, and a policy's name alone names no document"
-        elif is_hub_id(text) and not reference.path.exists():
+        elif is_hub_id(text):
             problem = f"no such folder; a repository on the Hub is written hub:{text}"
         else:
             raise

@@ -119,6 +119,7 @@ def test_bundled() -> None:
     [
         ("otcache", ["policy='otcache'", "a policy's name alone names no document"]),
         ("alice/policies", ["no such folder", "is written hub:alice/policies"]),
+        ("qwen-image", ["no such folder", "document is written bundled:qwen-image"]),
         ("bundled:flux", ["policy='bundled:flux'", "no such bundled document"]),
         ("bundled:../exact-flow", ["no such bundled document"]),
         ("bundled:", ["no such bundled document"]),
