@@ -119,9 +119,9 @@ def _called(error: FieldError, words: Mapping[str, str], given: Mapping[str, Any
 
 
 def _is_one_of(given: object, refused: object) -> bool:
-    """Return whether what a user gave, or one of several such, names what was refused."""
+    """Return whether what a user gave, or one of several such, is the path that was refused."""
     names = given if isinstance(given, (list, tuple)) else (given,)
-    return any(isinstance(each, (str, Path)) and _is_meant(each, refused) for each in names)
+    return any(Path(each) == Path(str(refused)) for each in names if isinstance(each, (str, Path)))
 
 
 def _in_words(remedy: str, words: Mapping[str, str]) -> str:
@@ -141,6 +141,6 @@ def _is_meant(given: object, refused: object) -> bool:
     A document's own policy, for one, is not the POLICY that says where the document is.
     """
     # NaN is what the user gave, too, and equals nothing.
-    if isinstance(given, (str, Path)) and isinstance(refused, (str, Path)):
+    if isinstance(given, str) and isinstance(refused, str):
         return Path(given) == Path(refused)  # ./policy is policy, as a path
     return type(given) is not type(refused) or given is refused or given == refused
