@@ -179,6 +179,7 @@ def test_threads_that_need_the_same_schedule_search_it_once(
         ({"grams": np.ones((2, 3, 4))}, "grams"),
         ({"grams": np.full((1, 3, 3), np.nan)}, "grams"),
         ({"grams": np.triu(np.ones((1, 3, 3)))}, "grams"),
+        ({"grams": np.ones((1, 3, 3)) + np.triu(np.full((3, 3), 1e-3))}, "grams"),
         ({"sigmas": np.array([1.0, 0.5, 0.0])}, "sigmas"),
         ({"response": np.ones(4)}, "response"),
         ({"response": np.array([1.0, np.inf, 0.0])}, "response"),

@@ -76,6 +76,7 @@ def test_segments_look_back_as_they_were_measured() -> None:
     assert OutcomeTable(errors(5, 4)).schedule([0, 2, 4]).look_backs == (1, 1)
     assert OutcomeTable(errors(5, 4), looks).max_look_back == 3
     assert OutcomeTable(errors(5, 4)).max_look_back == 1
+    assert OutcomeTable(errors(5, 4), np.full((5, 5), 255)).max_look_back == 255
     with pytest.raises(ScheduleError, match="step 4 must be computed"):
         OutcomeTable(errors(5, 4)).schedule([0, 2])
 

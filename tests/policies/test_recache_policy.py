@@ -49,6 +49,17 @@ def test_scores_are_those_of_a_perceptron_written_out() -> None:
             assert score == pytest.approx(expected + network.output_bias[inner], rel=1e-12)
 
 
+def test_its_arrays_are_copied_and_cannot_be_changed() -> None:
+    given = np.zeros(18)
+    network = network_of(20, output_bias=given)
+    given[0] = 9.0
+    assert network.output_bias[0] == 0.0
+    policy = ReCachePolicy(network, np.ones((20, 20), np.uint8))
+    arrays = network.hidden_weights, network.hidden_bias, network.output_weights
+    for array in (*arrays, network.output_bias, policy.look_backs):
+        assert not array.flags.writeable
+
+
 def test_a_bump_is_highest_at_the_ends_that_it_was_made_for() -> None:
     network = network_of(20)
     assert network.inputs(3)[0] == network.inputs(10)[-1] == 1.0
