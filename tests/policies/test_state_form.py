@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gram_tables import every_schedule, smooth_table
+from otcache_policies import Schedule
 from otcache_policies.beam_search import beam_search
 from otcache_policies.displacement import Candidates
 from otcache_policies.gram_search import optimise
@@ -100,6 +101,24 @@ def test_a_beam_finds_schedules_of_the_budget(budget: int) -> None:
     }
     values = [states.value(schedule) for schedule in found]
     assert values == pytest.approx(sorted(values), abs=1e-12)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.3, 1.0])
+def test_a_beam_leaves_nothing_out_where_there_is_nothing_to_choose_before(damping: float) -> None:
+    """Without look-backs, one of three steps is chosen: all of its places are tried."""
+    states = StateForm.of(one_pair(damping), 1)
+    schedules = [Schedule([0, step, TOTAL - 1], TOTAL) for step in range(1, TOTAL - 1)]
+    ranked = sorted(schedules, key=states.value)
+    found = beam_search(states, 3)
+    assert found == ranked[: len(found)]
+    assert len(found) > 1
+
+
+def test_a_beam_of_one_segment_has_its_best_look_back() -> None:
+    for seed in range(8):
+        states = StateForm.of(one_pair(0.1, seed=seed), 4)
+        schedules = [Schedule([0, TOTAL - 1], TOTAL, [look_back]) for look_back in range(1, 5)]
+        assert beam_search(states, 2) == [min(schedules, key=states.value)]
 
 
 def test_of_a_hundred_schedules_99_are_behind_the_beams() -> None:
