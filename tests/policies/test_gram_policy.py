@@ -192,6 +192,11 @@ def test_what_is_no_table(changes: dict[str, NDArray[np.float64]], field: str) -
     assert caught.value.field == field
 
 
+def test_what_is_not_finite_is_recorded_anew() -> None:
+    with pytest.raises(GramTableError, match=r"not finite everywhere\. Record anew"):
+        GramTable(np.full((1, 3, 3), np.inf), np.linspace(1, 0, 4))
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
