@@ -34,7 +34,7 @@ from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.runs.mechanism import USUAL, CacheDitCalibrator, Mechanism
 
 STEPS, BUDGET, BATCH = 50, 10, 16
-PAIRS, HELD_OUT, TRIALS = 16, 64, 40
+PAIRS, HELD_OUT, TRIALS = 16, 256, 40
 METRIC = "psnr"
 BLOCKS = Mechanism("blocks", CacheDitCalibrator.TAYLORSEER.value)
 EVEN = "uniform"

@@ -242,8 +242,9 @@ def test_the_manifests_are_all_that_a_document_depends_on(calibrated: Calibrated
     assert set(measured) == {"created", "settings", "model"}
     assert set(measured["settings"]) == {
         *("num_inference_steps", "metric", "held_out_pairs"),
-        *("seed", "batch_size", "threads"),
+        *("seed", "batch_size", "threads", "mechanism"),
     }
+    assert measured["settings"]["mechanism"] == {"executor": "velocity", "calibrator": None}
     assert measured["model"]["libraries"] == calibration.libraries
     assert set(measured["model"]["libraries"]) >= {"torch", "diffusers", "optuna", "cmaes"}
     policy = calibrated.folder / "policies" / "otcache-paper" / "calibration.json"

@@ -13,6 +13,7 @@ import cache_dit
 import numpy as np
 import pytest
 from cache_dit import DBCacheConfig
+from diffusers import FlowMatchEulerDiscreteScheduler
 from otcache_policies import Schedule
 from otcache_registry import PolicyDocument, write_policy
 from small_calibration import Calibrated, calibrate_policy, task_of
@@ -22,13 +23,13 @@ from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.direct import DirectCalibrator, DirectOptions
 from otcache_plugin.calibration.errors import OtherSettingsError
 from otcache_plugin.calibration.evidence.replay import replay
-from otcache_plugin.calibration.measuring.units import Evaluate, Reference
+from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
 from otcache_plugin.calibration.measuring.worker import Worker
 from otcache_plugin.calibration.measuring.workspace import Workspace
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
-from otcache_plugin.errors import ArgumentError
+from otcache_plugin.errors import ArgumentError, PipelineError
 from otcache_plugin.evaluation.batches import Batch
 from otcache_plugin.evaluation.outputs import generate_outputs
 from otcache_plugin.executors.cached_twin import unannounced
@@ -227,6 +228,19 @@ def test_what_measures_nothing_on_the_executor_is_refused(
 def test_an_executor_that_runs_no_schedules_is_refused_at_once(embedded: ModelSetup) -> None:
     with pytest.raises(ArgumentError, match="executor='probe'"):
         Worker(embedded, replace(SETTINGS, mechanism=Mechanism("probe")))
+
+
+def test_a_scheduler_whose_runs_cannot_be_recorded(
+    embedded: ModelSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks would serve it; the error does not send there."""
+    config = {**embedded.pipe.scheduler.config, "stochastic_sampling": True}
+    monkeypatch.setattr(embedded.pipe, "scheduler", FlowMatchEulerDiscreteScheduler(**config))
+    worker = Worker(embedded, SETTINGS)
+    with pytest.raises(PipelineError, match="full runs are recorded") as caught:
+        worker.measure(Record(Batch("calibration", 0, 2)), {})
+    assert "blocks" not in str(caught.value)
+    worker.close()
 
 
 def test_calibrators_are_those_of_blocks() -> None:

@@ -47,11 +47,13 @@ from otcache_plugin.calibration.measuring.units import (
 )
 from otcache_plugin.calibration.settings import evidence_metrics
 from otcache_plugin.calibration.stages import ENCODING, Unwatched
+from otcache_plugin.errors import PipelineError
 from otcache_plugin.evaluation.batches import Batch, batches_of
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.executors.cached_twin import unannounced
 from otcache_plugin.executors.output_log import Replay
+from otcache_plugin.executors.schedulers import SET_EULER, is_supported
 from otcache_plugin.executors.velocity import VelocityExecutor
 from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
@@ -181,6 +183,7 @@ class Worker:
         self._memo.remove()
 
     def _record(self, unit: Record) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
+        self._require_recordable()
         with self._keeping("the trajectory of a run"):
             if self._scratch is not None:
                 self._scratch.mkdir(parents=True, exist_ok=True)
@@ -198,6 +201,14 @@ class Worker:
             (Reference(unit.batch), arrays_of(outputs, trajectory.sigmas)),
             (unit, arrays),
         ]
+
+    def _require_recordable(self) -> None:
+        """Refuse a scheduler under which nothing is known to follow from recorded velocities."""
+        scheduler = find_scheduler(self._setup.pipe)
+        if not is_supported(scheduler):
+            problem = "full runs are recorded, and what follows from it is known of no such one"
+            remedy = f"{SET_EULER}, or calibrate a policy that goes by losses alone"
+            raise PipelineError("scheduler", type(scheduler).__name__, problem, remedy)
 
     def _recorder(self, batch: Batch, executor: VelocityExecutor) -> Evaluator:
         """Return what makes full runs of a batch, whose velocities are looked at."""
