@@ -14,12 +14,12 @@ from mkdocs.structure.files import File, Files
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "coverage.json"
 PAGE = "coverage.md"
-EXECUTORS = ("velocity", "blocks")
+COLUMNS = ("velocity", "blocks", "teacache", "dicache")
 
 INTRODUCTION = """# Pipelines
 
 Every row is a diffusers pipeline that was built tiny, from configurations, with random weights and
-the scheduler it usually comes with, and run with both executors. This page is written from the
+the scheduler it usually comes with, and run with every executor. This page is written from the
 results of those runs, with {versions}.
 
 | `executor="velocity"` | |
@@ -34,12 +34,20 @@ results of those runs, with {versions}.
 | …, enable_separate_cfg=True | served with that option in a `cache_config=DBCacheConfig(…)` |
 | refused | an error says why, below |
 
+| `executor="probe"` | |
+| --- | --- |
+| `teacache` | what TeaCache observes: the first block's modulated input |
+| `dicache` | what DiCache observes: what the first block gives |
+| served | a policy that decides by it is shown it, and the blocks rest where it says so |
+| refused | an error says why, below |
+
 For every row that is served these were checked, and hold unless a note says otherwise: the planned
 steps are computed and no others, by counting forwards; runs of other step counts; outputs equal
 bit for bit to those without a policy when all steps are computed, after disabling, and of another
 pipeline of the same parts while this one is enabled; outputs equal to themselves after a run that
-an exception ended; and with `velocity` equal bit for bit to what a plain loop works out from the
-formulas. A row that is refused is left as it was.
+an exception ended, and equal bit for bit to what is worked out from the formulas without the
+executor: for `velocity` with what the scheduler is given put in by hand, for the others with what
+the last block gives. A row that is refused is left as it was.
 
 `make coverage` tries all rows again. Tiny models say what works, and nothing about quality or
 speed: that is [what was measured](measured.md).
@@ -58,8 +66,8 @@ def page(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     notes = Notes()
     lines = [
-        "| Pipeline | Scheduler | `velocity` | `blocks` |",
-        "| --- | --- | --- | --- |",
+        "| Pipeline | Scheduler | `velocity` | `blocks` | `teacache` | `dicache` |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(row(tried, notes) for tried in results["rows"]),
     ]
     parts = [
@@ -94,12 +102,12 @@ class Notes:
 
 def row(tried: dict[str, Any], notes: Notes) -> str:
     """Return a line of the table."""
-    cells = (cell(tried[executor], notes) for executor in EXECUTORS)
+    cells = (cell(tried[column], notes) for column in COLUMNS)
     return f"| {tried['pipeline']} | {tried['scheduler']} | {' | '.join(cells)} |"
 
 
 def cell(outcome: dict[str, Any], notes: Notes) -> str:
-    """Return what came of a row with one executor, with the numbers of its notes."""
+    """Return what came of a row in one column, with the numbers of its notes."""
     said = outcome["support"] or "fails"
     texts = [outcome["reason"]] if outcome["support"] == "refused" else []
     texts += [f"Does not hold: {failure}" for failure in outcome["failures"]]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plugin_fakes import FakeEntryPoint, plugin
+from forced_decisions import host_with
 
 from otcache_plugin.enabling import enable as enabling
-from otcache_plugin.plugins import PolicyRegistry
-from otcache_plugin.plugins.host import load_plugins
 
 
 @pytest.fixture
@@ -17,11 +15,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make `enable_cache` see a plugin that registers this policy; return the policy."""
 
     def use_policy(policy: Any) -> Any:
-        def otcache_register_policies(registry: PolicyRegistry) -> None:
-            registry.register_deciding(policy.name, lambda: policy, "decides by the latents")
-
-        module = plugin(otcache_register_policies=otcache_register_policies)
-        host = load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)
+        host = host_with(policy)
         monkeypatch.setattr(enabling, "plugin_host", lambda: host)
         return policy
 

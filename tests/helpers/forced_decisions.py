@@ -6,7 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from otcache_policies import Decision, RunConditions
+from otcache_policies import DecidingPolicy, Decision, RunConditions
+from plugin_fakes import FakeEntryPoint, plugin
+
+from otcache_plugin.plugins import PolicyRegistry
+from otcache_plugin.plugins.host import PluginHost, load_plugins
 
 
 @dataclass(frozen=True)
@@ -34,3 +38,13 @@ class Forced:
     def decide(self, step: int, observation: Any) -> Decision:
         self.seen.append(observation)
         return Decision.COMPUTE if step in self.computed else Decision.CACHE
+
+
+def host_with(policy: DecidingPolicy[Any]) -> PluginHost:
+    """The host of a plugin that registers this policy."""
+
+    def otcache_register_policies(registry: PolicyRegistry) -> None:
+        registry.register_deciding(policy.name, lambda: policy, "decides as a test wants it")
+
+    module = plugin(otcache_register_policies=otcache_register_policies)
+    return load_plugins([FakeEntryPoint("theirs", lambda: module, "otcache-theirs")], None)

@@ -17,9 +17,10 @@ from multiprocessing.connection import Connection
 import torch
 from tiny_pipelines.building import Row
 
+from matrix.outcomes import Tried
 from matrix.results import read_results, write_results
 from matrix.rows import ROWS
-from matrix.trial import Tried, try_row
+from matrix.trial import try_row
 
 IMPORTED_LATE = ("cache_dit.caching.block_adapters", "otcache_plugin.enabling.enable")
 """Imported once, and not in every process."""

@@ -10,7 +10,7 @@ import torch
 from diffusers import SchedulerMixin
 from reference_runs import Reference
 
-from matrix.watching import run
+from matrix.watching import Clock, run
 from otcache_plugin.pipelines.method_hook import MethodHook
 
 
@@ -22,6 +22,9 @@ def reference_run(
     look_backs: tuple[int, ...] | None,
 ) -> torch.Tensor:
     """Run an untouched pipeline, and replace what its schedulers are given at the other steps.
+
+    There the transformer's last outputs are given again, because guidance may remember what it was
+    given (ACE-Step's momentum).
 
     Args:
         pipe: the pipeline, whose transformer runs at every step.
@@ -57,9 +60,19 @@ def reference_run(
 
         return step
 
+    clock = Clock(computed)
+    outputs: dict[int, Any] = {}
+
+    def again(_: Any, __: Any, output: Any) -> Any:
+        if clock.computing:
+            outputs[clock.call] = output
+        return outputs[clock.call]
+
     with ExitStack() as stack:
-        for part in pipe.components.values():
+        for part in [*vars(pipe).values()]:  # LongCat's is none of the pipe's components
             if isinstance(part, SchedulerMixin):
                 hook = MethodHook(part, "step", stepping(part.step), stepping)
                 stack.callback(hook.remove)
+        stack.enter_context(clock.watching(pipe))
+        stack.callback(pipe.transformer.register_forward_hook(again).remove)
         return run(pipe, arguments, steps)

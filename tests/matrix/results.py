@@ -6,8 +6,8 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from matrix.outcomes import Tried
 from matrix.rows import NOT_TRIED
-from matrix.trial import Tried
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "results" / "coverage.json"
 DISTRIBUTIONS = ("cache-dit", "diffusers", "torch")

@@ -10,9 +10,10 @@ import pytest
 from tiny_pipelines.building import Row
 
 from matrix.__main__ import try_apart
+from matrix.outcomes import COLUMNS, Tried
 from matrix.results import PATH, read_results
 from matrix.rows import NOT_TRIED, ROWS, class_name, flow_matching_pipelines
-from matrix.trial import Tried, planned_steps, try_row
+from matrix.trial import planned_steps, try_row
 
 # diffusers warns of its own deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -57,7 +58,7 @@ def test_a_crash_ends_its_row_alone() -> None:
         raise SystemExit(3)
 
     tried = try_apart(Row("FluxPipeline", crash, dict))
-    assert tried.failures() == ("the process ended with exit code 3",) * 2
+    assert tried.failures() == ("the process ended with exit code 3",) * len(COLUMNS)
 
 
 def test_the_planned_steps_have_both_ends_and_gaps() -> None:
@@ -80,9 +81,12 @@ def page() -> ModuleType:
 def test_the_page_says_what_came_of_a_row(page: ModuleType) -> None:
     served = {"support": "average velocity", "reason": "", "failures": []}
     refused = {"support": "refused", "reason": "no blocks", "failures": ["after all: it ran"]}
-    row = {"pipeline": "APipeline", "scheduler": "S", "velocity": served, "blocks": refused}
+    columns = dict(zip(page.COLUMNS, (served, refused, served, refused), strict=True))
+    row = {"pipeline": "APipeline", "scheduler": "S", **columns}
     text = page.page({"versions": {"torch": "2"}, "not_tried": {"B": "why"}, "rows": [row, row]})
-    assert text.count("| APipeline | S | average velocity | refused (1, 2) |\n") == 2
+    cells = "average velocity | refused (1, 2) | average velocity | refused (1, 2)"
+    assert text.count(f"| APipeline | S | {cells} |\n") == 2
+    assert page.COLUMNS == COLUMNS
     assert "\n1. `no blocks`\n2. `Does not hold: after all: it ran`\n" in text
     assert "- `B`: why" in text
     assert "with torch 2." in text

@@ -73,6 +73,40 @@ def _count(stack: ExitStack, part: torch.nn.Module, name: str, watched: Watched)
             stack.callback(hook.remove)
 
 
+class Clock:
+    """Which step a run is at, and which call of the transformer in it."""
+
+    def __init__(self, computed: tuple[int, ...]) -> None:
+        self._computed = computed
+        self._step = 0
+        self.call = -1
+
+    @property
+    def computing(self) -> bool:
+        """Whether the step at hand is computed."""
+        return self._step in self._computed
+
+    @contextmanager
+    def watching(self, pipe: Any) -> Iterator[None]:
+        """Follow a pipeline's run."""
+
+        def begin_call(*_: Any) -> None:
+            self.call += 1
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if self.call >= 0:  # Cosmos 1 takes a step twice
+                self._step, self.call = self._step + 1, -1
+            return hook.original(*args, **kwargs)
+
+        handle = pipe.transformer.register_forward_pre_hook(begin_call)
+        hook = MethodHook(pipe.scheduler, "step", step)
+        try:
+            yield
+        finally:
+            hook.remove()
+            handle.remove()
+
+
 def run(pipe: Any, arguments: dict[str, Any], steps: int) -> torch.Tensor:
     """Run a pipeline from seed 0; gives its latents, sound's too, or what it gives instead."""
     usual = {

@@ -216,14 +216,16 @@ def _hunyuan_image_refiner() -> Any:
     )
 
 
-def _kandinsky(pipeline: str, *, vae: Any, **config: Any) -> Any:
+def kandinsky(pipeline: str, *, vae: Any, **config: Any) -> Any:
+    """A pipeline of Kandinsky 5, for pictures of one size."""
     transformer = model("Kandinsky5Transformer3DModel", **{**KANDINSKY, **config})
     pipe = assemble(pipeline, transformer=transformer, scheduler=euler_scheduler(), vae=vae)
     pipe.resolutions = [(SIDE, SIDE)]
     return pipe
 
 
-def _kandinsky_arguments(**others: Any) -> dict[str, Any]:
+def kandinsky_arguments(**others: Any) -> dict[str, Any]:
+    """What Kandinsky 5 needs besides steps and noise."""
     ends = torch.tensor([0, 5], dtype=torch.int32)
     return {
         **PIXELS,
@@ -304,18 +306,18 @@ ROWS = (
     ),
     Row(
         "Kandinsky5T2VPipeline",
-        lambda: _kandinsky("Kandinsky5T2VPipeline", vae=hunyuan_vae(), visual_cond=False),
-        lambda: _kandinsky_arguments(num_frames=5),
+        lambda: kandinsky("Kandinsky5T2VPipeline", vae=hunyuan_vae(), visual_cond=False),
+        lambda: kandinsky_arguments(num_frames=5),
     ),
     Row(
         "Kandinsky5T2IPipeline",
-        lambda: _kandinsky("Kandinsky5T2IPipeline", vae=image_vae(), visual_cond=False),
-        _kandinsky_arguments,
+        lambda: kandinsky("Kandinsky5T2IPipeline", vae=image_vae(), visual_cond=False),
+        kandinsky_arguments,
     ),
     Row(
         "Kandinsky5I2IPipeline",
-        lambda: _kandinsky("Kandinsky5I2IPipeline", vae=image_vae(), visual_cond=True),
-        lambda: _kandinsky_arguments(image=picture(SIDE)),
+        lambda: kandinsky("Kandinsky5I2IPipeline", vae=image_vae(), visual_cond=True),
+        lambda: kandinsky_arguments(image=picture(SIDE)),
     ),
     Row(
         "MotifVideoPipeline",

@@ -30,6 +30,29 @@ def _connectors() -> LTX2TextConnectors:
     )
 
 
+def ltx2_vae() -> Any:
+    """The VAE of LTX-2's videos."""
+    return model(
+        "AutoencoderKLLTX2Video",
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatial",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        timestep_conditioning=False,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+
+
 def make_ltx2(pipeline: str = "LTX2Pipeline", audio_scheduler: Any = None, **config: Any) -> Any:
     """A pipeline of two blocks; some take another scheduler for the sound."""
     transformer = model(
@@ -49,25 +72,6 @@ def make_ltx2(pipeline: str = "LTX2Pipeline", audio_scheduler: Any = None, **con
         rope_double_precision=False,
         rope_type="split",
         **config,
-    )
-    vae = model(
-        "AutoencoderKLLTX2Video",
-        latent_channels=4,
-        block_out_channels=(8,),
-        decoder_block_out_channels=(8,),
-        layers_per_block=(1,),
-        decoder_layers_per_block=(1, 1),
-        spatio_temporal_scaling=(True,),
-        decoder_spatio_temporal_scaling=(True,),
-        decoder_inject_noise=(False, False),
-        downsample_type=("spatial",),
-        upsample_residual=(False,),
-        upsample_factor=(1,),
-        timestep_conditioning=False,
-        patch_size=1,
-        patch_size_t=1,
-        encoder_causal=True,
-        decoder_causal=False,
     )
     audio_vae = model(
         "AutoencoderKLLTX2Audio",
@@ -90,7 +94,7 @@ def make_ltx2(pipeline: str = "LTX2Pipeline", audio_scheduler: Any = None, **con
         pipeline,
         transformer=transformer,
         scheduler=euler_scheduler(),
-        vae=vae,
+        vae=ltx2_vae(),
         audio_vae=audio_vae,
         connectors=_connectors(),
         **beside,

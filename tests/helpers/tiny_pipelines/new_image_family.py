@@ -41,7 +41,8 @@ def _prx() -> Any:
     )
 
 
-def _prx_arguments() -> dict[str, Any]:
+def prx_arguments() -> dict[str, Any]:
+    """What PRX needs besides steps and noise."""
     given = {
         **PIXELS,
         **prompts(TEXT_WIDTH, masked=MASKED),
@@ -145,7 +146,8 @@ def _joy() -> Any:
     )
 
 
-def _bria_fibo() -> Any:
+def bria_fibo(pipeline: str) -> Any:
+    """A pipeline of FIBO, whose prompt is encoded already."""
     transformer = model(
         "BriaFiboTransformer2DModel",
         patch_size=1,
@@ -160,7 +162,7 @@ def _bria_fibo() -> Any:
         axes_dims_rope=[0, 4, 4],
     )
     pipe = assemble(
-        "BriaFiboPipeline",
+        pipeline,
         transformer=transformer,
         scheduler=euler_scheduler(use_dynamic_shifting=True),
         vae=wan_vae(),
@@ -284,7 +286,7 @@ def _longcat() -> Any:
 
 
 ROWS = (
-    Row("PRXPipeline", _prx, _prx_arguments),
+    Row("PRXPipeline", _prx, prx_arguments),
     Row("Krea2Pipeline", _krea, _krea_arguments),
     Row(
         "ErnieImagePipeline",
@@ -306,7 +308,11 @@ ROWS = (
         _joy,
         lambda: {**PIXELS, **prompts(TEXT_WIDTH, masked="_embeds_mask")},
     ),
-    Row("BriaFiboPipeline", _bria_fibo, lambda: {**PIXELS, "prompt": "{}"}),
+    Row(
+        "BriaFiboPipeline",
+        lambda: bria_fibo("BriaFiboPipeline"),
+        lambda: {**PIXELS, "prompt": "{}"},
+    ),
     Row(
         "LongCatImagePipeline",
         _longcat,

@@ -85,7 +85,8 @@ def _qwen_pictures(**others: Any) -> dict[str, Any]:
     return _qwen_arguments(image=picture(SIZE), **others)
 
 
-def _z_image(pipeline: str, **parts: Any) -> Any:
+def z_image(pipeline: str, **parts: Any) -> Any:
+    """A pipeline of Z-Image."""
     transformer = model(
         "ZImageTransformer2DModel",
         in_channels=4,
@@ -219,15 +220,15 @@ ROWS = (
             control_image=picture(SIZE), control_mask=inpainting_mask(SIZE), guidance_scale=None
         ),
     ),
-    Row("ZImagePipeline", lambda: _z_image("ZImagePipeline"), _z_image_arguments, quick=True),
+    Row("ZImagePipeline", lambda: z_image("ZImagePipeline"), _z_image_arguments, quick=True),
     Row(
         "ZImageImg2ImgPipeline",
-        lambda: _z_image("ZImageImg2ImgPipeline"),
+        lambda: z_image("ZImageImg2ImgPipeline"),
         lambda: _z_image_arguments(image=picture(SIZE), strength=1.0),
     ),
     Row(
         "ZImageInpaintPipeline",
-        lambda: _z_image("ZImageInpaintPipeline"),
+        lambda: z_image("ZImageInpaintPipeline"),
         lambda: _z_image_arguments(
             image=picture(SIZE), mask_image=inpainting_mask(SIZE), strength=1.0
         ),

@@ -36,8 +36,8 @@ def make_visual_cloze() -> Any:
         # Noisy latents, those of the pictures that are given, and 8 x 8 pixels of mask for each.
         in_channels=2 * 16 + 4 * 64,
         out_channels=16,
-        num_layers=1,
-        num_single_layers=2,
+        num_layers=2,
+        num_single_layers=1,
         attention_head_dim=8,
         num_attention_heads=2,
         joint_attention_dim=TEXT_WIDTH,

@@ -223,8 +223,8 @@ ROWS = (
             "AnyFlowFARPipeline",
             "AnyFlowFARTransformer3DModel",
             compressed_patch_size=(1, 4, 4),
-            full_chunk_limit=3,
-            chunk_partition=(1, 1),
+            full_chunk_limit=2,
+            chunk_partition=(2,),  # in one run
         ),
         _unguided,
     ),
