@@ -27,7 +27,7 @@ lowest: $(STAMP) ## Test against the lowest versions that pyproject.toml allows
 dist: $(STAMP) ## Build what goes to PyPI into dist/, with ADDRESS=https://… of the repository
 	@$(BIN)/python tools/distributions.py --address "$(ADDRESS)"
 
-coverage: $(STAMP) ## Try every pipeline, tiny, with both executors, and write the results
+coverage: $(STAMP) ## Try every pipeline, tiny, with every executor, and write the results
 	@PYTHONPATH=tests:tests/helpers $(BIN)/python -m matrix
 
 check: $(STAMP) ## Check style, types and the imports' direction

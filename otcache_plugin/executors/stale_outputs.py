@@ -1,8 +1,9 @@
 """What stands in for a transformer's outputs on a cached step: those of the last computed one.
 
-What they hold does not matter, because the pipeline's result of them is replaced by the estimate.
-Their form does: a pipeline that switches guidance on or off within a run doubles its batch, or
-halves it, and takes what it gets apart by that.
+What they hold does not matter, because the pipeline's result of them is replaced by the estimate;
+but for guidance that remembers what it was given (ACE-Step's momentum), which is given them again.
+Their form does matter: a pipeline that switches guidance on or off within a run doubles its batch,
+or halves it, and takes what it gets apart by that.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The coverage matrix: every pipeline, tiny, with both executors, and what came of it."""
+"""The coverage matrix: every pipeline, tiny, with every executor, and what came of it."""

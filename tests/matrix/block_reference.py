@@ -48,7 +48,8 @@ def rested_lists(pipe: Any, full: Watched, seen: Watched, share: float) -> list[
     found: dict[str, BlockList] = {}
     for name, module in pipe.transformer.named_modules():
         path = f"transformer.{name}"
-        if not isinstance(module, torch.nn.ModuleList) or path.startswith((*found, "\0")):
+        within = any(path.startswith(f"{outer}.") for outer in found)
+        if within or not isinstance(module, torch.nn.ModuleList):
             continue
         pairs = [(full.inner[each], seen.inner[each]) for each in _paths(path, module)]
         rested = [(before, now) for before, now in pairs if now < before]
