@@ -84,6 +84,19 @@ def test_how_often_it_is_ahead_is_counted() -> None:
     assert f"in {ahead} of {len(rows)} comparisons and behind in {behind}," in words
 
 
+def test_what_calibrating_on_blocks_gains_is_as_measured() -> None:
+    found = json.loads((RESULTS / "on-blocks.json").read_text())
+    words = " ".join(CALIBRATING.split())
+    for name in ("blocks", "velocity", "uniform"):
+        assert f"{found['psnr'][name]:.2f} dB" in words
+    (row,) = (each for each in found["differences"] if each["to"] == "velocity")
+    interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
+    assert f"{row['mean']:+.2f} dB {interval} of the second over the first" in words
+    settings = found["settings"]
+    assert f"on {settings['pairs']} pairs with {settings['trials']} trials" in words
+    assert f"on {settings['held_out']} held-out pairs" in words
+
+
 @pytest.mark.parametrize(
     ("effort", "pairs"), [("quick", 32), ("standard", 48), ("thorough", 96), ("paper", 50)]
 )
