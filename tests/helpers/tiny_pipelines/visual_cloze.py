@@ -29,7 +29,7 @@ def _embed(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
 
 
 def make_visual_cloze() -> Any:
-    """A VisualClozePipeline of three blocks, for pictures of 64 pixels."""
+    """A VisualClozePipeline of four blocks, for pictures of 64 pixels."""
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         patch_size=1,
@@ -37,7 +37,7 @@ def make_visual_cloze() -> Any:
         in_channels=2 * 16 + 4 * 64,
         out_channels=16,
         num_layers=2,
-        num_single_layers=1,
+        num_single_layers=2,
         attention_head_dim=8,
         num_attention_heads=2,
         joint_attention_dim=TEXT_WIDTH,
