@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lowest dist coverage check docs clean
+.PHONY: help demo test test-all covered mutants lowest dist coverage check docs clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,17 @@ test: $(STAMP) ## Run the tests, some minutes
 
 test-all: $(STAMP) ## Run all tests, those too that start clusters, install packages and kill processes
 	@$(PYTEST)
+
+covered: $(STAMP) ## Run the tests, and list the lines and branches that they leave out
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m coverage run -m pytest -n auto --dist worksteal -m "not slow"
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --include='*/otcache_policies/*' --fail-under=95
+	@$(BIN)/python -m coverage report --include='*/otcache_registry/*' --fail-under=95
+	@$(BIN)/python -m coverage report --include='*/otcache_plugin/*' --fail-under=90
+
+mutants: $(STAMP) ## Change otcache_policies in 300 small ways, and list what its tests do not notice
+	@$(BIN)/python tools/mutants.py --sample 300
 
 lowest: $(STAMP) ## Test against the lowest versions that pyproject.toml allows
 	@$(BIN)/python tools/lowest.py
@@ -41,7 +52,7 @@ docs: $(STAMP) ## Build the documentation into site/
 
 clean: ## Delete the environment and everything that was built
 	rm -rf .venv .lowest build dist site otcache-demo *.egg-info
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is written last: after a failed installation the next make tries again.
 $(STAMP): pyproject.toml

@@ -272,6 +272,14 @@ def test_runs_without_any_error_have_an_even_schedule() -> None:
     assert table.errors(schedule).tolist() == [0.0, 0.0]
 
 
+def test_a_schedule_without_any_error_is_found() -> None:
+    """Only the first velocity is not 0: nothing is wrong once the second one is computed."""
+    grams = np.zeros((1, 6, 6))
+    grams[0, 0, 0] = 1.0
+    table = GramTable(grams, np.linspace(1, 0, 7))
+    assert GramPolicy(table, GramSettings(0.0, 1)).schedule(3).computed_steps == (0, 1, 5)
+
+
 def test_schedules_of_other_runs_are_refused() -> None:
     table = smooth_table(1, 6, 0)
     other = Schedule.full(7)
