@@ -71,6 +71,23 @@ def test_every_figure_of_an_effort_is_as_measured(name: str) -> None:
             assert f" {row['difference']:+.2f} ± {row['standard_error']:.2f}" in line
 
 
+def test_ablations_are_as_measured_and_the_papers_own_stand_apart() -> None:
+    ours, theirs = PAGE.split("## The paper's ablations, on our models")[1].split("Apart from all")
+    models = json.loads((RESULTS / "ablations.json").read_text())
+    for model, found in models.items():
+        for rho in ("1.0", "1.15", "1.45"):
+            rows = found["rho"][rho]
+            assert [row["budget"] for row in rows] == [10, 12, 15]
+            cells = [f"{r['difference']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]" for r in rows]
+            assert f"| {model}, {rho} | {' | '.join(cells)} |" in ours
+        for start in ("meancache", "uniform", "random"):
+            assert f"| {model}, {start} | {found['starts'][start]['steps']:,} |" in ours
+    assert "none of them measured here" in theirs
+    for of_the_paper in ("26.03", "20.22", "0.261"):
+        assert of_the_paper in theirs
+        assert of_the_paper not in ours
+
+
 def test_how_often_it_is_ahead_is_counted() -> None:
     models = json.loads((RESULTS / "efforts.json").read_text())
     rows = [
