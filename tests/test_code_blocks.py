@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,14 +20,13 @@ import pytest
 import typer
 from diffusers import DiffusionPipeline
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from pages import SITE, shell_lines
 from typer.testing import CliRunner
 
 import otcache_plugin
 from otcache_plugin.cli.main import app
 from otcache_plugin.models.embedded import FluxScenesPipeline
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n+^```text\n(?P<output>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
@@ -36,7 +34,7 @@ BLOCK = re.compile(
 
 
 def pages_with_blocks() -> list[Path]:
-    return [path for path in PAGES if BLOCK.search(path.read_text(encoding="utf-8"))]
+    return [path for path in SITE if BLOCK.search(path.read_text(encoding="utf-8"))]
 
 
 class ReadersPipeline(FluxScenesPipeline):
@@ -94,14 +92,11 @@ def test_blocks_run_and_print_what_is_shown(
 def command_lines() -> list[Any]:
     """The words after `otcache` of every such line of the shell blocks."""
     found = {}
-    for path in PAGES:
-        for block in re.findall(
-            r"^```sh\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-        ):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line.partition(" > ")[0], comments=True)
-                if words and words[0] == "otcache":
-                    found.setdefault(tuple(words[1:]), path.stem)
+    for path in SITE:
+        for line in shell_lines(path.read_text(encoding="utf-8")):
+            program, *words = line[: line.index(">")] if ">" in line else line
+            if program == "otcache":
+                found.setdefault(tuple(words), path.stem)
     return [
         pytest.param(words, id=f"{stem}: {' '.join(words)[:60]}") for words, stem in found.items()
     ]

@@ -7,7 +7,6 @@ import doctest
 import importlib
 import inspect
 import re
-import shlex
 import shutil
 import sys
 import tomllib
@@ -23,6 +22,7 @@ from otcache_policies import Schedule
 from otcache_policies.testing import DecidingPolicyConformance, PolicyConformance
 from otcache_registry import read_policy
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
+from pages import PAGES, ROOT, blocks, page, shell_lines
 from torchmetrics import multimodal
 
 import otcache_plugin
@@ -37,25 +37,8 @@ from otcache_plugin.plugins.registries import (
     UncalibratedDecidingPolicy,
 )
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
 EXAMPLE_PLUGIN = "otcache_early"
-
-
-def page(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """The contents of the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def shell_lines(text: str) -> list[list[str]]:
-    """The words of every line of the shell blocks, comments left out."""
-    lines = "\n".join(blocks(text, "sh")).splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def hook_signatures(source: str) -> dict[str, str]:

@@ -12,11 +12,19 @@ import optuna
 import pytest
 import torch
 from driven_search import studies_of
-from otcache_policies import EdgeSettings, EdgeTable, MeanCachePolicy, OTCachePolicy, Schedule
-from otcache_registry import PolicyDocument, StoredPolicy
+from otcache_policies import (
+    EdgeSettings,
+    EdgeTable,
+    MeanCachePolicy,
+    OTCachePolicy,
+    Policy,
+    Schedule,
+)
+from otcache_registry import PolicyDocument, StoredPolicy, write_policy
 from pydantic import BaseModel
 from stored_policies import meancache_of, otcache_of
 
+import otcache_plugin
 from otcache_plugin.calibration.calibrate import calibrate, manifest_of
 from otcache_plugin.calibration.document import CalibrationResult
 from otcache_plugin.calibration.evidence.rows import evidence_runs, methods_of
@@ -111,6 +119,20 @@ class Calibrated:
     @property
     def document(self) -> PolicyDocument:
         return self.result.document
+
+    def require_run_as_planned(self, pipe: Any, folder: Path, budget: int) -> None:
+        """Write the document, and run it on a pipeline: it computes its policy's schedule."""
+        write_policy(folder, self.document, self.stored.tables, "# A card\n")
+        otcache_plugin.enable_cache(pipe, policy=folder, budget=budget)
+        try:
+            pipe("kind 1", num_inference_steps=self.document.num_inference_steps)
+            report = otcache_plugin.summary(pipe)
+        finally:
+            otcache_plugin.disable_cache(pipe)
+        policy = plugin_host().policy_of(self.stored)
+        assert isinstance(policy, Policy)
+        assert report.as_planned
+        assert report.planned_steps == policy.schedule(budget).computed_steps
 
     @property
     def policy(self) -> OTCachePolicy:

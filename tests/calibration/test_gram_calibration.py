@@ -13,7 +13,6 @@ from otcache_policies import BudgetError, GramPolicy, GramSettings, GramTableErr
 from otcache_registry import DocumentError, PolicyDocument, StoredPolicy
 from small_calibration import SETTINGS, Calibrated, calibrate_flow, calibrate_policy, task_of
 
-import otcache_plugin
 from otcache_plugin.calibration.gram import GramCalibrator
 from otcache_plugin.calibration.settings import GramOptions
 from otcache_plugin.models.setups import ModelSetup
@@ -81,17 +80,7 @@ def test_after_another_policy_nothing_is_recorded_again(
 
 
 def test_its_document_runs(gram: Calibrated, setup: ModelSetup, tmp_path: Path) -> None:
-    from otcache_registry import write_policy
-
-    write_policy(tmp_path / "gram", gram.document, gram.stored.tables, "# Gram\n")
-    otcache_plugin.enable_cache(setup.pipe, policy=tmp_path / "gram", budget=4)
-    try:
-        setup.pipe("kind 1", num_inference_steps=12)
-        report = otcache_plugin.summary(setup.pipe)
-    finally:
-        otcache_plugin.disable_cache(setup.pipe)
-    assert report.as_planned
-    assert report.planned_steps == policy_of(gram.stored).schedule(4).computed_steps
+    gram.require_run_as_planned(setup.pipe, tmp_path / "gram", 4)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,9 @@ from otcache_policies import (
     budgeted_shortest_path,
     caching_alone,
 )
-from otcache_registry import DocumentError, PolicyDocument, StoredPolicy, write_policy
+from otcache_registry import DocumentError, PolicyDocument, StoredPolicy
 from small_calibration import Calibrated, calibrate_policy, task_of
 
-import otcache_plugin
 from otcache_plugin.calibration.lemica import CACHING, LeMiCaCalibrator, LeMiCaOptions
 from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.trajectories import record
@@ -106,15 +105,7 @@ def test_its_document_gives_the_best_paths(lemica: Calibrated) -> None:
 
 
 def test_its_document_runs(lemica: Calibrated, setup: ModelSetup, tmp_path: Path) -> None:
-    write_policy(tmp_path / "lemica", lemica.document, lemica.stored.tables, "# LeMiCa\n")
-    otcache_plugin.enable_cache(setup.pipe, policy=tmp_path / "lemica", budget=4)
-    try:
-        setup.pipe("kind 1", num_inference_steps=TOTAL)
-        report = otcache_plugin.summary(setup.pipe)
-    finally:
-        otcache_plugin.disable_cache(setup.pipe)
-    assert report.as_planned
-    assert report.planned_steps == policy_of(lemica.stored).schedule(4).computed_steps
+    lemica.require_run_as_planned(setup.pipe, tmp_path / "lemica", 4)
 
 
 def test_another_path_through_the_same_segments_costs_nothing(

@@ -14,11 +14,10 @@ import pytest
 from gram_tables import smooth_table
 from otcache_policies import BudgetError, FieldError, ReCachePolicy
 from otcache_policies.recache import highest
-from otcache_registry import DocumentError, PolicyDocument, StoredPolicy, write_policy
+from otcache_registry import DocumentError, PolicyDocument, StoredPolicy
 from pydantic import ValidationError
 from small_calibration import Calibrated, calibrate_policy, task_of
 
-import otcache_plugin
 from otcache_plugin.calibration.learning.options import ReCacheOptions
 from otcache_plugin.calibration.learning.reinforce import Drawn, train, untrained
 from otcache_plugin.calibration.learning.rewards import FormLosses, WeightedMetrics, finite
@@ -137,15 +136,7 @@ def test_a_second_time_nothing_is_run(recache: Calibrated, setup: ModelSetup) ->
 
 
 def test_its_document_runs(recache: Calibrated, setup: ModelSetup, tmp_path: Path) -> None:
-    write_policy(tmp_path / "recache", recache.document, recache.stored.tables, "# ReCache\n")
-    otcache_plugin.enable_cache(setup.pipe, policy=tmp_path / "recache", budget=5)
-    try:
-        setup.pipe("kind 1", num_inference_steps=12)
-        report = otcache_plugin.summary(setup.pipe)
-    finally:
-        otcache_plugin.disable_cache(setup.pipe)
-    assert report.as_planned
-    assert report.planned_steps == policy_of(recache.stored).schedule(5).computed_steps
+    recache.require_run_as_planned(setup.pipe, tmp_path / "recache", 5)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from otcache_policies import BudgetError, Schedule, SearchedPolicy
-from otcache_registry import DocumentError, PolicyDocument, StoredPolicy, write_policy
+from otcache_registry import DocumentError, PolicyDocument, StoredPolicy
 from small_calibration import SETTINGS, Calibrated, calibrate_policy, task_of
 
-import otcache_plugin
 from otcache_plugin.calibration import budcache
 from otcache_plugin.calibration.budcache import BudCacheCalibrator
 from otcache_plugin.calibration.direct import DirectCalibrator, DirectOptions
@@ -131,15 +130,7 @@ def test_their_documents(
     described = plugin_host().describe(document)
     assert described.others == "predicted"
     assert described.schedules == tuple(("searched", policy.schedule(budget)) for budget in BUDGETS)
-    write_policy(tmp_path / "policy", document, found.stored.tables, "# Searched\n")
-    otcache_plugin.enable_cache(setup.pipe, policy=tmp_path / "policy", budget=5)
-    try:
-        setup.pipe("kind 1", num_inference_steps=TOTAL)
-        report = otcache_plugin.summary(setup.pipe)
-    finally:
-        otcache_plugin.disable_cache(setup.pipe)
-    assert report.as_planned
-    assert report.planned_steps == policy.schedule(5).computed_steps
+    found.require_run_as_planned(setup.pipe, tmp_path / "policy", 5)
 
 
 @pytest.mark.parametrize("name", ["annealed", "direct"])

@@ -30,7 +30,7 @@ from tiny_pipelines import (
     Case,
     count_forwards,
     euler_scheduler,
-    flux_arguments,
+    flux_velocity,
     make_flux,
     make_flux_img2img,
     make_wan,
@@ -229,20 +229,11 @@ class ForgetfulFluxPipeline(FluxPipeline):
 
     @torch.no_grad()
     def __call__(self) -> None:
-        arguments = flux_arguments()
         self.scheduler.set_timesteps(STEPS)
         x = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
         for index, t in enumerate(self.scheduler.timesteps):
             if index != 11:
-                v = self.transformer(
-                    hidden_states=x,
-                    timestep=t.expand(1) / 1000,
-                    pooled_projections=arguments["pooled_prompt_embeds"],
-                    encoder_hidden_states=arguments["prompt_embeds"],
-                    txt_ids=torch.zeros(5, 3),
-                    img_ids=torch.zeros(16, 3),
-                    return_dict=False,
-                )[0]
+                v = flux_velocity(self.transformer, x, t)
             x = self.scheduler.step(v, t, x, return_dict=False)[0]
 
 

@@ -20,7 +20,7 @@ from tiny_pipelines import (
     SIZE,
     count_forwards,
     euler_scheduler,
-    flux_arguments,
+    flux_velocity,
     make_flux,
     quiet,
     unipc_scheduler,
@@ -45,16 +45,7 @@ class FluxSteppingPipeline(FluxPipeline):
         return self.denoise(torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0)))
 
     def velocity(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        arguments = flux_arguments()
-        return self.transformer(
-            hidden_states=x,
-            timestep=t.expand(1) / 1000,
-            pooled_projections=arguments["pooled_prompt_embeds"],
-            encoder_hidden_states=arguments["prompt_embeds"],
-            txt_ids=torch.zeros(5, 3),
-            img_ids=torch.zeros(16, 3),
-            return_dict=False,
-        )[0]
+        return flux_velocity(self.transformer, x, t)
 
     def set_timesteps(self) -> None:
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.1, STEPS))

@@ -35,6 +35,7 @@ from tiny_pipelines import (
     count_forwards,
     euler_scheduler,
     flux_arguments,
+    flux_velocity,
     make_flux,
     make_flux_img2img,
 )
@@ -294,18 +295,9 @@ class LateFluxPipeline(FluxPipeline):
     @torch.no_grad()
     def __call__(self, begin: int, **step_arguments: Any) -> torch.Tensor:
         x = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
-        arguments = flux_arguments()
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.05, 20))
         for t in self.scheduler.timesteps[begin:]:
-            v = self.transformer(
-                hidden_states=x,
-                timestep=t.expand(1) / 1000,
-                pooled_projections=arguments["pooled_prompt_embeds"],
-                encoder_hidden_states=arguments["prompt_embeds"],
-                txt_ids=torch.zeros(5, 3),
-                img_ids=torch.zeros(16, 3),
-                return_dict=False,
-            )[0]
+            v = flux_velocity(self.transformer, x, t)
             x = self.scheduler.step(v, t, x, return_dict=False, **step_arguments)[0]
         return x
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import FluxPipeline
-from tiny_pipelines import FLUX, count_forwards, euler_scheduler, flux_arguments, make_flux, quiet
+from tiny_pipelines import FLUX, count_forwards, euler_scheduler, flux_velocity, make_flux, quiet
 
 EXECUTORS = ("velocity", "blocks")
 TOTAL = 12
@@ -33,18 +33,9 @@ def sibling_of(pipe: Any) -> Any:
 @torch.no_grad()
 def call_transformer(pipe: Any, seed: int = 0) -> torch.Tensor:
     """One direct call of the transformer, as training or a refiner makes."""
-    arguments = flux_arguments()
     x = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(seed))
     with pipe.transformer.cache_context("direct"):
-        return pipe.transformer(
-            hidden_states=x,
-            timestep=torch.full((1,), 0.5),
-            pooled_projections=arguments["pooled_prompt_embeds"],
-            encoder_hidden_states=arguments["prompt_embeds"],
-            txt_ids=torch.zeros(5, 3),
-            img_ids=torch.zeros(16, 3),
-            return_dict=False,
-        )[0]
+        return flux_velocity(pipe.transformer, x, torch.tensor(500.0))
 
 
 def computed(pipe: Any, executor: str, **arguments: Any) -> int:

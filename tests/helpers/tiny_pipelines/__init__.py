@@ -25,6 +25,7 @@ from tiny_pipelines.flux import (
     FLUX_DISTILLED,
     FLUX_GUIDED,
     flux_arguments,
+    flux_velocity,
     make_flux,
     make_flux_img2img,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "dpm_scheduler",
     "euler_scheduler",
     "flux_arguments",
+    "flux_velocity",
     "make_flux",
     "make_flux_img2img",
     "make_qwen",

@@ -106,6 +106,21 @@ def flux_arguments(
     return arguments
 
 
+def flux_velocity(transformer: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """What the transformer gives for latents at a scheduler's timestep, from 0 to 1000."""
+    arguments = flux_arguments()
+    velocity: torch.Tensor = transformer(
+        hidden_states=x,
+        timestep=t.expand(1) / 1000,
+        pooled_projections=arguments["pooled_prompt_embeds"],
+        encoder_hidden_states=arguments["prompt_embeds"],
+        txt_ids=torch.zeros(5, 3),
+        img_ids=torch.zeros(16, 3),
+        return_dict=False,
+    )[0]
+    return velocity
+
+
 FLUX = Case("flux", make_flux, flux_arguments, 1, "x_embedder")
 FLUX_DISTILLED = Case(
     "flux-distilled", lambda: make_flux(guidance_embeds=True), flux_arguments, 1, "x_embedder"
