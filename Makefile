@@ -6,10 +6,10 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all covered mutants lowest dist coverage check docs clean
+.PHONY: help demo test test-all covered mutants lowest dist coverage check docs docs-version clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## Accelerate the embedded model, and write a report with pictures
 	@$(BIN)/otcache demo
@@ -49,6 +49,10 @@ check: $(STAMP) ## Check style, types and the imports' direction
 
 docs: $(STAMP) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# mike calls mkdocs by its name.
+docs-version: $(STAMP) ## Put the documentation on the branch gh-pages, as VERSION=0.1 and as the latest
+	@PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 OTCACHE_VERSIONS=mike mike deploy --update-aliases "$(VERSION)" latest
 
 clean: ## Delete the environment and everything that was built
 	rm -rf .venv .lowest build dist site otcache-demo *.egg-info

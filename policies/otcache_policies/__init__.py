@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from otcache_policies.shortest_path import budgeted_shortest_path
     from otcache_policies.sigmas import SAME_SIGMAS, same_sigmas
     from otcache_policies.teacache import TeaCachePolicy, fit_coefficients
-    from otcache_policies.thresholds import Thresholds
+    from otcache_policies.thresholds import ThresholdPolicy, Thresholds
     from otcache_policies.transport import (
         geodesic_weights,
         lift,
@@ -104,6 +104,7 @@ __all__ = [
     "SearchedPolicy",
     "Segment",
     "TeaCachePolicy",
+    "ThresholdPolicy",
     "Thresholds",
     "UniformPolicy",
     "budget_for_speedup",
@@ -168,7 +169,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),
         "otcache_policies.sigmas": ("SAME_SIGMAS", "same_sigmas"),
         "otcache_policies.teacache": ("TeaCachePolicy", "fit_coefficients"),
-        "otcache_policies.thresholds": ("Thresholds",),
+        "otcache_policies.thresholds": ("ThresholdPolicy", "Thresholds"),
         "otcache_policies.transport": (
             "geodesic_weights",
             "lift",
