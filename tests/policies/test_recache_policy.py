@@ -113,7 +113,13 @@ def test_what_is_no_network(changes: dict[str, Any], field: str) -> None:
 
 @pytest.mark.parametrize(
     "look_backs",
-    [np.ones((20, 19), np.uint8), np.ones((20, 20)), np.zeros((20, 20), np.uint8)],
+    [
+        np.ones((20, 19), np.uint8),
+        np.ones((20, 20)),
+        np.zeros((20, 20), np.uint8),
+        # Between neighbours it has no effect, and has to be one all the same.
+        np.triu(np.ones((20, 20), np.uint8), 2),
+    ],
 )
 def test_what_are_no_look_backs(look_backs: np.ndarray[Any, Any]) -> None:
     with pytest.raises(ScoresError) as caught:
