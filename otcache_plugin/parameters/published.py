@@ -19,6 +19,7 @@ from otcache_registry import (
     ScheduleRecord,
     ServedBudgets,
 )
+from otcache_registry.documents.fields import UNKNOWN
 
 from otcache_plugin.parameters.otcache import OTCacheParameters
 
@@ -30,7 +31,6 @@ LARGEST: Final = 2**20
 RHO: Final = 1.0
 """Predicts published schedules between their budgets to within a step on average."""
 
-UNKNOWN: Final = "unknown"
 FORMS: Final = (
     "Use a txt, json, yaml or pt file of lists: computed steps, cached steps, or a mask of 0 and 1"
 )

@@ -231,7 +231,7 @@ def test_what_is_not_on_the_hub(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["pull", "flow"], 2, ["policy='flow'", "Use hub:user/name"]),
+        (["pull", "flow"], 2, ["REPOSITORY='flow'", "Use hub:user/name"]),
         (["pull", "bundled:exact-flow"], 2, ["is no repository on the Hub"]),
         (["pull", "alice/flow"], 1, ["the Hub is not asked while HF_HUB_OFFLINE is set"]),
         (["push", str(EXACT)], 1, ["the Hub is not asked while HF_HUB_OFFLINE is set"]),

@@ -46,6 +46,7 @@ from otcache_plugin.calibration.measuring.edges import edge_errors
 from otcache_plugin.calibration.measuring.trajectories import Trajectory, record
 from otcache_plugin.errors import PipelineError
 from otcache_plugin.executors.schedulers import Substitute, copy_scheduler, supported_substitute
+from otcache_plugin.runs.notices import RunWarning
 
 # diffusers reads tensors with numpy in a way that numpy 2 objects to.
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -367,7 +368,8 @@ def test_a_document_that_looks_back_is_refused_too(enable: Any, tmp_path: Path) 
     assert "the policy's schedule for 50 steps has a look-back of" in str(caught.value)
     # A budget of other steps than the pipeline's usual ones tells nothing before the run.
     enable(pipe, policy=tmp_path, budget=5)
-    with refused:
+    other = pytest.warns(RunWarning, match="scheduler UniPCMultistepScheduler instead of")
+    with other, refused:
         WAN.run(pipe, num_inference_steps=STEPS)
 
 

@@ -452,6 +452,7 @@ def test_a_report_as_json(enable: Any) -> None:
     assert otcache_plugin.summary(pipe).to_dict() == {
         "policy": "schedule",
         "executor": "velocity",
+        "calibrator": None,
         "document": None,
         "model": None,
         "revision": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from otcache_registry.documents.values import (
     MAX_INFERENCE_STEPS,
@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 __all__ = [
+    "UNKNOWN",
     "Calibration",
     "EvidenceRow",
     "ModelReference",
@@ -40,6 +41,9 @@ __all__ = [
     "Sampling",
     "ServedBudgets",
 ]
+
+UNKNOWN: Final = "unknown"
+"""Stands for what those who published schedules did not say, such as the scheduler's class."""
 
 MAX_ENTRIES = 100
 """Most guidance arguments, and most libraries."""
@@ -74,8 +78,8 @@ class Sampling(Part):
     """The sampling set-up of the calibration runs.
 
     Attributes:
-        pipeline: Class name of the pipeline.
-        scheduler: Class name of the scheduler.
+        pipeline: Class name of the pipeline, or `UNKNOWN`.
+        scheduler: Class name of the scheduler, likewise.
         num_inference_steps: Steps of the runs, T, 2 … 10000.
         sigmas: Noise schedule as the pipeline set it: T+1 numbers, strictly decreasing to 0 or
             more. None in a document of published schedules, where it is not known.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isclose, log
 
-from otcache_registry.documents.fields import Sampling
+from otcache_registry.documents.fields import UNKNOWN, Sampling
 
 __all__ = [
     "MOST_PIXELS",
@@ -82,8 +82,8 @@ def is_of_another_kind(sampling: Sampling, run: RunSetup) -> tuple[bool, bool]:
     for another one may be refused.
     """
     return (
-        run.scheduler is not None and run.scheduler != sampling.scheduler,
-        run.pipeline != sampling.pipeline,
+        run.scheduler is not None and sampling.scheduler not in (run.scheduler, UNKNOWN),
+        sampling.pipeline not in (run.pipeline, UNKNOWN),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otcache_registry import Sampling
+from otcache_registry.documents.fields import UNKNOWN
 from otcache_registry.finding.nearest import Difference, Kind, RunSetup, differences, distance
 
 
@@ -123,3 +124,7 @@ def test_what_is_unknown_is_not_held_against_it() -> None:
     assert differences(sampling(height=None, width=None), RUN) == ()
     assert differences(sampling(), run(height=None, guidance={})) == ()
     assert not any(distance(sampling(), run(width=None, guidance={})))
+    # As of schedules that others published without saying by which scheduler.
+    published = sampling(pipeline=UNKNOWN, scheduler=UNKNOWN)
+    assert differences(published, run(scheduler="S")) == ()
+    assert not any(distance(published, run(scheduler="S")))
