@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,9 @@ class Sameness:
         finally:
             cache_dit.disable_cache(bench.pipe)
 
-    def of_document(self, around: Callable[[Any], Any]) -> Mapping[str, Any]:
+    def of_document(
+        self, around: Callable[[Any], AbstractContextManager[Any]]
+    ) -> Mapping[str, Any]:
         """Compare the latents of two calls by the document.
 
         Args:
@@ -127,20 +130,28 @@ class Sameness:
         }
 
 
-def measure(bench: Bench, ways: Mapping[str, tuple[str, Callable[[Any], Any] | None]]) -> None:
+def measure(bench: Bench, ways: Mapping[str, tuple[str, Way]]) -> None:
     """Measure a row for each way to run the pipeline.
 
     Args:
         bench: with the pipeline.
-        ways: by name what it is, and what calls are made within; None for two threads.
+        ways: by name what it is, and what compares its latents.
     """
     with tempfile.TemporaryDirectory() as folder:
         sameness = Sameness(bench, Path(folder))
-        for name, (what, around) in ways.items():
-            taken = sameness.of_threads if around is None else partial(sameness.of_document, around)
+        for name, (what, compared) in ways.items():
             bench.journal.attempt(
                 f"{bench.model.name}/same latents, {name}",
                 bench.model.about(what, steps=STEPS, budget=BUDGETS[0]),
-                taken,
+                partial(compared, sameness),
                 estimate=6 * BUDGETS[0] * bench.seconds_per_step + 20.0,
             )
+
+
+Way = Callable[[Sameness], Mapping[str, Any]]
+"""Runs the pipeline in some way, and compares what comes out."""
+
+
+def within(around: Callable[[Any], AbstractContextManager[Any]]) -> Way:
+    """Return the way to run it by the document, within what is given for the pipeline."""
+    return lambda sameness: sameness.of_document(around)

@@ -166,20 +166,33 @@ def same(bench: Bench, toy: bool) -> None:
 
     The last way can't be undone, so the pipeline is built again for stages that follow.
     """
-    around = {
-        "document": ("by a document, whose weights are watched", lambda _: nullcontext()),
-        "stream of its own": ("by a document, on a stream that isn't the default", _own_stream),
-        "two threads": ("two pipelines of the same weights, in threads of their own", None),
-        "offloaded": ("by a document, the models on the CPU between calls", _offloaded),
-        "grouped": ("by a document, layers brought to the device by a stream ahead", _grouped),
+    within = sameness.within
+    ways = {
+        "document": (
+            "by a document, whose weights are watched",
+            within(lambda _: nullcontext()),
+        ),
+        "stream of its own": (
+            "by a document, on a stream that isn't the default",
+            within(_own_stream),
+        ),
+        "two threads": (
+            "two pipelines of the same weights, in threads of their own",
+            sameness.Sameness.of_threads,
+        ),
+        "offloaded": ("by a document, the models on the CPU between calls", within(_offloaded)),
+        "grouped": (
+            "by a document, layers brought to the device by a stream ahead",
+            within(_grouped),
+        ),
     }
     if bench.device.type != "cuda":
-        for name in ("stream of its own", "two threads", "offloaded", "grouped"):
-            what, _ = around.pop(name)
+        for name in [each for each in ways if each != "document"]:
+            what, _ = ways.pop(name)
             about = bench.model.about(what)
             bench.journal.skip(f"flux/same latents, {name}", about, "needs an accelerator")
     bench.pipe.to(bench.device)  # Offloading may have left it elsewhere.
-    sameness.measure(bench, around)
+    sameness.measure(bench, ways)
     bench.close()
 
 
