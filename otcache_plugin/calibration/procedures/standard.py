@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from otcache_plugin.calibration.procedures.procedure import Choice, calibrated, recorded
+from otcache_plugin.calibration.racing.candidates import Recorded
 from otcache_plugin.calibration.racing.plan import RacePlan
 from otcache_plugin.calibration.racing.race import Race
+from otcache_plugin.calibration.searching.graph_and_rho import graph_candidates
 from otcache_plugin.parameters.served import ServedBudget
 
 if TYPE_CHECKING:
@@ -57,8 +59,14 @@ def race_plan(options: OTCacheOptions, context: CalibrationContext) -> RacePlan:
 
 
 def raced(plan: RacePlan, context: CalibrationContext) -> tuple[dict[int, Winner], Gains | None]:
-    """Return who wins at every budget, and the gains that the runs were explained by."""
-    return Race(plan, recorded(context, plan.searching), context).run()
+    """Return who wins at every budget, and the gains that the runs were explained by.
+
+    What is searched for sees half of the pairs. The graph policy, which serves a budget where
+    nothing else is better, reads its edges from all of them: else what the others have to beat
+    would be worse than what the recording alone gives.
+    """
+    found = Recorded(context.grams(plan.searching), graph_candidates(context.edges(None)))
+    return Race(plan, found, context).run()
 
 
 def choice_of(winners: Mapping[int, Winner], gains: Gains | None) -> Choice:

@@ -51,11 +51,11 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """What the recording of the searching pairs says.
+    """What the recording says.
 
     Attributes:
-        table: the Gram matrices.
-        readings: the graph policy with each reading of the edge table.
+        table: the Gram matrices; in a race those of the searching pairs alone.
+        readings: the graph policy with each reading of the edge table; in a race of all pairs.
     """
 
     table: GramTable

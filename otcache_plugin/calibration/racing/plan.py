@@ -66,12 +66,12 @@ class RacePlan:
 
     @property
     def searching(self) -> range:
-        """The pairs that candidates come from: the first half."""
+        """The pairs that a form is minimised on, and gains are fitted to: the first half."""
         return range(self.pairs // 2)
 
     @property
     def selecting(self) -> range:
-        """The pairs that the final is run on, which no candidate comes from."""
+        """The pairs that the final is run on, which nothing was minimised on."""
         return range(self.pairs // 2, self.pairs)
 
     @property

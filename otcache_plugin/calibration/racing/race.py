@@ -1,9 +1,10 @@
 """The race: at every budget the best of each family, on fresh pairs, against the graph policy.
 
-Few real runs decide. In the heats, on the pairs that the candidates come from, the candidates of
+Few real runs decide. In the heats, on the pairs that forms were minimised on, the candidates of
 the recording run first, then those that follow from these runs. In the final the best schedule of
-the graph policy meets the best of all others on pairs that nothing was chosen by, and stays unless
-the other is better beyond its standard error.
+the graph policy meets the best of all others on pairs that these were not searched on, and stays
+unless the other is better beyond its standard error. The graph policy itself reads its edges from
+all pairs, so that what has to be beaten is as good as the recording makes it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Race:
 
     Attributes:
         plan: what it spends.
-        recorded: what the recording of the searching pairs says.
+        recorded: what the recording says.
         context: runs the candidates.
         runs: of the heats so far, by schedule.
     """

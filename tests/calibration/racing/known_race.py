@@ -41,7 +41,7 @@ VELOCITIES = drawn_velocities()
 
 
 def known_recording(edges: EdgeTable) -> Recorded:
-    """What the recording of the searching pairs says."""
+    """What a recording says: the Gram matrices of the searching pairs, and given edges."""
     own = VELOCITIES[: len(PLAN.searching)]
     table = GramTable(own @ own.transpose(0, 2, 1) / ELEMENTS, SIGMAS)
     return Recorded(table, graph_candidates(edges))
@@ -93,6 +93,22 @@ class KnownContext:
     def schedules(self, stage: str, budget: int) -> list[Schedule]:
         """What was run in a stage, of a budget."""
         return [each for at, each, _ in self.asked if at == stage and each.budget == budget]
+
+
+class RecordedContext(KnownContext):
+    """Gives recordings, too: edges of all pairs, and Gram matrices of the searching ones."""
+
+    def __init__(self, edges: EdgeTable, loss: Loss) -> None:
+        super().__init__(loss)
+        self._edges = edges
+
+    def edges(self, pairs: range | None = None) -> EdgeTable:
+        assert pairs is None, "edges of some pairs would give other schedules"
+        return self._edges
+
+    def grams(self, pairs: range | None = None) -> GramTable:
+        assert pairs == PLAN.searching
+        return known_recording(self._edges).table
 
 
 def race_of(edges: EdgeTable, loss: Loss, gain: float = 1.0) -> tuple[Race, KnownContext]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from known_race import BUDGETS, PLAN, STEPS, KnownContext, race_of
+from known_race import BUDGETS, PLAN, STEPS, KnownContext, RecordedContext, race_of
 from otcache_policies import EdgeTable, Schedule
 
 from otcache_plugin.calibration.errors import NotFiniteError
-from otcache_plugin.calibration.procedures.standard import served
+from otcache_plugin.calibration.procedures.standard import raced, served
 from otcache_plugin.calibration.racing.candidates import OPTIMISED, Candidate
 from otcache_plugin.calibration.racing.race import Race, Winner, challenged
 from otcache_plugin.calibration.racing.verdict import Verdict, verdict_of
@@ -40,6 +41,15 @@ def test_the_graphs_schedule_stays_where_all_are_equally_good(
         assert winner.candidate.family == "graph"
         assert winner.candidate.schedule in graph
         assert winner.verdict == Verdict(0.0, 0.0, len(PLAN.final(budget)))
+
+
+def test_the_graph_reads_the_edges_of_all_pairs_and_the_others_half_of_them(
+    edges: EdgeTable, graph: set[Schedule]
+) -> None:
+    """Losses are the same, so the graph's likeliest schedule stays."""
+    context: Any = RecordedContext(edges, lambda schedule, pair: 1.0)
+    winners, _ = raced(PLAN, context)
+    assert {each.candidate.schedule for each in winners.values()} <= graph
 
 
 def test_who_is_better_on_fresh_pairs_wins(edges: EdgeTable, graph: set[Schedule]) -> None:
