@@ -7,12 +7,21 @@ Policies without a bundled document are calibrated first, by their own defaults 
 budget from 8 to 15 on the same held-out pairs and holds it against OTCache. Each is a command that
 a user could give, is printed before it runs, and goes on where it was interrupted.
 
+Quality is the same on a busy machine, and seconds are not. So everything may first run beside other
+work, timed in one round, and only the seconds be taken again where it is quiet:
+
+    nice python -m benchmarks.compared embedded exact-flow testbed --work DIR --rounds 1
+    python -m benchmarks.compared embedded exact-flow testbed --work DIR --time-again
+
+BudCache and the direct search search one budget at a time, here 8, 10, 12 and 15. What they do
+between is predicted from both neighbours and says so.
+
 BudCache takes as long as everything else together, and no part of it is slow that need not be: for
 each of its four budgets 201 schedules, and then six for each inner step in every round of its
 descent, all of them on all pairs. At 8 of 50 steps, on 8 pairs of the embedded model, that are 255
 runs and 11,232 denoising steps, replayed ones taken off, nine tenths of their time in the
 transformer: a minute and a half of one core. All four budgets take some seven times as much.
-`--policies` can leave it out.
+`--without budcache` leaves it out.
 """
 
 from __future__ import annotations
@@ -32,18 +41,16 @@ from benchmarks.testbed import CALL, FOLDER, NAME
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = "8,9,10,11,12,13,14,15"
 PAIRS = 32
+ROUNDS = 3
 
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "gram": (),
-    "lemica": ("max_skip=12",),
-    "recache": (),
-    "teacache": (),
-    "dicache": (),
-    "direct": ("trials=60", "patience=30"),
-    "budcache": (),
-}
-"""Policies that are calibrated here, with what is set other than by default; 12 of 50 is as far as
-a segment ever went, and a search takes as many trials as there was time for."""
+SCHEDULES = ("gram", "lemica", "recache", "direct", "budcache")
+DECIDING = ("teacache", "dicache")
+"""Policies that are calibrated here; those that decide at run time observe a transformer's blocks,
+which the exact flow does not have."""
+
+SETTINGS = {"lemica": ("max_skip=12",), "direct": ("trials=60", "patience=30")}
+"""What is set other than by default: 12 of 50 is as far as a segment ever went, and a search takes
+as many trials as there was time for."""
 
 CALIBRATION_PAIRS = {"direct": 16, "budcache": 8}
 """Fewer than by default, for the searches that run every candidate on all of them."""
@@ -57,29 +64,29 @@ class Model:
         words: of both commands.
         calibrating: further words of `otcache calibrate`.
         comparing: further words of `otcache compare`.
-        policies: that are calibrated here because no document of theirs ships.
+        policies: that are calibrated here, because no document of theirs ships.
     """
 
     words: tuple[str, ...]
+    policies: tuple[str, ...]
     calibrating: tuple[str, ...] = ()
     comparing: tuple[str, ...] = ()
-    policies: tuple[str, ...] = ()
 
 
 OF_TESTBED = (str(FOLDER), "--revision", NAME, "--call", json.dumps(CALL))
 HELD_OUT = str(FOLDER / "evaluation.jsonl")
 
 MODELS = {
-    "embedded": Model(("embedded",)),
-    "exact-flow": Model(("exact-flow",)),
+    "embedded": Model(("embedded",), (*SCHEDULES, *DECIDING)),
+    "exact-flow": Model(("exact-flow",), SCHEDULES),
     NAME: Model(
         OF_TESTBED,
+        ("otcache", *SCHEDULES, *DECIDING),
         (
             *("--prompts", str(FOLDER / "calibration.txt"), "--evaluation-prompts", HELD_OUT),
             *("--metric", "psnr", "--batch-size", "16"),
         ),
         ("--prompts", HELD_OUT),
-        ("otcache",),
     ),
 }
 """The test-bed is a folder like that of any user's model, and is judged one picture at a time."""
@@ -109,10 +116,11 @@ def calibrated(model: Model, policies: Sequence[str], work: Path) -> list[str]:
     return folders
 
 
-def compared(model: Model, documents: Sequence[str], budgets: str, work: Path) -> dict[str, Any]:
+def compared(
+    model: Model, documents: Sequence[str], options: Sequence[str], work: Path
+) -> dict[str, Any]:
     """Compare everything on a model, and return the figures, those of single pairs left out."""
-    words = ["compare", *model.words, *model.comparing, "--budgets", budgets]
-    words += ["--pairs", str(PAIRS)]
+    words = ["compare", *model.words, *model.comparing, *options]
     words += ["--baseline", "otcache", "--output", str(work / "compared"), "--quiet"]
     for document in documents:
         words += ["--document", document]
@@ -131,16 +139,25 @@ def compared(model: Model, documents: Sequence[str], budgets: str, work: Path) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="+", choices=list(MODELS))
-    parser.add_argument("--policies", default=",".join(SETTINGS), help="calibrated for it")
+    parser.add_argument("--without", default="", help="policies that are not calibrated for it")
     parser.add_argument("--budgets", default=BUDGETS)
+    parser.add_argument("--pairs", default=PAIRS, help="held out; fewer to try it")
+    parser.add_argument("--rounds", default=ROUNDS, help="how often everything is timed")
+    parser.add_argument("--time-again", action="store_true", help="take the seconds anew")
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
     arguments = parser.parse_args()
+    options = ["--budgets", arguments.budgets, "--pairs", str(arguments.pairs)]
+    options += ["--rounds", str(arguments.rounds)]
+    if arguments.time_again:
+        options.append("--time-again")
     for name in arguments.models:
         model, work = MODELS[name], arguments.work / name
-        policies = [*model.policies, *filter(None, arguments.policies.split(","))]
+        left_out = arguments.without.split(",")
+        policies = [policy for policy in model.policies if policy not in left_out]
         documents = calibrated(model, policies, work)
-        results = compared(model, documents, arguments.budgets, work)
-        path = RESULTS / f"compared-{name}.json"
+        results = compared(model, documents, options, work)
+        path = arguments.results / f"compared-{name}.json"
         path.write_text(json.dumps({**results, "model": name}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -15,6 +16,10 @@ from mkdocs.structure.files import File, Files
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 PAGE = "compared.md"
 MARKS = {"ahead": " ▲", "behind": " ▼", "tie": ""}
+PREDICTED = "†"
+
+FOLDED = " " * 4
+"""Before every line of what a reader has to open."""
 
 INTRODUCTION = """# Compared
 
@@ -30,7 +35,9 @@ and solvers are held against OTCache at the same number of computed steps. Cache
 threshold have none to ask for: they are held against OTCache's at the same *measured speed-up*,
 their quality there interpolated between their own settings, in a straight line however far apart
 these lie; "–" where no settings of theirs lie around it. *Calibration* is in denoising steps,
-with what was tuned for a method of others.
+with what was tuned for a method of others. † says of a method that is searched for, one budget at a
+time, that this budget is none of those: its schedule is predicted from both beside it, as this
+package does.
 """
 
 
@@ -51,16 +58,17 @@ def page() -> str:
 def section(results: dict[str, Any]) -> str:
     """Return what the page says of one model."""
     timing = results["timing"]
+    rounds = "one round" if timing["rounds"] == 1 else f"medians of {timing['rounds']} rounds"
     return f"""## {results["model"]}
 
 {results["pairs"]} held-out pairs, {results["num_inference_steps"]} steps; seconds of a call of \
-{timing["pairs_per_call"]} pictures on {timing["machine"]}, medians of {timing["rounds"]} rounds.
+{timing["pairs_per_call"]} pictures on {timing["machine"]}, {rounds}.
 
 {differences(results)}
 
-### {results["model"]}: every setting
+??? info "{results["model"]}: every setting of every method"
 
-{settings(results)}
+{indent(settings(results), FOLDED)}
 
 {not_run(results)}"""
 
@@ -69,16 +77,26 @@ def differences(results: dict[str, Any]) -> str:
     """Return the table of OTCache's lead at each of its budgets."""
     rows = results["against_each"]["psnr"]
     spent = {row["method"]: row["calibration_steps"] for row in results["rows"]}
-    names = list(dict.fromkeys(row["method"] for row in results["rows"]))
-    own = spent.get("otcache")
+    predicted = predicted_settings(results)
     header = ["OTCache − method", *(row["setting"].removesuffix(" steps") for row in rows)]
     lines = [line([*header, "calibration"]), line(["---"] * (len(header) + 1))]
-    for name in names:
-        if name in ("full", "otcache"):
+    for name, taken in spent.items():
+        if name == "otcache":
             continue
-        cells = [cell(row["differences"].get(name)) for row in rows]
-        lines.append(line([f"`{name}`", *cells, steps(spent[name])]))
-    return "\n".join([*lines, "", f"OTCache's own calibration took {steps(own)} denoising steps."])
+        cells = [
+            cell(row["differences"].get(name)) + PREDICTED * ((name, row["setting"]) in predicted)
+            for row in rows
+        ]
+        lines.append(line([f"`{name}`", *cells, steps(taken)]))
+    own = steps(spent.get("otcache"))
+    return "\n".join([*lines, "", f"OTCache's own calibration took {own} denoising steps."])
+
+
+def predicted_settings(results: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return the methods, each with a budget in words, whose schedules there were not searched."""
+    end = ", predicted"
+    settings = ((row["method"], row["setting"]) for row in results["rows"])
+    return {(name, words.removesuffix(end)) for name, words in settings if words.endswith(end)}
 
 
 def settings(results: dict[str, Any]) -> str:
@@ -88,7 +106,7 @@ def settings(results: dict[str, Any]) -> str:
         line(["method", "setting", "seconds", "speed-up", *(each.upper() for each in metrics)])
     ]
     lines.append(line(["---"] * (4 + len(metrics))))
-    for row in (results["full"], *results["rows"]):
+    for row in results["rows"]:
         means = (row["means"].get(each) for each in metrics)
         figures = ["" if mean is None else f"{mean:.3f}" for mean in means]
         seconds, speedup = f"{row['seconds']:.2f}", f"{row['speedup']:.2f}"

@@ -57,6 +57,10 @@ def compare(
     ] = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="Held-out prompt-seed pairs.")] = 32,
     rounds: Annotated[int, typer.Option(metavar="N", help="How often all are timed.")] = 3,
+    time_again: Annotated[
+        bool,
+        typer.Option("--time-again", help="Take the times anew, and keep all else."),
+    ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Which held-out pairs.")] = 0,
     evaluation_prompts: Annotated[
         Path | None,
@@ -94,6 +98,7 @@ def compare(
         rounds=rounds,
         baseline=baseline,
         documents=documents,
+        time_again=time_again,
     )
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)

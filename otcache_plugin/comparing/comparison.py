@@ -94,6 +94,8 @@ def compare(
         run = _Run(journal, judge, entrants, not_run, progress)
         progress.plan(run.costs(settings))
         measured = run.measure_all()
+        if settings.time_again:
+            journal.forget(ROUND)
         times = run.time_all(pairs[: settings.timed_pairs], settings.rounds)
     rows = [
         Row.of(entrant, measured[entrant.key], times[entrant.key], judge.picture_files(entrant))

@@ -13,10 +13,11 @@ from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
 from otcache_plugin.calibration.measuring.workspace import explained, held_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 JOURNAL_FILE = "journal.jsonl"
+FORGOTTEN = "forgotten"
 
 
 class Journal:
@@ -54,9 +55,19 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def records(self, kind: str) -> Iterator[dict[str, Any]]:
-        """Give the records of a kind, in their order."""
-        return (record for record in self._records if record["kind"] == kind)
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Return the records of a kind, in their order, without those that were forgotten."""
+        found: list[dict[str, Any]] = []
+        for record in self._records:
+            if record["kind"] == kind:
+                found.append(record)
+            elif record["kind"] == FORGOTTEN and record["what"] == kind:
+                found.clear()
+        return found
+
+    def forget(self, kind: str) -> None:
+        """Have the records of a kind no longer count."""
+        self.write({"kind": FORGOTTEN, "what": kind})
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record, which has a `kind`; it is on the disk when this returns."""

@@ -17,7 +17,7 @@ METRICS = ("psnr", "ssim")
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """What a comparison is determined by, besides the model.
+    """What is compared, besides the model, and how.
 
     Attributes:
         methods: by name, None for all that there are. The full run is always one of them.
@@ -30,6 +30,7 @@ class ComparisonSettings:
         rounds: how often everything is timed, the methods taking turns.
         baseline: the method that all others are compared with; None for MeanCache, or else uniform.
         documents: policy documents that go before those that a policy's name finds.
+        time_again: whether times that were taken before are to be taken anew, and all else kept.
     """
 
     methods: tuple[str, ...] | None = None
@@ -42,6 +43,7 @@ class ComparisonSettings:
     rounds: int = 3
     baseline: str | None = None
     documents: tuple[str, ...] = ()
+    time_again: bool = False
 
     def __post_init__(self) -> None:
         if self.pairs < 2:
@@ -66,7 +68,7 @@ class ComparisonSettings:
 
     @property
     def determining(self) -> dict[str, Any]:
-        """What measured values depend on: methods may join, and be compared with another one."""
+        """What measured values depend on: methods and rounds may join, baselines change."""
         return {
             "budgets": list(self.budgets),
             "num_inference_steps": self.num_inference_steps,
@@ -74,7 +76,6 @@ class ComparisonSettings:
             "seed": self.seed,
             "metrics": list(self.metrics),
             "timed_pairs": self.timed_pairs,
-            "rounds": self.rounds,
         }
 
 

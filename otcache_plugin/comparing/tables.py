@@ -143,6 +143,7 @@ def markdown(result: ComparisonResult) -> str:
 def notes(result: ComparisonResult) -> str:
     """Return what is to be known of the figures."""
     pairs, rounds = len(result.pairs), result.settings.rounds
+    medians = "in one round" if rounds == 1 else f"medians of {rounds} rounds"
     busy = (
         " A speed-up above its limit says that other work kept the machine busy: these times "
         "scatter."
@@ -154,7 +155,7 @@ def notes(result: ComparisonResult) -> str:
         "are pair by pair, with 95 % confidence intervals of the mean (Student's t); a tie is one "
         "whose interval includes zero. Seconds of a call that makes "
         f"{result.timed_pairs} pictures, text encoding included, the loop's without decoding, "
-        f"medians of {rounds} rounds in which all took turns; speed-ups are medians of the "
+        f"{medians} in which all took turns; speed-ups are medians of the "
         f"rounds' ratios. On {result.machine}. The limit is all steps over computed ones. "
         f"Operations as PyTorch counts them.{busy}"
     )

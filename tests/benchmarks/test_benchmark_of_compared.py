@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import compared
 from benchmarks.testbed import load_testbed
+from otcache_plugin.comparing.contenders.policies import policy_methods
 from otcache_plugin.models.source import ModelSource
 
 
@@ -36,14 +37,23 @@ def test_the_testbed_by_its_folder_is_the_one_of_the_other_benchmarks() -> None:
     assert options(model.comparing)["--prompts"] == given["--evaluation-prompts"]
 
 
+@pytest.mark.parametrize("name", ["embedded", "exact-flow"])
+def test_what_is_calibrated_is_what_no_document_ships_of(name: str) -> None:
+    policies = compared.MODELS[name].policies
+    known = {method.name for method in policy_methods()}
+    shipped = {"otcache", "meancache", "uniform"}
+    observing = {"teacache", "dicache"}  # A transformer's blocks, which the exact flow has not.
+    assert set(policies) == known - shipped - (observing if name == "exact-flow" else set())
+
+
 def test_a_model_without_documents_has_its_own_calibrated_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[str, ...]] = []
     monkeypatch.setattr(compared, "otcache", lambda *words: said.append(words))
     model = compared.MODELS["testbed"]
-    assert model.policies == ("otcache",)
-    folders = compared.calibrated(model, [*model.policies, "direct"], tmp_path)
+    assert model.policies[0] == "otcache"
+    folders = compared.calibrated(model, ["otcache", "direct"], tmp_path)
     first, second = said
     assert first[: 1 + len(model.words)] == ("calibrate", *model.words)
     assert first[first.index("--policy") + 1] == "otcache"

@@ -31,6 +31,7 @@ from otcache_plugin.comparing.methods import Bench, Variant
 from otcache_plugin.comparing.report import look_back_rule
 from otcache_plugin.comparing.results import ComparisonResult
 from otcache_plugin.comparing.settings import ComparisonSettings
+from otcache_plugin.comparing.timing import Timed
 from otcache_plugin.errors import PipelineError, UnknownNameError
 from otcache_plugin.evaluation.outputs import Outputs, generate
 from otcache_plugin.models.exact_flow import ExactFlowSettings, load_exact_flow_pipeline
@@ -232,6 +233,28 @@ def test_progress_is_complete_and_nothing_is_done_twice(
         assert row.counts == other.counts
         np.testing.assert_array_equal(row.turns, other.turns)
         np.testing.assert_array_equal(row.values["psnr"], other.values["psnr"])
+
+
+def test_times_are_taken_again_and_nothing_else(
+    small_setup: ModelSetup,
+    brief: ComparisonSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = compare(small_setup, brief, tmp_path, SilentProgress())
+    monkeypatch.setattr(measuring, "generate_outputs", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(comparison, "time_variant", lambda *_: Timed(3.0, 4.0, None))
+    again = replace(brief, rounds=2, time_again=True)
+    second = compare(small_setup, again, tmp_path, SilentProgress())
+    assert second.full.turns.tolist() == second.rows[0].turns.tolist() == [[3, 4], [3, 4]]
+    assert second.full.variant == first.full.variant
+    # What was taken again is what counts from then on, and a third round joins it.
+    monkeypatch.setattr(comparison, "time_variant", lambda *_: Timed(5.0, 6.0, None))
+    third = compare(small_setup, replace(brief, rounds=3), tmp_path, SilentProgress())
+    assert third.full.turns.tolist() == [[3, 4], [3, 4], [5, 6]]
+    assert [row.values["psnr"].tolist() for row in third.rows] == [
+        row.values["psnr"].tolist() for row in first.rows
+    ]
 
 
 def test_other_settings_are_refused(

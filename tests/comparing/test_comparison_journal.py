@@ -16,8 +16,8 @@ def test_what_is_written_is_there_again(tmp_path: Path) -> None:
     with Journal(tmp_path / "new" / "work", SETTINGS) as journal:
         journal.write({"kind": "measured", "value": 0.1 + 0.2})
     with Journal(tmp_path / "new" / "work", SETTINGS) as journal:
-        assert list(journal.records("measured")) == [{"kind": "measured", "value": 0.1 + 0.2}]
-        assert list(journal.records("round")) == []
+        assert journal.records("measured") == [{"kind": "measured", "value": 0.1 + 0.2}]
+        assert journal.records("round") == []
 
 
 def test_a_line_that_was_being_written_is_left_out(tmp_path: Path) -> None:
@@ -47,3 +47,14 @@ def test_one_comparison_and_one_process(tmp_path: Path) -> None:
         Journal(tmp_path, {**SETTINGS, "budgets": [8]})
     with Journal(tmp_path, SETTINGS):
         """A refusal leaves the folder to others."""
+
+
+def test_what_was_forgotten_no_longer_counts(tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS) as journal:
+        for kind, value in (("round", 1), ("measured", 2)):
+            journal.write({"kind": kind, "value": value})
+        journal.forget("round")
+        journal.write({"kind": "round", "value": 3})
+    with Journal(tmp_path, SETTINGS) as journal:
+        assert [record["value"] for record in journal.records("round")] == [3]
+        assert [record["value"] for record in journal.records("measured")] == [2]

@@ -19,6 +19,7 @@ from otcache_policies import (
     FieldError,
     OTCacheError,
     Schedule,
+    SearchedPolicy,
     UniformPolicy,
 )
 from otcache_registry import DocumentNotFoundError
@@ -63,6 +64,9 @@ LABELS = {
     "dicache": "DiCache",
 }
 """What people call policies; one that is not here is called by its name."""
+
+PREDICTED = "predicted"
+"""Said of a schedule of a policy that is searched for, at a budget where nothing was searched."""
 
 
 def policy_methods() -> list[Method]:
@@ -118,7 +122,18 @@ class PolicyMethod:
                 Variant(self.name, f"aims at {budget} steps", None, rests_on)
                 for budget in bench.budgets
             ]
-        return [Variant(self.name, f"{budget} steps", budget, rests_on) for budget in bench.budgets]
+        searched = None if found is None else _searched(found, self.name, bench)
+        return [
+            Variant(
+                self.name,
+                f"{budget} steps"
+                if searched is None or budget in searched
+                else f"{budget} steps, {PREDICTED}",
+                budget,
+                rests_on,
+            )
+            for budget in bench.budgets
+        ]
 
     def _decides(self, found: Found | None) -> bool:
         if found is None:
@@ -243,6 +258,16 @@ def document_for(policy: str, bench: Bench) -> Found | None:
             if found.stored.document.policy.name == name:
                 return found
     return Found(find_document(bench.pipe, serving, None, wanted(bench)).stored, None)
+
+
+def _searched(found: Found, name: str, bench: Bench) -> frozenset[int] | None:
+    """Return the budgets that were searched, None of a policy that is not searched by budgets."""
+    policy = plugin_host().policy_of(found.stored, name)
+    if not isinstance(policy, SearchedPolicy):
+        return None
+    if policy.num_inference_steps != bench.num_inference_steps:
+        return frozenset()
+    return frozenset(each.budget for each in policy.schedules)
 
 
 def wanted(bench: Bench) -> Wanted:
