@@ -56,8 +56,7 @@ class FrontLoadedPolicy:
     @property
     def budgets(self) -> Budgets:
         """2 … T."""
-        total = self.num_inference_steps
-        return Budgets(min(2, total), total, total)
+        return Budgets.up_to(self.num_inference_steps)
 
     def schedule(self, budget: int) -> Schedule:
         """Return the schedule; raise BudgetError when the budget is outside 2 … T."""

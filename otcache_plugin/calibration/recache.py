@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from otcache_policies import ReCachePolicy, UniformPolicy
-from otcache_policies.recache import look_backs_of
+from otcache_policies.schedule import look_backs_of
 
 from otcache_plugin.calibration.errors import refuse_unmeasured
 from otcache_plugin.calibration.learning.options import ReCacheOptions

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otcache_policies import BudgetError, Budgets, budget_for_speedup
+from otcache_policies import BudgetError, budget_for_speedup
 
 if TYPE_CHECKING:
     from otcache_policies import Policy
 
-__all__ = ["DEFAULT_RATIO", "FEW_STEPS", "Request", "budgets_of_run"]
+__all__ = ["DEFAULT_RATIO", "FEW_STEPS", "Request"]
 
 DEFAULT_RATIO = 15 / 50
 """Share of computed steps when neither budget nor speed-up is asked for and no document says."""
@@ -51,7 +51,7 @@ class Request:
             BudgetError: it does not; the message speaks of the run's steps.
         """
         budget = self.budget_for(num_inference_steps, default_ratio)
-        served = budgets_of_run(policy.budgets, num_inference_steps)
+        served = policy.budgets.scaled_to(num_inference_steps)
         if budget in served:
             return int(budget)
         outside = f"outside the range of policy {policy.name!r}"
@@ -85,18 +85,3 @@ class Request:
             f"of many steps: in so few, as of distilled models, hardly any can be left out. Pass "
             f"policy='uniform', budget={sensible}, or run all steps without a cache."
         )
-
-
-def budgets_of_run(budgets: Budgets, num_inference_steps: int) -> Budgets:
-    """Return the budgets that a run of other steps is served: the same shares of them.
-
-    Both ends are rounded as a speed-up is, so what a speed-up comes to is served for every number
-    of steps or for none.
-    """
-    calibrated = budgets.num_inference_steps
-
-    def scaled(budget: int) -> int:
-        return round(budget * num_inference_steps / calibrated)
-
-    smallest = min(max(scaled(budgets.smallest), 2), num_inference_steps)
-    return Budgets(smallest, max(scaled(budgets.largest), smallest), num_inference_steps)

@@ -3,9 +3,9 @@
 A policy turns a budget into a schedule: `OTCachePolicy` predicts it between a few calibrated
 schedules, `MeanCachePolicy` finds it as a shortest path, `GramPolicy` by minimising a quadratic
 form of recorded velocities, `LeMiCaPolicy` by bounding what its worst segments do to the outcome,
-`ReCachePolicy` by the scores of a trained network; `SearchedPolicy` has what a search found,
+`ReCachePolicy` by the scores of a trained network; `SearchedPolicy` holds what a search found,
 `UniformPolicy` spaces it evenly. Only numpy is needed, and each name is loaded when it is first
-used: whoever only wants the errors does not wait for it.
+used: whoever only wants the errors does not wait for numpy.
 `TeaCachePolicy` and `DiCachePolicy` decide at every step instead, by what they see of the run.
 `otcache_policies.testing` is the conformance suite for policies.
 """
@@ -153,17 +153,17 @@ __getattr__, __dir__ = lazy_names(
         ),
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
-        "otcache_policies.gram_search": ("optimise",),
         "otcache_policies.gram_edges": ("l2_edges",),
+        "otcache_policies.gram_search": ("optimise",),
         "otcache_policies.lemica": ("LeMiCaPolicy",),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.minimax_path": ("budgeted_minimax_path",),
         "otcache_policies.otcache": ("OTCachePolicy",),
         "otcache_policies.outcomes": ("OutcomeTable", "caching_alone"),
         "otcache_policies.policy": ("AdaptingPolicy", "Budgets", "Policy", "budget_for_speedup"),
+        "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),
         "otcache_policies.quadratic_form": ("QuadraticForm",),
         "otcache_policies.recache": ("ReCachePolicy", "ScoreNetwork"),
-        "otcache_policies.prediction": ("constant_warp", "vanishing_warp"),
         "otcache_policies.schedule": ("Schedule", "Segment"),
         "otcache_policies.searched": ("SearchedPolicy",),
         "otcache_policies.shortest_path": ("budgeted_shortest_path",),

@@ -1,4 +1,4 @@
-"""Deciding by a change that is summed up over the steps until it reaches a threshold."""
+"""Deciding by changes that are summed up over the steps until they reach a threshold."""
 
 from __future__ import annotations
 
@@ -26,17 +26,14 @@ class AccumulatedChange:
     """Caches steps as long as the changes since the last computed one stay below a threshold.
 
     Args:
-        threshold: That is reached by the step which is computed. 0 computes every step.
-        observation: Before the first step.
-        rescale: From the change of what is observed to that of what is to be told by it; below 0
-            it counts as none.
+        threshold: The sum at which a step is computed; 0 computes every step.
+        observation: What was observed before the first step.
+        rescale: Turns a change of what is observed into an estimate of how much the output changes;
+            an estimate below 0 counts as none.
     """
 
     def __init__(
-        self,
-        threshold: float,
-        observation: Any,
-        rescale: Callable[[float], float] = float,
+        self, threshold: float, observation: Any, rescale: Callable[[float], float]
     ) -> None:
         self._threshold = threshold
         self._rescale = rescale

@@ -20,8 +20,8 @@ from otcache_policies.state_form import StateForm
 __all__ = ["beam_search"]
 
 WIDTH = 8
-"""Ways to a step that are kept, each by a last segment of its own: those that differ in an earlier
-one alone hardly differ."""
+"""Ways to a step that are kept, each with a last segment of its own: ways that differ only in an
+earlier one hardly differ."""
 
 LONGEST = 3
 """Longest gap, in mean gaps."""
@@ -35,11 +35,11 @@ class Layer:
     """The ways to reach each step with the same number of computed steps, the best first.
 
     Attributes:
-        states: Of the runs at that step, of shape (T, ways, K+1, r).
-        so_far: Squares of their segments, damped, of shape (T, ways); infinite where there is none.
-        begins: Step at which each way's last segment begins, of shape (T, ways).
-        look_backs: Of that segment, from 0, likewise.
-        before: Number of the way that it goes on from, likewise.
+        states: States of the runs at that step, of shape (T, ways, K+1, r).
+        so_far: Damped squares of their segments, of shape (T, ways); infinite where no way is.
+        begins: Step at which each way's last segment begins, likewise.
+        look_backs: Look-back of that segment, counted from 0, likewise.
+        before: Which of the ways to that step it goes on from, likewise.
     """
 
     states: Floats
@@ -56,8 +56,9 @@ def beam_search(form: StateForm, budget: int) -> list[Schedule]:
     layers = [_first(form)]
     for used in range(2, budget + 1):
         # Steps are left for all that is still to be computed, and the last one ends the run.
-        ends = range(used - 1 if used < budget else total - 1, total - budget + used)
-        layers.append(_following(form, layers[-1], ends, longest))
+        latest = total - 1 - (budget - used)
+        earliest = latest if used == budget else 1
+        layers.append(_following(form, layers[-1], range(earliest, latest + 1), longest))
     return _traced(layers)
 
 
@@ -80,7 +81,7 @@ def _following(form: StateForm, layer: Layer, ends: range, longest: int) -> Laye
         reached = slice(max(begin + 1, ends.start), min(begin + longest + 1, ends.stop))
         if reached.start < reached.stop:
             scores[reached, begin] = _scores(form, layer, begin, reached)
-    # Of each step before, the best look-back and way; of those, the best few.
+    # For each step before, the best look-back and way; of these, the best few.
     choices = scores.argmin(axis=2)
     lowest = scores.min(axis=2)
     begins = np.argsort(lowest, axis=1, kind="stable")[:, :width]

@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 MODULATED_INPUT = "modulated-input"
-"""Observes the first block's input, modulated by the time embedding."""
+"""Name of an observation: the first block's input, modulated by the time embedding."""
 
 
 def after_blocks(depth: int) -> str:
-    """Return how a policy names that it observes what the first blocks give, so many of them."""
+    """Return the name of an observation: the output of the first blocks, so many of them."""
     return f"after-{depth}-block{'s' if depth > 1 else ''}"
 
 
@@ -51,7 +51,7 @@ class RunConditions:
 
     Attributes:
         sigmas: Noise levels of its T steps, shape (T+1,), strictly decreasing as a rule.
-        budget: Computed steps that were asked for, None when nothing was.
+        budget: Computed steps that were asked for, None where no budget was.
     """
 
     sigmas: NDArray[np.float64]
@@ -95,7 +95,7 @@ class DecidingPolicy(Protocol[Observation]):
     def observes(self) -> str:
         """What it is shown.
 
-        "latents" are those that the step before gave, in the pipeline's form. `MODULATED_INPUT` and
+        "latents" are those that the step before left, in the pipeline's form. `MODULATED_INPUT` and
         `after_blocks` name features of the transformer's first blocks. An executor refuses a policy
         that observes what it cannot show, and may show more under a name of its own.
         """
@@ -104,8 +104,9 @@ class DecidingPolicy(Protocol[Observation]):
     def look_back(self) -> int:
         """Past steps that the estimate of a cached step spans; 1 repeats the last one's.
 
-        Of latents' policies they are steps, and the estimate is of the velocity; where features are
-        observed they are computed steps, 1 or 2, and it is of the residual of the blocks.
+        Where latents are observed, all steps count and the velocity is estimated. Where features
+        are observed, only computed steps count, 1 or 2 of them, and the residual of the blocks is
+        estimated.
         """
 
     def begin(self, run: RunConditions, observation: Observation) -> Decider[Observation]:
@@ -116,7 +117,7 @@ class DecidingPolicy(Protocol[Observation]):
             observation: What the policy observes, before the run's first step.
 
         Raises:
-            BudgetError: It can't aim at this budget, or at any.
+            BudgetError: It cannot aim at this budget, or the run names none.
         """
 
 

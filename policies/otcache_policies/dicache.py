@@ -1,4 +1,4 @@
-"""DiCache (arXiv 2508.17356): the first blocks run at every step, and tell when the others do."""
+"""DiCache (arXiv 2508.17356): the first blocks run at every step, and tell when the rest must."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from otcache_policies.thresholds import ThresholdPolicy, Thresholds
 __all__ = ["DEEPEST", "DiCachePolicy"]
 
 DEEPEST = 3
-"""Most blocks of a probe."""
+"""Most blocks that a probe runs."""
 
 
 class DiCachePolicy(ThresholdPolicy):
-    """Computes a step when what the first blocks give has changed by a threshold.
+    """Computes a step when the output of the first blocks has changed by a threshold.
 
-    A cached step's residual is extrapolated from the two last computed ones.
+    A cached step's residual is extrapolated from those of the last two computed steps.
 
     Args:
-        depth: Blocks of the probe, 1 to 3.
+        depth: How many blocks the probe runs, 1 to 3.
         thresholds: By the budget to aim at.
 
     Raises:
-        FieldError: The depth is none of these.
+        FieldError: The depth is not one of these.
     """
 
     name: ClassVar[str] = "dicache"
@@ -35,10 +35,10 @@ class DiCachePolicy(ThresholdPolicy):
         remedy = f"Use 1 … {DEEPEST}"
         self.depth = as_int("depth", depth, FieldError, remedy)
         if not 1 <= self.depth <= DEEPEST:
-            raise FieldError("depth", depth, "no number of blocks of a probe", remedy)
+            raise FieldError("depth", depth, "not a depth that a probe may have", remedy)
         super().__init__(thresholds)
 
     @property
     def observes(self) -> str:
-        """What the blocks of the probe give."""
+        """The output of the probe's blocks."""
         return after_blocks(self.depth)

@@ -72,8 +72,8 @@ def increments(
             Euler steps the changes of sigma (`euler_response`).
 
     Returns:
-        Float64 of shape (n, s, T): `[n, s, t]` is the coefficient of the full run's velocity of
-        step t in what segment s of schedule n adds.
+        Float64 of shape (n, s, T): `[a, b, t]` is the coefficient of the full run's velocity of
+        step t in what segment b of schedule a adds.
     """
     velocities = _velocities(candidates, sigmas)
     total = candidates.num_inference_steps
@@ -92,7 +92,7 @@ def euler_response(sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _velocities(candidates: Candidates, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the velocity of each step in terms of the recorded ones: of shape (T, n, T)."""
+    """Return the velocity of each step in terms of the recorded ones, of shape (T, n, T)."""
     count, total = len(candidates), candidates.num_inference_steps
     widths, every = np.diff(sigmas), np.arange(count)
     computed, look_backs = _by_step(candidates)

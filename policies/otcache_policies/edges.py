@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from otcache_policies._validation import as_array, as_int, as_positive
+from otcache_policies._validation import as_array, as_count, as_positive
+from otcache_policies.array_values import ArrayValue
 from otcache_policies.errors import EdgeTableError
-from otcache_policies.schedule import Schedule
+from otcache_policies.schedule import Schedule, look_backs_of
 from otcache_policies.sigmas import as_sigmas
 
 __all__ = ["Cost", "EdgeSettings", "EdgeTable"]
@@ -52,14 +53,12 @@ class EdgeSettings:
         object.__setattr__(self, "gamma", gamma)
         if self.look_back is not None:
             remedy = "Use None, or 1 or more"
-            look_back = as_int("look_back", self.look_back, EdgeTableError, remedy)
-            if look_back < 1:
-                raise EdgeTableError("look_back", look_back, "below 1", remedy)
+            look_back = as_count("look_back", self.look_back, EdgeTableError, remedy)
             object.__setattr__(self, "look_back", look_back)
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeTable:
+class EdgeTable(ArrayValue):
     """Velocity errors of every edge, with the noise schedule that they were measured on.
 
     The arrays are copied and made read-only. Tables compare by identity.
@@ -85,19 +84,11 @@ class EdgeTable:
         errors = _as_float32("velocity_errors", self.velocity_errors)
         _check_errors(errors)
         sigmas = as_sigmas("sigmas", self.sigmas, errors.shape[0], EdgeTableError)
-        errors.flags.writeable = False
-        sigmas.flags.writeable = False
-        object.__setattr__(self, "velocity_errors", errors)
-        object.__setattr__(self, "sigmas", sigmas)
+        self._keep({"velocity_errors": errors, "sigmas": sigmas})
         if self.spread is not None:
             spread = _as_float32("spread", self.spread)
             _check_spread(spread, errors.shape)
-            spread.flags.writeable = False
-            object.__setattr__(self, "spread", spread)
-
-    def __reduce__(self) -> tuple[type[EdgeTable], tuple[NDArray[np.generic] | None, ...]]:
-        # Rebuilt through the constructor: an unpickled array would be writable again.
-        return EdgeTable, (self.velocity_errors, self.sigmas, self.spread)
+            self._keep({"spread": spread})
 
     @property
     def num_inference_steps(self) -> int:
@@ -119,13 +110,19 @@ class EdgeTable:
             errors = self.velocity_errors.min(axis=2)
         else:
             errors = self.velocity_errors[:, :, self._require(settings.look_back) - 1]
-        return self._read(errors.astype(np.float64), settings)
+        costs: NDArray[np.float64] = errors.astype(np.float64)
+        if settings.cost == "displacement":
+            steps = self.sigmas[:-1]
+            widths = np.abs(steps[None, :] - steps[:, None])
+            # The diagonal is 0 wide and infinitely wrong: only true edges are multiplied.
+            np.multiply(costs, widths, out=costs, where=np.isfinite(costs))
+        return costs
 
     def look_backs(self, computed_steps: Sequence[int], settings: EdgeSettings) -> tuple[int, ...]:
         """Return the look-back of each segment: the best of the table, or the settings' constant.
 
-        Ties go to the smaller look-back, since more than the steps so far cannot be looked back on.
-        A segment of gap 1 has no cached step and gets 1.
+        Ties go to the smaller look-back: one that reaches beyond the run's first step does the same
+        as one that reaches it. A segment of gap 1 has no cached step and gets 1.
 
         Raises:
             ScheduleError: The steps are no schedule of this table's steps.
@@ -135,38 +132,7 @@ class EdgeTable:
         if settings.look_back is not None:
             constant = self._require(settings.look_back)
             return tuple(constant if gap > 1 else 1 for gap in schedule.gaps)
-        best = self.velocity_errors.argmin(axis=2) + 1
-        return tuple(int(best[segment.start, segment.end]) for segment in schedule.segments)
-
-    def path_cost(self, schedule: Schedule, settings: EdgeSettings) -> float:
-        """Return the sum of cost^gamma over the segments, with the schedule's own look-backs.
-
-        Raises:
-            EdgeTableError: The schedule has another number of steps, or a segment looks further
-                back than the table.
-        """
-        if schedule.num_inference_steps != self.num_inference_steps:
-            raise EdgeTableError(
-                "schedule",
-                schedule,
-                f"not of the table's {self.num_inference_steps} steps",
-                "Use a schedule of as many steps as the table",
-            )
-        total = 0.0
-        for segment in schedule.segments:
-            if segment.gap > 1:
-                errors = self.velocity_errors[:, :, self._require(segment.look_back) - 1]
-                costs = self._read(errors.astype(np.float64), settings)
-                total += float(costs[segment.start, segment.end]) ** settings.gamma
-        return total
-
-    def _read(self, errors: NDArray[np.float64], settings: EdgeSettings) -> NDArray[np.float64]:
-        if settings.cost == "velocity":
-            return errors
-        steps = self.sigmas[:-1]
-        widths = np.abs(steps[None, :] - steps[:, None])
-        # The diagonal is 0 wide and infinitely wrong: only true edges are multiplied.
-        return np.multiply(errors, widths, out=errors, where=np.isfinite(errors))
+        return look_backs_of(schedule.computed_steps, self.velocity_errors.argmin(axis=2) + 1)
 
     def _require(self, look_back: int) -> int:
         if look_back > self.max_look_back:

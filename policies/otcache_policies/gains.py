@@ -4,7 +4,7 @@ The quadratic form takes the model's answers as recorded, wherever the cached st
 model does answer to where it is: it makes up for most of an early displacement. So the end of a
 real run is explained as `sum_j g[j] * increment[j]` over the segments, j being the step at which
 a segment ends and the model next looks, with one gain per step for all pairs. As the ends are
-vectors, few runs suffice: least squares over all their elements, in the inner products alone.
+vectors, few runs suffice: least squares over all their elements needs their inner products alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from otcache_policies.schedule import Schedule
 __all__ = ["Gains", "RealRun", "fit_gains"]
 
 KNOTS = 9
-"""Between which the gains are linear in the step."""
+"""Knots between which the gains are linear in the step."""
 
 RIDGE = 1e-3
-"""How firmly they are held to 1, as a share of what the runs say."""
+"""How firmly the gains are held to 1, as a share of what the runs say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +32,11 @@ class RealRun:
     """Where a schedule's real run ended on some pairs of a Gram table.
 
     Attributes:
-        schedule: That was run.
-        pairs: Matrices of the table, int of shape (n,).
-        products: Inner products, per element, of its end less the full run's with what the full
-            run's velocity of each step does to it: float64 of shape (n, T). An end is pictures or
-            latents, whichever the matrices are of.
+        schedule: The schedule that was run.
+        pairs: Indices of the pairs' matrices in the table, int of shape (n,).
+        products: Inner products, per element, of the difference of its end to the full run's with
+            what the full run's velocity of each step adds to the end: float64 of shape (n, T). An
+            end is pictures or latents, whichever the matrices are of.
         squares: Mean square over elements of that difference, float64 of shape (n,).
     """
 
@@ -48,7 +48,7 @@ class RealRun:
 
 @dataclass(frozen=True, eq=False)
 class Gains:
-    """What was fitted.
+    """Gains that were fitted, and how well they explain the runs.
 
     Attributes:
         values: Gain of an increment that ends at each step, float64 of shape (T,).
@@ -67,10 +67,11 @@ def fit_gains(table: GramTable, runs: Sequence[RealRun]) -> Gains | None:
 
     Args:
         table: Gram matrices of the pairs.
-        runs: At least one; what is not finite, or no displacement at all, says nothing.
+        runs: The real runs. A pair whose figures are not finite, or that ended where the full run
+            does, is left out.
 
     Returns:
-        The gains; None where no run says anything.
+        The gains; None where every pair of every run is left out.
     """
     hats = _hats(table.num_inference_steps)
     form = table.form(0.0)

@@ -18,7 +18,8 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from otcache_policies._validation import as_array, as_int
+from otcache_policies._validation import as_array, as_count, as_number
+from otcache_policies.array_values import ArrayValue
 from otcache_policies.displacement import Candidates, euler_response
 from otcache_policies.errors import GramTableError
 from otcache_policies.gram_search import optimise
@@ -30,10 +31,8 @@ from otcache_policies.velocity_interpolation import covers, interpolation
 
 __all__ = ["GramPolicy", "GramSettings", "GramTable"]
 
-LARGEST_LOOK_BACK = 6
-
 _SEARCHING = threading.Lock()
-"""Held while a schedule is searched: of several runs that need the same one, one does the work."""
+"""Held during a search: of several runs that need the same schedule, one does the work."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,20 @@ class GramSettings:
     """
 
     damping: float = 0.1
-    max_look_back: int = LARGEST_LOOK_BACK
+    max_look_back: int = 6
 
     def __post_init__(self) -> None:
-        if not 0 <= self.damping <= 1:
-            raise GramTableError("damping", self.damping, "not from 0 to 1", "Use such as 0.1")
-        remedy = "Use 1 or more"
-        largest = as_int("max_look_back", self.max_look_back, GramTableError, remedy)
-        if largest < 1:
-            raise GramTableError("max_look_back", largest, "below 1", remedy)
+        remedy = "Use a number from 0 to 1, such as damping=0.1"
+        damping = as_number("damping", self.damping, GramTableError, remedy)
+        if not 0 <= damping <= 1:
+            raise GramTableError("damping", damping, "not from 0 to 1", remedy)
+        object.__setattr__(self, "damping", damping)
+        largest = as_count("max_look_back", self.max_look_back, GramTableError)
         object.__setattr__(self, "max_look_back", largest)
 
 
 @dataclass(frozen=True, eq=False)
-class GramTable:
+class GramTable(ArrayValue):
     """The Gram matrices of recorded runs, with the noise schedule that they have in common.
 
     The arrays are copied and made read-only. Tables compare by identity.
@@ -93,17 +92,13 @@ class GramTable:
         if not np.allclose(grams, grams.transpose(0, 2, 1), rtol=1e-5, atol=1e-12):
             raise GramTableError("grams", grams.shape, "not symmetric", remedy)
         sigmas = as_sigmas("sigmas", self.sigmas, grams.shape[1], GramTableError)
-        grams.flags.writeable = False
-        sigmas.flags.writeable = False
-        object.__setattr__(self, "grams", grams)
-        object.__setattr__(self, "sigmas", sigmas)
+        self._keep({"grams": grams, "sigmas": sigmas})
         if self.response is not None:
             response = as_array("response", self.response, GramTableError, "Pass one per step")
             if response.shape != sigmas[:-1].shape or not np.isfinite(response).all():
                 problem = f"not {len(sigmas) - 1} finite numbers"
                 raise GramTableError("response", self.response, problem, "Pass one per step")
-            response.flags.writeable = False
-            object.__setattr__(self, "response", response)
+            self._keep({"response": response})
 
     @property
     def num_inference_steps(self) -> int:
@@ -136,7 +131,7 @@ class GramTable:
         return QuadraticForm(self.grams.astype(np.float64), self.sigmas, response, damping)
 
     def covers(self, sigmas: NDArray[np.float64]) -> bool:
-        """Return whether the velocities of a run with these noise levels can be told from it."""
+        """Return whether the velocities of a run with these noise levels follow from it."""
         return covers(self.sigmas, sigmas)
 
     def at(
@@ -149,11 +144,12 @@ class GramTable:
 
         Args:
             sigmas: Noise levels of the runs, shape (T'+1,), strictly decreasing.
-            response: Of their last latents to their velocities; None for Euler steps.
+            response: What one unit of each step's velocity adds to their last latents, shape (T',);
+                None for Euler steps.
 
         Raises:
-            GramTableError: The noise levels are none, go further than what was recorded, or the
-                solver that was recorded is not Euler's and there is no response.
+            GramTableError: The noise levels cannot be used or go further than what was recorded, or
+                the solver that was recorded is not Euler's and there is no response.
         """
         if self.response is not None and response is None:
             problem = "the solver that was recorded takes other steps than Euler's"
@@ -178,8 +174,8 @@ class GramPolicy:
     Args:
         table: The recorded Gram matrices.
         settings: How to read them.
-        known: Schedules that were found before; those of other budgets are searched when they are
-            asked for.
+        known: Schedules that were found before; those of other budgets are searched for when they
+            are asked for.
 
     Raises:
         GramTableError: A known schedule is of other steps than the table.
@@ -203,8 +199,7 @@ class GramPolicy:
     @property
     def budgets(self) -> Budgets:
         """2 … T."""
-        total = self.num_inference_steps
-        return Budgets(min(2, total), total, total)
+        return Budgets.up_to(self.num_inference_steps)
 
     def schedule(self, budget: int) -> Schedule:
         """Return the best schedule that was found with exactly `budget` computed steps.
@@ -226,17 +221,18 @@ class GramPolicy:
     ) -> Schedule | None:
         """Return the best schedule that was found for a run of other noise levels.
 
-        At those of the table it is `schedule`'s. It is None for noise levels that nothing recorded
-        comes near to (`GramTable.covers`). See `AdaptingPolicy.schedule_at`.
+        At those of the table it is `schedule`'s. It is None for noise levels that go further than
+        the recorded ones (`GramTable.covers`). See `AdaptingPolicy.schedule_at`.
 
         Raises:
             BudgetError: The budget is outside 2 … T'.
+            GramTableError: The noise levels are not strictly decreasing.
         """
         levels = as_sigmas("sigmas", sigmas, None, GramTableError)
         if same_sigmas(levels, self.table.sigmas):
             return self.schedule(budget)
         total = len(levels) - 1
-        budget = Budgets(min(2, total), total, total).require(budget, self.name)
+        budget = Budgets.up_to(total).require(budget, self.name)
         if not self.table.covers(levels):
             return None
         if budget == total:
@@ -259,6 +255,6 @@ def _optimised_at(
     """Search once for what every run with these noise levels asks for."""
     levels, answer = np.frombuffer(sigmas), np.frombuffer(response)
     euler = np.allclose(answer, euler_response(levels), rtol=0, atol=SAME_SIGMAS)
-    # Where the solver is not Euler's only the last velocity can stand in.
+    # Where the solver is not Euler's, only the last velocity can stand in on a cached step.
     largest = settings.max_look_back if euler else 1
     return optimise(table.at(levels, answer).form(settings.damping), budget, largest)

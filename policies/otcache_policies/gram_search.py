@@ -24,8 +24,8 @@ from otcache_policies.uniform import UniformPolicy
 __all__ = ["optimise"]
 
 EXTRA_DAMPING = (0.0, 0.2)
-"""What beams are damped by beyond the form: with less, segments may make up for others that come
-later; with more, each has to be good itself."""
+"""How much more than the form the beams are damped: with less damping, segments may make up for
+others that come later; with more, each has to be good by itself."""
 
 DESCENTS = 6
 """Schedules from the beams whose steps are moved."""
@@ -34,10 +34,10 @@ FOLLOWED = 2
 """Schedules that are followed to where no move of theirs lowers the mean logarithm."""
 
 SCREENED = 64
-"""Moves whose mean logarithm is taken: the lowest by the weighted sum."""
+"""Moves whose mean logarithm is taken: so many of the lowest by the weighted sum."""
 
 ROUNDING = 1e-9
-"""Change of a mean logarithm that is none."""
+"""Change of a mean logarithm that counts as none."""
 
 
 def optimise(
@@ -81,7 +81,7 @@ def _followed(form: QuadraticForm, schedule: Schedule, max_look_back: int) -> Sc
 def _states(form: QuadraticForm, schedule: Schedule, max_look_back: int) -> StateForm | None:
     """Return the form of all pairs, each weighed by the inverse of its value at a schedule.
 
-    None where one of them is 0: no mean logarithm is lower.
+    None where one of the values is 0: no mean logarithm can be lower.
     """
     values = form.values(Candidates.of([schedule]))[0]
     if not (values > 0).all():

@@ -2,7 +2,7 @@
 
 Each budget is solved on its own, exactly: of all paths from the first step to the last with that
 many computed steps, the one whose errors in descending order are lexicographically smallest. The
-shortest path, by the sum of the errors, is there to be compared with.
+shortest path, by the sum of the errors, is there for comparison.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class LeMiCaPolicy:
 
     Args:
         table: What caching each segment alone does to the outcome.
-        path: "minimax", LeMiCa's own, or "shortest".
+        path: "minimax", LeMiCa's own rule, or "shortest".
 
     Raises:
-        OutcomeTableError: There is no such path.
+        OutcomeTableError: The path is neither of the two.
     """
 
     table: OutcomeTable
@@ -45,7 +45,7 @@ class LeMiCaPolicy:
     def __post_init__(self) -> None:
         if self.path not in _PATHS:
             remedy = f"Use {' or '.join(map(repr, get_args(PathRule)))}"
-            raise OutcomeTableError("path", self.path, "no such path", remedy)
+            raise OutcomeTableError("path", self.path, "not a known rule", remedy)
 
     @property
     def num_inference_steps(self) -> int:

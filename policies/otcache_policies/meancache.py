@@ -35,7 +35,7 @@ class MeanCachePolicy:
     name: ClassVar[str] = "meancache"
 
     def __post_init__(self) -> None:
-        self.edges.costs(self.settings)
+        self.edges.costs(self.settings)  # Refused here rather than at the first schedule.
 
     @property
     def num_inference_steps(self) -> int:
@@ -45,8 +45,7 @@ class MeanCachePolicy:
     @property
     def budgets(self) -> Budgets:
         """2 … T."""
-        total = self.num_inference_steps
-        return Budgets(min(2, total), total, total)
+        return Budgets.up_to(self.num_inference_steps)
 
     def schedule(self, budget: int) -> Schedule:
         """Return the optimal path with exactly `budget` computed steps.

@@ -1,8 +1,8 @@
 """The path with a fixed number of nodes whose worst edges are the least bad.
 
 Two paths of as many edges are compared by their costs in descending order: by the most expensive
-edge, then by the second, and so on. Where a sum takes errors for independent of each other, this
-bounds the worst of them (LeMiCa, arXiv 2511.00090, Eq. 5).
+edge, then by the second, and so on. A sum treats errors as independent of each other; this bounds
+the worst of them (LeMiCa, arXiv 2511.00090, Eq. 5).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Costs = tuple[float, ...]
 def budgeted_minimax_path(costs: ArrayLike, budget: int) -> tuple[int, ...]:
     """Return the path 0 → T-1 with exactly `budget` nodes and the lexicographically smallest costs.
 
-    The costs of a path are taken in descending order. The path is exact, by dynamic programming
-    over (node, nodes used): one more edge of the same cost leaves the order of two such lists of
-    the same length as it is, so of all ways to a node only the best one matters. Of several, the
-    one whose previous node is the earliest is kept.
+    The costs of a path are taken in descending order. The problem is solved exactly, by dynamic
+    programming over (node, nodes used): one more edge of the same cost leaves the order of two such
+    lists of the same length as it is, so of all ways to a node only the best one matters. Of
+    several, the one whose previous node is the earliest is kept.
 
     Args:
         costs: As `budgeted_shortest_path` takes them.
@@ -50,16 +50,16 @@ def budgeted_minimax_path(costs: ArrayLike, budget: int) -> tuple[int, ...]:
             ]
             for end in range(total)
         }
-        # Negated costs: the largest list is the one whose worst edges are the cheapest.
+        # As costs are negated, the largest list is the one whose worst edges are the cheapest.
         best = {end: max(each, key=_order) for end, each in ways.items() if each}
-        reached = {end: (worst, (*reached[start][1], end)) for end, (worst, start) in best.items()}
+        reached = {end: (paid, (*reached[start][1], end)) for end, (paid, start) in best.items()}
     if total - 1 not in reached:
         raise no_such_path(budget)
     return reached[total - 1][1]
 
 
 def _with(costs: Costs, cost: float) -> Costs:
-    """Return a path's costs with one more edge's."""
+    """Return a path's costs with those of one more edge."""
     longer = list(costs)
     insort(longer, -cost)
     return tuple(longer)

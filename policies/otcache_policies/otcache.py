@@ -36,7 +36,7 @@ class OTCachePolicy:
     for neighbouring schedules too, while those of the edge table were measured on full runs. With a
     table the policy goes on above the reference's budget as MeanCache: there segments are short
     and the additive surrogate that it minimises is reliable, which is why the reference is taken
-    from it in the first place. Of a single schedule, which is anchor and reference, nothing is
+    from it in the first place. From a single schedule, both anchor and reference, nothing is
     predicted.
 
     Args:
@@ -78,7 +78,7 @@ class OTCachePolicy:
         object.__setattr__(self, "rho", rho)
         if self.edges is None:
             return
-        self.edges.costs(self.settings)
+        self.edges.costs(self.settings)  # Refused here rather than at the first schedule.
         if self.edges.num_inference_steps != self.num_inference_steps:
             raise EdgeTableError(
                 "edges",
@@ -138,11 +138,11 @@ class OTCachePolicy:
 
     def _check_waypoints(self) -> None:
         for index, (before, schedule) in enumerate(pairwise((self.anchor, *self.waypoints))):
-            field = f"waypoints[{index}]"
+            name = f"waypoints[{index}]"
             if schedule.num_inference_steps != self.num_inference_steps:
                 problem = f"not of the anchor's {self.num_inference_steps} steps"
-                raise ScheduleError(field, schedule, problem, "Calibrate all for the same steps")
+                raise ScheduleError(name, schedule, problem, "Calibrate all for the same steps")
             if not before.budget < schedule.budget < self.reference.budget:
                 problem = f"its budget {schedule.budget} is out of order"
                 remedy = "Give them by increasing budget, between the anchor's and the reference's"
-                raise ScheduleError(field, schedule, problem, remedy)
+                raise ScheduleError(name, schedule, problem, remedy)

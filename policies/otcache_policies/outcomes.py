@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from otcache_policies._validation import as_array, as_int
+from otcache_policies.array_values import ArrayValue
 from otcache_policies.errors import OutcomeTableError
-from otcache_policies.schedule import Schedule, Segment
+from otcache_policies.schedule import Schedule, Segment, look_backs_of
 
 __all__ = ["OutcomeTable", "caching_alone", "segments_to_measure", "steps_to_measure"]
 
@@ -24,7 +24,7 @@ _REMEDY = "Pass a (T, T) table of errors"
 
 
 @dataclass(frozen=True, eq=False)
-class OutcomeTable:
+class OutcomeTable(ArrayValue):
     """Errors of the final output, by the segment that alone was cached.
 
     The arrays are copied and made read-only. Tables compare by identity.
@@ -47,16 +47,9 @@ class OutcomeTable:
         with np.errstate(over="ignore"):  # What is too large becomes +inf, and is refused as that.
             errors = as_array("errors", self.errors, OutcomeTableError, _REMEDY).astype(np.float32)
         _check_errors(errors)
-        errors.flags.writeable = False
-        object.__setattr__(self, "errors", errors)
+        self._keep({"errors": errors})
         if self.look_backs is not None:
-            look_backs = _as_look_backs(self.look_backs, errors.shape)
-            look_backs.flags.writeable = False
-            object.__setattr__(self, "look_backs", look_backs)
-
-    def __reduce__(self) -> tuple[type[OutcomeTable], tuple[NDArray[np.generic] | None, ...]]:
-        # Rebuilt through the constructor: an unpickled array would be writable again.
-        return OutcomeTable, (self.errors, self.look_backs)
+            self._keep({"look_backs": _as_look_backs(self.look_backs, errors.shape)})
 
     @property
     def num_inference_steps(self) -> int:
@@ -70,7 +63,7 @@ class OutcomeTable:
 
     @property
     def max_look_back(self) -> int:
-        """Largest look-back of a segment."""
+        """Largest look-back that a segment was cached with."""
         return 1 if self.look_backs is None else int(self.look_backs.max())
 
     @property
@@ -87,14 +80,11 @@ class OutcomeTable:
         schedule = Schedule(computed_steps, self.num_inference_steps)
         if self.look_backs is None:
             return schedule
-        of = self.look_backs
-        steps = pairwise(schedule.computed_steps)
-        looks = [int(of[start, end]) if end - start > 1 else 1 for start, end in steps]
-        return schedule.with_look_backs(looks)
+        return schedule.with_look_backs(look_backs_of(schedule.computed_steps, self.look_backs))
 
 
 def segments_to_measure(num_inference_steps: int, max_gap: int) -> list[tuple[int, int]]:
-    """Return start and end of every segment with cached steps, up to the largest gap."""
+    """Return the start and the end of every segment with cached steps, up to the largest gap."""
     last = num_inference_steps - 1
     return [
         (start, end)
@@ -117,7 +107,7 @@ def caching_alone(segment: Segment, num_inference_steps: int) -> Schedule:
     """Return the schedule that caches the steps of one segment, and computes every other one.
 
     Raises:
-        ScheduleError: The segment is none of so many steps.
+        ScheduleError: The segment does not lie in a run of so many steps.
 
     Examples:
         >>> caching_alone(Segment(1, 4, look_back=2), 6).computed_steps

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from otcache_policies._validation import as_int, as_positive
+from otcache_policies._validation import as_count, as_int, as_positive
 from otcache_policies.errors import BudgetError
 from otcache_policies.schedule import Schedule
 
@@ -46,6 +46,16 @@ class Budgets:
         if self.largest > self.num_inference_steps:
             problem = f"above the {self.num_inference_steps} steps of the run"
             raise BudgetError("largest", self.largest, problem, remedy)
+
+    @classmethod
+    def up_to(cls, num_inference_steps: int) -> Budgets:
+        """Return every budget that a run of so many steps can have: 2 … T, or 1 of a single step.
+
+        Raises:
+            BudgetError: The number of steps is not an integer >= 1.
+        """
+        total = as_count("num_inference_steps", num_inference_steps, BudgetError)
+        return cls(min(2, total), total, total)
 
     def __contains__(self, budget: object) -> bool:
         if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
@@ -86,15 +96,31 @@ class Budgets:
         raise BudgetError("budget", budget, problem, remedy)
 
     def clamp(self, budget: int) -> int:
-        """Return the served budget for any integer.
+        """Return the budget to serve where this one is asked for, whatever integer it is.
 
         The range's ends catch what lies below and above it; only a budget of all the steps or more
         becomes the full run, so a request for some speed-up never ends up with none.
+
+        Raises:
+            BudgetError: It is not an integer.
         """
         budget = as_int("budget", budget, BudgetError, f"Use budget={self}")
         if budget >= self.num_inference_steps:
             return self.num_inference_steps
         return min(max(budget, self.smallest), self.largest)
+
+    def scaled_to(self, num_inference_steps: int) -> Budgets:
+        """Return the budgets that a run of other steps is served: the same shares of them.
+
+        Both ends are rounded as a speed-up is, so what a speed-up comes to is served for every
+        number of steps or for none.
+        """
+
+        def scaled(budget: int) -> int:
+            return round(budget * num_inference_steps / self.num_inference_steps)
+
+        smallest = min(max(scaled(self.smallest), 2), num_inference_steps)
+        return Budgets(smallest, max(scaled(self.largest), smallest), num_inference_steps)
 
 
 @runtime_checkable
@@ -130,8 +156,8 @@ class Policy(Protocol):
 class AdaptingPolicy(Policy, Protocol):
     """A policy that can make schedules for other noise levels than those it was calibrated on.
 
-    Without one, or where it has none, the schedule of the calibrated noise levels is carried over
-    to those of a run (`otcache_policies.transfer`).
+    Where a policy is not one, or makes none for a run, the schedule of the calibrated noise levels
+    is carried over to those of the run (`otcache_policies.transfer`).
     """
 
     def schedule_at(
@@ -151,7 +177,7 @@ class AdaptingPolicy(Policy, Protocol):
 
 
 def budget_for_speedup(speedup: float, num_inference_steps: int) -> int:
-    """Return the budget whose limit of the speed-up is nearest to the requested one: round(T / s).
+    """Return the budget of a speed-up s: round(T / s).
 
     Halves go to the even budget, as in Python: 4x of 50 steps is budget 12. A run of two steps or
     more computes at least its first and its last.
@@ -162,9 +188,6 @@ def budget_for_speedup(speedup: float, num_inference_steps: int) -> int:
     remedy = "Use a speed-up of 1 or more, such as speedup=4.0"
     ratio = as_positive("speedup", speedup, BudgetError, remedy)
     if ratio < 1:
-        raise BudgetError("speedup", speedup, "below 1, that would be slower", remedy)
-    field = "num_inference_steps"
-    total = as_int(field, num_inference_steps, BudgetError, "Use 1 or more")
-    if total < 1:
-        raise BudgetError(field, total, "a run has at least one step", "Use 1 or more")
+        raise BudgetError("speedup", speedup, "below 1, which would be slower", remedy)
+    total = as_count("num_inference_steps", num_inference_steps, BudgetError)
     return max(round(total / ratio), min(2, total))

@@ -18,10 +18,11 @@ class QuadraticForm:
     Attributes:
         grams: Float64 of shape (N, T, T), one Gram matrix per pair.
         sigmas: Float64 of shape (T+1,).
-        response: Of the last latents to each step's velocity, float64 of shape (T,).
+        response: What one unit of each step's velocity adds to the last latents, float64 of shape
+            (T,).
         damping: Share of the segments' own squares, from 0 to 1.
-        gains: What is left at the end of an increment that ends at a step: float64 of shape (T,),
-            or (N, T) where each pair has its own; ones when left out.
+        gains: How much of an increment that ends at a step is left at the end of the run: float64
+            of shape (T,), or (N, T) where each pair has its own; ones when left out.
     """
 
     grams: NDArray[np.float64]
@@ -32,14 +33,14 @@ class QuadraticForm:
 
     @property
     def num_inference_steps(self) -> int:
-        """T."""
+        """Steps of the recorded runs, T."""
         return len(self.sigmas) - 1
 
     def weighted(self, weights: NDArray[np.float64]) -> QuadraticForm:
         """Return the form of one pair that is the weighted mean of these.
 
         Where each pair has its own gains, the mean has the pairs' mean gains, and each pair's
-        matrix is scaled by how large its own are: the closest that one pair can be.
+        matrix is scaled by how large its own gains are: as close as a single pair can come.
         """
         if self.gains is not None and self.gains.ndim == 2:
             usual = self.gains.mean(axis=0)

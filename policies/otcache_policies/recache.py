@@ -7,25 +7,24 @@ by drawing schedules and rewarding those that lose little; what is here is what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from otcache_policies._validation import as_array, as_int
+from otcache_policies.array_values import ArrayValue
 from otcache_policies.errors import ScoresError
 from otcache_policies.policy import Budgets
-from otcache_policies.schedule import Schedule
+from otcache_policies.schedule import Schedule, look_backs_of
 
-__all__ = ["ReCachePolicy", "ScoreNetwork", "computing", "highest", "look_backs_of"]
+__all__ = ["ReCachePolicy", "ScoreNetwork", "computing", "highest"]
 
 _ARRAYS = ("hidden_weights", "hidden_bias", "output_weights", "output_bias")
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreNetwork:
+class ScoreNetwork(ArrayValue):
     """Scores of a run's inner steps for a budget: a perceptron with one hidden layer.
 
     Its inputs are bumps on the axis of the logarithm of the budget, evenly spaced from the smallest
@@ -56,15 +55,22 @@ class ScoreNetwork:
             array = as_array(name, getattr(self, name), ScoresError, remedy)
             if not np.isfinite(array).all():
                 raise ScoresError(name, array.shape, "not finite everywhere", "Train it anew")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            self._keep({name: array})
         self._check_shapes()
+        self._check_budgets()
+
+    def _check_budgets(self) -> None:
+        remedy = f"Use 2 <= smallest < largest < {self.num_inference_steps}"
         for name in ("smallest", "largest"):
-            value = as_int(name, getattr(self, name), ScoresError, "Use a budget")
+            value = as_int(name, getattr(self, name), ScoresError, remedy)
             object.__setattr__(self, name, value)
-        if not 2 <= self.smallest < self.largest < self.num_inference_steps:
-            problem = f"not above the smallest {self.smallest}, or not below the run's steps"
-            remedy = f"Use 2 <= smallest < largest < {self.num_inference_steps}"
+        if self.smallest < 2:
+            raise ScoresError("smallest", self.smallest, "below 2", remedy)
+        if self.largest <= self.smallest:
+            problem = f"not above the smallest budget {self.smallest}"
+            raise ScoresError("largest", self.largest, problem, remedy)
+        if self.largest >= self.num_inference_steps:
+            problem = f"not below the {self.num_inference_steps} steps of the run"
             raise ScoresError("largest", self.largest, problem, remedy)
 
     def _check_shapes(self) -> None:
@@ -110,7 +116,7 @@ class ScoreNetwork:
 
 
 def highest(scores: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
-    """Return which items have the highest scores of each row, of equals the first."""
+    """Return which items of each row have the highest scores; of equal ones, the first."""
     ranked = np.argsort(-scores, axis=-1, kind="stable")[..., :count]
     members = np.zeros(scores.shape, dtype=np.bool_)
     np.put_along_axis(members, ranked, True, axis=-1)
@@ -118,10 +124,10 @@ def highest(scores: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, eq=False)
-class ReCachePolicy:
+class ReCachePolicy(ArrayValue):
     """The steps that score highest for a budget.
 
-    Schedules of neighbouring budgets need not be nested: a budget has scores of its own.
+    Schedules of neighbouring budgets need not be nested: each budget has scores of its own.
 
     Args:
         network: Scores the steps.
@@ -129,7 +135,7 @@ class ReCachePolicy:
             one from step i to step j, 1 or more where j > i.
 
     Raises:
-        ScoresError: The look-backs are none, or of other steps than the network.
+        ScoresError: They are not such integers, or of another number of steps than the network.
     """
 
     network: ScoreNetwork
@@ -142,12 +148,12 @@ class ReCachePolicy:
         look_backs = np.array(self.look_backs)
         remedy = "Pass one look-back of 1 or more for each two steps"
         if look_backs.shape != (total, total) or look_backs.dtype.kind not in "iu":
-            problem = f"not {total} by {total} integers"
-            raise ScoresError("look_backs", look_backs.shape, problem, remedy)
-        if look_backs[np.triu_indices(total, 1)].min() < 1:
-            raise ScoresError("look_backs", int(look_backs.min()), "one is below 1", remedy)
-        look_backs.flags.writeable = False
-        object.__setattr__(self, "look_backs", look_backs)
+            given = f"{look_backs.dtype} of shape {look_backs.shape}"
+            raise ScoresError("look_backs", given, f"not {total} by {total} integers", remedy)
+        smallest = int(look_backs[np.triu_indices(total, 1)].min())
+        if smallest < 1:
+            raise ScoresError("look_backs", smallest, "one is below 1", remedy)
+        self._keep({"look_backs": look_backs})
 
     @property
     def num_inference_steps(self) -> int:
@@ -176,20 +182,9 @@ def computing(members: NDArray[np.bool_], look_backs: NDArray[np.uint8]) -> Sche
     """Return the schedule that computes the first, the last, and some of the inner steps.
 
     Args:
-        members: Of shape (T-2,), which inner steps.
+        members: Which of the inner steps 1 … T-2, of shape (T-2,).
         look_backs: Of every segment that there can be, as a policy has them.
     """
     last = len(members) + 1
     steps = [0, *(np.flatnonzero(members) + 1).tolist(), last]
     return Schedule(steps, last + 1, look_backs_of(steps, look_backs))
-
-
-def look_backs_of(computed_steps: Sequence[int], look_backs: NDArray[np.uint8]) -> tuple[int, ...]:
-    """Return the look-back of each segment between computed steps, 1 where no step is cached.
-
-    Args:
-        computed_steps: Increasing.
-        look_backs: Of every segment that there can be.
-    """
-    segments = pairwise(computed_steps)
-    return tuple(int(look_backs[i, j]) if j > i + 1 else 1 for i, j in segments)

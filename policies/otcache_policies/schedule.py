@@ -12,11 +12,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
+from numpy.typing import NDArray
 from otcache_policies._validation import as_int
 from otcache_policies.errors import ScheduleError
 
-__all__ = ["Schedule", "Segment"]
+__all__ = ["Schedule", "Segment", "look_backs_of"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Segment:
 
     @property
     def gap(self) -> int:
-        """Step from `start` to `end`: one more than the segment has cached steps."""
+        """Steps from `start` to `end`: one more than the segment has cached steps."""
         return self.end - self.start
 
 
@@ -83,17 +85,21 @@ class Schedule:
         steps = _integers("computed_steps", computed_steps)
         _check_steps(steps, total)
         if look_backs is None:
-            windows = (1,) * (len(steps) - 1)
+            chosen = (1,) * (len(steps) - 1)
         else:
-            windows = _integers("look_backs", look_backs)
-            _check_look_backs(windows, len(steps) - 1)
+            chosen = _integers("look_backs", look_backs)
+            _check_look_backs(chosen, len(steps) - 1)
         object.__setattr__(self, "computed_steps", steps)
         object.__setattr__(self, "num_inference_steps", total)
-        object.__setattr__(self, "look_backs", windows)
+        object.__setattr__(self, "look_backs", chosen)
 
     @classmethod
     def full(cls, num_inference_steps: int) -> Schedule:
-        """Return the schedule that computes every step."""
+        """Return the schedule that computes every step.
+
+        Raises:
+            ScheduleError: The number of steps is not an integer >= 1.
+        """
         total = as_int(
             "num_inference_steps", num_inference_steps, ScheduleError, "Give the steps of the run"
         )
@@ -155,7 +161,7 @@ class Schedule:
         return self.num_inference_steps / self.budget
 
     def is_computed(self, step: int) -> bool:
-        """Tell whether a step runs the transformer.
+        """Return whether the transformer runs at a step.
 
         Raises:
             ScheduleError: The run has no such step.
@@ -192,7 +198,11 @@ class Schedule:
         return tuple(step for step in self.computed_steps if end is None or step < end)
 
     def with_look_backs(self, look_backs: Sequence[int]) -> Schedule:
-        """Return the same computed steps with other look-backs."""
+        """Return the schedule of the same computed steps with other look-backs.
+
+        Raises:
+            ScheduleError: They are not one integer >= 1 per segment.
+        """
         return Schedule(self.computed_steps, self.num_inference_steps, look_backs)
 
     def to_dict(self) -> dict[str, object]:
@@ -251,6 +261,18 @@ class Schedule:
         if not 0 <= step < self.num_inference_steps:
             raise ScheduleError("step", step, "the run has no such step", remedy)
         return step
+
+
+def look_backs_of(computed_steps: Sequence[int], table: NDArray[Any]) -> tuple[int, ...]:
+    """Return the look-back of each segment between computed steps, 1 where no step is cached.
+
+    Args:
+        computed_steps: Increasing steps.
+        table: Look-backs of all segments, integers of shape (T, T): `[i, j]` is that of the segment
+            from step i to step j.
+    """
+    segments = pairwise(computed_steps)
+    return tuple(int(table[i, j]) if j > i + 1 else 1 for i, j in segments)
 
 
 def _integers(field: str, values: object) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """A policy of schedules that were searched at some budgets, whatever found them.
 
 A search is for one budget. Between two that were searched, a schedule is predicted from both by
-optimal transport, without a warp: that is no search's result, but every step of the way is there.
+optimal transport, without a warp: no search's result, but every budget in between is served.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class SearchedPolicy:
     """Searched schedules, and predictions between them.
 
     Args:
-        schedules: By increasing budget, for the same number of steps.
-        name: Of the policy: what searched.
+        schedules: The schedules, by increasing budget and for the same number of steps.
+        name: Name of the policy, after the search that found them.
 
     Raises:
-        ScheduleError: There is none, they differ in steps, or their budgets do not increase.
+        ScheduleError: There is no schedule, they differ in steps, or their budgets do not increase.
     """
 
     schedules: tuple[Schedule, ...]
@@ -34,7 +34,7 @@ class SearchedPolicy:
 
     def __post_init__(self) -> None:
         if not self.schedules:
-            raise ScheduleError("schedules", (), "none was searched", "Give one or more")
+            raise ScheduleError("schedules", (), "no schedule was found", "Give one or more")
         for smaller, larger in pairwise(self.schedules):
             if larger.num_inference_steps != smaller.num_inference_steps:
                 total = smaller.num_inference_steps
@@ -56,7 +56,7 @@ class SearchedPolicy:
         return Budgets(smallest.budget, largest.budget, self.num_inference_steps)
 
     def schedule(self, budget: int) -> Schedule:
-        """Return the schedule that was searched, or the prediction from its two neighbours.
+        """Return the schedule that was found, or the prediction from its two neighbours.
 
         Raises:
             BudgetError: The budget is not among `budgets`.
@@ -64,12 +64,10 @@ class SearchedPolicy:
         budget = self.budgets.require(budget, self.name)
         if budget == self.num_inference_steps:
             return Schedule.full(budget)
-        smaller = max((s for s in self.schedules if s.budget <= budget), key=_budget)
-        larger = min((s for s in self.schedules if s.budget >= budget), key=_budget)
-        if smaller.budget == budget:
-            return smaller
+        for schedule in self.schedules:
+            if budget == schedule.budget:
+                return schedule
+        smaller, larger = next(
+            pair for pair in pairwise(self.schedules) if pair[0].budget < budget < pair[1].budget
+        )
         return vanishing_warp(smaller, larger, budget, rho=1.0)
-
-
-def _budget(schedule: Schedule) -> int:
-    return schedule.budget

@@ -1,4 +1,4 @@
-"""What a segment of a cached run makes of the run's state, for every segment that there can be.
+"""What each possible segment of a cached run does to the run's state.
 
 A cached step knows a window of the last velocities and no more, and is linear in them. So the state
 of a run at a computed step is its displacement so far and its last few velocities, and a segment is

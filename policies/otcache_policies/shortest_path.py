@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from otcache_policies._validation import as_array, as_int
 from otcache_policies.errors import BudgetError, EdgeTableError
 
-__all__ = ["budgeted_shortest_path"]
+__all__ = ["budgeted_shortest_path", "checked_costs", "checked_nodes", "no_such_path"]
 
 
 def budgeted_shortest_path(costs: ArrayLike, budget: int) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ def checked_costs(costs: ArrayLike) -> NDArray[np.float64]:
 
 
 def checked_nodes(budget: int, total: int) -> int:
-    """Return a number of nodes that a path over so many steps can have.
+    """Return a budget if a path over so many steps can have as many nodes.
 
     Raises:
         BudgetError: It cannot.

@@ -19,7 +19,8 @@ def as_sigmas(
 ) -> NDArray[np.float64]:
     """Return a noise schedule as a float64 copy of shape (T+1,), strictly decreasing and finite.
 
-    Without `num_inference_steps` any length of at least two will do.
+    Without `num_inference_steps` any length of at least two will do. Whatever is not one is refused
+    with an error of the given class.
     """
     remedy = "Pass the scheduler's sigmas as the pipeline set them, one more than there are steps"
     sigmas = as_array(field, value, error, remedy)

@@ -23,20 +23,20 @@ __all__ = ["Rest", "StateForm"]
 Floats = NDArray[np.float64]
 
 Steps = NDArray[np.int_] | int
-"""Of one segment, or of several at once."""
+"""A step or a look-back of one segment, or those of several at once."""
 
 NEGLIGIBLE = 1e-6
-"""Share of the largest eigenvalue up to which others are left out: too little to choose by."""
+"""Eigenvalues up to this share of the largest are left out: they are too small to choose by."""
 
 FIXED = [DISPLACEMENT, -1]
-"""Rows of a state that a segment adds something to that does not depend on the state."""
+"""Rows of a state to which a segment adds something that does not depend on the state."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rest:
     """What the rest of a run adds to the value, as a function of the state S that it begins in.
 
-    That is `<S, square S> + 2 <linear, S> + constant`; of several runs at once with leading axes.
+    That is `<S, square S> + 2 <linear, S> + constant`; leading axes stand for several runs at once.
     """
 
     square: Floats
@@ -50,8 +50,8 @@ class StateForm:
 
     Attributes:
         maps: What `segment_maps` returns, with the gains at the segments' ends.
-        fixed: What every segment adds besides, by its two ends, of shape (T, T, 2, r): to the
-            displacement, and as its last velocity.
+        fixed: What every segment adds whatever the state, by its two ends, of shape (T, T, 2, r):
+            to the displacement, and as the last velocity.
         damping: Share of the segments' own squares.
     """
 
@@ -61,7 +61,7 @@ class StateForm:
 
     @classmethod
     def of(cls, form: QuadraticForm, max_look_back: int) -> StateForm:
-        """Return a form of one pair, in states."""
+        """Return the form of a single pair in terms of states."""
         total = form.num_inference_steps
         maps = segment_maps(form.sigmas, form.response, max_look_back)
         velocities = _coordinates(form.grams[0])
@@ -81,7 +81,7 @@ class StateForm:
 
     @property
     def num_inference_steps(self) -> int:
-        """T."""
+        """Steps of the recorded runs, T."""
         return len(self.maps)
 
     @property
@@ -96,7 +96,7 @@ class StateForm:
         return state
 
     def end(self) -> Rest:
-        """Return what is added after the last step: the undamped share of the whole's square."""
+        """Return what is added after the last step: the undamped share of the whole square."""
         rows = self.maps.shape[-1]
         square = np.zeros((rows, rows))
         square[DISPLACEMENT, DISPLACEMENT] = 1 - self.damping
@@ -130,7 +130,7 @@ class StateForm:
         return Rest(square, linear, constant)
 
     def value(self, schedule: Schedule) -> float:
-        """Return the value of a schedule, as the squares of what is not negligible."""
+        """Return the value of a schedule, without what is negligible (`NEGLIGIBLE`)."""
         state, so_far = self.start(), np.zeros(())
         for segment in schedule.segments:
             following = self.after(state, segment.start, segment.look_back - 1, segment.end)

@@ -20,14 +20,14 @@ from otcache_policies.state_form import Rest, StateForm
 __all__ = ["descend", "moves"]
 
 ROUNDING = 1e-9
-"""Share of a value whose gain is none: without a bound two schedules could take turns."""
+"""A gain up to this share of a value counts as none: otherwise two schedules could take turns."""
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int_]
 
 
 def descend(form: StateForm, schedule: Schedule) -> Schedule:
-    """Return where moving steps ends: none has a better place between its neighbours."""
+    """Return where moving steps ends: no step has a better place between its neighbours."""
     steps, look_backs = _arrays(schedule)
     value, lower = math.inf, sys.float_info.max
     while lower < value * (1 - ROUNDING):
@@ -41,12 +41,15 @@ def descend(form: StateForm, schedule: Schedule) -> Schedule:
 
 
 def moves(form: StateForm, schedule: Schedule, most: int) -> Candidates:
-    """Return the schedules with one step elsewhere, so many of the lowest, the lowest first.
+    """Return the schedules with one step anywhere between its neighbours, the lowest first.
+
+    The two look-backs beside the step are any, too. Each schedule with a step elsewhere is there
+    once; one whose steps all stay may be there once for every step.
 
     Args:
         form: What they are valued by.
-        schedule: Of three steps or more.
-        most: How many to return, at most.
+        schedule: A schedule of three computed steps or more.
+        most: How many to return at most.
     """
     steps, look_backs = _arrays(schedule)
     lowest, moved, windows = [], [], []
@@ -88,7 +91,7 @@ def _values(
     states = form.after(state, begin, form.look_backs, places)
     rests = form.before(rest, places, form.look_backs, end)
     values = form.values(states, so_far + form.own(state, states), rests)
-    # Without a cached step every look-back is the same.
+    # Without a cached step all look-backs are the same: one stands for them.
     values[0, 1:] = np.inf
     values[-1, :, 1:] = np.inf
     return values

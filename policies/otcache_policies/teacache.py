@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from otcache_policies._validation import as_array
 from otcache_policies.deciding import MODULATED_INPUT
 from otcache_policies.errors import FieldError
@@ -16,17 +15,18 @@ from otcache_policies.thresholds import ThresholdPolicy, Thresholds
 __all__ = ["DEGREE", "TeaCachePolicy", "fit_coefficients"]
 
 DEGREE = 4
-"""Of the polynomial from the change of the input to that of the output."""
+"""Degree of the polynomial from the change of the input to that of the output."""
 
 
 class TeaCachePolicy(ThresholdPolicy):
     """Computes a step when the estimated changes of the model's output add up to a threshold.
 
-    What is estimated from is how far the first block's input, modulated by the time embedding, has
-    changed from step to step. A cached step adds the last residual of the blocks again.
+    The estimates are made from how far the first block's input, modulated by the time embedding,
+    has changed from step to step. A cached step adds the last residual of the blocks again.
 
     Args:
-        coefficients: Of the polynomial from that change to the output's, the highest power first.
+        coefficients: Those of the polynomial from that change to the output's, the highest power
+            first.
         thresholds: By the budget to aim at.
 
     Raises:
@@ -41,7 +41,7 @@ class TeaCachePolicy(ThresholdPolicy):
         remedy = f"Give the {DEGREE + 1} coefficients of a polynomial, the highest power first"
         values = as_array("coefficients", coefficients, FieldError, remedy)
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-            raise FieldError("coefficients", coefficients, "no finite numbers", remedy)
+            raise FieldError("coefficients", coefficients, "not finite numbers", remedy)
         self.coefficients = tuple(values.tolist())
         super().__init__(thresholds)
 
@@ -57,22 +57,26 @@ def fit_coefficients(inputs: ArrayLike, outputs: ArrayLike) -> tuple[float, ...]
     """Fit the polynomial from changes of the input to changes of the output, by least squares.
 
     Args:
-        inputs: Relative changes from a step to the next, of any shape.
-        outputs: Of the model's output, of the same shape.
+        inputs: Relative changes of the input from one step to the next, of any shape.
+        outputs: Those of the model's output, of the same shape.
 
     Returns:
-        Its coefficients, the highest power first.
+        The polynomial's coefficients, the highest power first.
 
     Raises:
-        FieldError: There are no more changes than coefficients, or they are not finite.
+        FieldError: There are too few different changes, or some are not finite numbers.
     """
-    changes = np.ravel(np.asarray(inputs, dtype=np.float64))
-    targets = np.ravel(np.asarray(outputs, dtype=np.float64))
+    changes, targets = _changes("inputs", inputs), _changes("outputs", outputs)
     if len(np.unique(changes)) <= DEGREE:
         problem = f"a polynomial of degree {DEGREE} needs more than {DEGREE} different changes"
         raise FieldError("inputs", changes.tolist(), problem, "Record more steps or pairs")
-    if not math.isfinite(changes.sum() + targets.sum()):
-        problem = "not all of the changes are finite"
-        raise FieldError("inputs", None, problem, "Check what the model generates")
     fitted = np.polynomial.Polynomial.fit(changes, targets, DEGREE).convert().coef
     return tuple(np.pad(fitted, (0, DEGREE + 1 - len(fitted)))[::-1].tolist())
+
+
+def _changes(field: str, values: ArrayLike) -> NDArray[np.float64]:
+    remedy = "Check what the model generates"
+    changes = np.ravel(as_array(field, values, FieldError, remedy))
+    if not np.isfinite(changes).all():
+        raise FieldError(field, changes.tolist(), "not all of the changes are finite", remedy)
+    return changes

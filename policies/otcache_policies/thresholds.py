@@ -1,7 +1,7 @@
 """Thresholds of policies that decide by one: by the budget that a run aims at.
 
-How many steps a threshold comes to only runs tell, so it is calibrated at some budgets, and found
-between two of them as the geometric interpolation.
+Only runs tell how many steps a threshold comes to, so thresholds are calibrated at some budgets,
+and interpolated geometrically between two of them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Thresholds:
     """The threshold of every budget of a range.
 
     Args:
-        by_budget: Thresholds that were calibrated, by budget; larger budgets have smaller ones.
+        by_budget: Calibrated thresholds, by budget; none is above that of a smaller budget.
         num_inference_steps: Steps of the calibrated runs, T.
 
     Raises:
-        BudgetError: A budget is none of so many steps, or there is none.
+        BudgetError: There is no budget, or one that a run of so many steps cannot have.
         FieldError: A threshold is not above 0, or above that of a smaller budget.
     """
 
@@ -41,47 +41,45 @@ class Thresholds:
             for budget in sorted(by_budget)
         }
         values = list(self.by_budget.values())
-        if any(low < high for low, high in pairwise(values)):
+        if any(following > before for before, following in pairwise(values)):
             problem = "a larger budget has a larger threshold"
             raise FieldError("thresholds", dict(by_budget), problem, remedy)
         self.budgets = Budgets(min(by_budget), max(by_budget), num_inference_steps)
 
-    def of_run(self, run: RunConditions, policy: str) -> float:
+    def of_run(self, run: RunConditions, policy_name: str) -> float:
         """Return the threshold of a run.
 
         A run of other steps than the calibrated ones is served the same shares of them. With fewer
         steps each is a larger change, so the threshold grows as their number falls.
 
         Args:
-            run: With the budget to aim at; all of its steps have the threshold 0.
-            policy: Its name, for errors.
+            run: The run, with the budget to aim at; that of all its steps has the threshold 0.
+            policy_name: Whose thresholds these are, for errors.
 
         Raises:
             BudgetError: The run has no budget, or one that is not served.
         """
         steps, budget = run.num_inference_steps, run.budget
-        share = self.budgets.num_inference_steps / steps
-        served = range(
-            max(round(self.budgets.smallest / share), 2), round(self.budgets.largest / share) + 1
-        )
-        remedy = f"Use budget={served.start} … {served.stop - 1}, or {steps}"
+        served = self.budgets.scaled_to(steps)
+        remedy = f"Use budget={served}"
         if budget is None:
-            raise BudgetError("budget", None, f"policy {policy!r} aims at one", remedy)
+            raise BudgetError("budget", None, f"policy {policy_name!r} aims at one", remedy)
+        if budget not in served:
+            problem = f"of {steps} steps, outside the range of policy {policy_name!r}"
+            raise BudgetError("budget", budget, problem, remedy)
         if budget == steps:
             return 0.0
-        if budget not in served:
-            problem = f"of {steps} steps, outside the range of policy {policy!r}"
-            raise BudgetError("budget", budget, problem, remedy)
+        share = self.budgets.num_inference_steps / steps
         calibrated, values = list(self.by_budget), list(self.by_budget.values())
         # np.interp holds the end values outside, where rounding may put a run of other steps.
         return float(np.exp(np.interp(budget * share, calibrated, np.log(values)))) * share
 
 
 class ThresholdPolicy:
-    """What policies have in common that decide by a threshold for every budget.
+    """What policies that decide by a threshold for every budget have in common.
 
     Args:
-        thresholds: By the budget to aim at.
+        thresholds: Their thresholds, by the budget to aim at.
     """
 
     name: ClassVar[str]
@@ -100,14 +98,14 @@ class ThresholdPolicy:
         return self.thresholds.budgets
 
     def begin(self, run: RunConditions, observation: Any) -> AccumulatedChange:
-        """Return what decides a run.
+        """Return a fresh decider for a run.
 
         Raises:
-            BudgetError: There is no threshold for the run's budget.
+            BudgetError: The run has no budget, or one that is not served.
         """
         threshold = self.thresholds.of_run(run, self.name)
         return AccumulatedChange(threshold, observation, self.rescale)
 
     def rescale(self, change: float) -> float:
-        """Return what a change of what is observed counts for."""
+        """Return how much a change of what is observed counts."""
         return change

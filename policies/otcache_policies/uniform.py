@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from otcache_policies._validation import as_int
+from otcache_policies._validation import as_count
 from otcache_policies.errors import ScheduleError
 from otcache_policies.policy import Budgets
 from otcache_policies.schedule import Schedule
@@ -23,7 +23,7 @@ class UniformPolicy:
         look_back: Look-back of every segment that has cached steps.
 
     Raises:
-        ScheduleError: There is no step, or the look-back is not an integer >= 1.
+        ScheduleError: The number of steps or the look-back is not an integer >= 1.
     """
 
     num_inference_steps: int
@@ -32,26 +32,19 @@ class UniformPolicy:
     name: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
-        total = Schedule.full(self.num_inference_steps).num_inference_steps
-        object.__setattr__(self, "num_inference_steps", total)
-        remedy = "Use 1 or more"
-        look_back = as_int("look_back", self.look_back, ScheduleError, remedy)
-        if look_back < 1:
-            raise ScheduleError("look_back", look_back, "below 1", remedy)
-        object.__setattr__(self, "look_back", look_back)
+        for field in ("num_inference_steps", "look_back"):
+            object.__setattr__(self, field, as_count(field, getattr(self, field), ScheduleError))
 
     @property
     def budgets(self) -> Budgets:
         """2 … T."""
-        return Budgets(
-            min(2, self.num_inference_steps), self.num_inference_steps, self.num_inference_steps
-        )
+        return Budgets.up_to(self.num_inference_steps)
 
     def schedule(self, budget: int) -> Schedule:
         """Return round(linspace(0, T-1, budget)).
 
-        The points lie at least 1 apart, more than 1 unless every step is computed, so no two round
-        to the same step.
+        The points lie more than 1 apart unless every step is computed, so no two round to the same
+        step.
 
         Raises:
             BudgetError: The budget is outside 2 … T.

@@ -10,10 +10,10 @@ __all__ = ["covers", "interpolation"]
 
 
 def covers(recorded: NDArray[np.float64], sigmas: NDArray[np.float64]) -> bool:
-    """Return whether the velocities of a run can be told from recorded ones.
+    """Return whether the velocities of a run follow from recorded ones.
 
     The run may begin above the first recorded level by as much as that lies above the second, and
-    has to take its last step no lower than the recorded run ended: nothing tells what happens
+    has to take its last step no lower than the recorded run ended: nothing is known of what happens
     further out.
 
     Args:
@@ -21,7 +21,7 @@ def covers(recorded: NDArray[np.float64], sigmas: NDArray[np.float64]) -> bool:
         sigmas: Those of the run, shape (T'+1,), likewise.
     """
     highest = 2 * recorded[0] - recorded[1]
-    # Rounding alone is not beyond.
+    # Rounding alone goes no further.
     return bool(sigmas[0] <= highest + SAME_SIGMAS and sigmas[-2] >= recorded[-1] - SAME_SIGMAS)
 
 
@@ -31,8 +31,8 @@ def interpolation(
     """Return the weights of the recorded velocities in those of a run, of shape (T, T').
 
     Between two recorded levels a velocity lies on the line through theirs, beyond the first or the
-    last on that through the two nearest. Curved interpolants, and others than sigma to interpolate
-    in, were no closer to what runs of 28, 40 and 100 steps record.
+    last on the line through the two nearest. Curved interpolants, and interpolating in something
+    else than sigma, came no closer to what runs of 28, 40 and 100 steps record.
 
     Args:
         recorded: Noise levels of the recorded run, shape (T+1,), strictly decreasing.
@@ -43,7 +43,7 @@ def interpolation(
     if len(known) == 1:
         weights[0] = 1.0
         return weights
-    # The recorded step that a level comes after; numpy searches in rising values only.
+    # The recorded step that a level comes after; numpy searches rising values only.
     before = np.searchsorted(-known, -levels, side="right") - 1
     before = before.clip(0, len(known) - 2)
     share = (levels - known[before]) / (known[before + 1] - known[before])

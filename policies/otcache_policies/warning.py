@@ -19,7 +19,8 @@ PASSED_THROUGH = frozenset(
         "wrapt",
     }
 )
-"""Packages whose lines tell a user nothing; `skip_file_prefixes` does this from Python 3.12 on."""
+"""Packages whose lines tell a user nothing. From Python 3.12 on, `skip_file_prefixes` of
+`warnings.warn` does the same."""
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

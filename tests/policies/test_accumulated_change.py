@@ -94,6 +94,16 @@ def test_thresholds_between_budgets_and_at_other_steps() -> None:
             thresholds.of_run(conditions(steps, budget), "mine")
 
 
+def test_what_is_served_of_a_few_steps_can_be_asked_for() -> None:
+    """A run of 4 steps has no share between 8 and 15 of 50 but that of its two ends."""
+    thresholds = Thresholds({8: 0.4, 15: 0.1}, 50)
+    with pytest.raises(BudgetError, match=r"Use budget=2, or 4\."):
+        thresholds.of_run(conditions(4, 3), "mine")
+    # 2 of 4 steps are 25 of 50, beyond the largest: its threshold, for steps 12.5 times as large.
+    assert thresholds.of_run(conditions(4, 2), "mine") == pytest.approx(0.1 * 12.5)
+    assert thresholds.of_run(conditions(4, 4), "mine") == 0.0
+
+
 def test_thresholds_that_are_none() -> None:
     with pytest.raises(BudgetError, match="no budget has a threshold"):
         Thresholds({}, 50)
@@ -103,7 +113,7 @@ def test_thresholds_that_are_none() -> None:
         Thresholds({8: 0.1, 9: 0.2}, 50)
     with pytest.raises(FieldError, match="depth=4"):
         DiCachePolicy(4, Thresholds({8: 0.1}, 50))
-    with pytest.raises(FieldError, match="no finite numbers"):
+    with pytest.raises(FieldError, match="not finite numbers"):
         TeaCachePolicy((1.0, float("nan")), Thresholds({8: 0.1}, 50))
 
 
@@ -115,8 +125,10 @@ def test_the_fit_finds_a_polynomial_again() -> None:
     )
     with pytest.raises(FieldError, match="needs more than 4 different changes"):
         fit_coefficients([0.1] * 9, [0.1] * 9)
-    with pytest.raises(FieldError, match="not all of the changes are finite"):
-        fit_coefficients(np.arange(9.0), [float("inf")] * 9)
+    finite, infinite = np.arange(9.0), [float("inf")] * 9
+    for inputs, outputs, field in [(infinite, finite, "inputs"), (finite, infinite, "outputs")]:
+        with pytest.raises(FieldError, match=rf"{field}=\[inf.*not all of the changes are finite"):
+            fit_coefficients(inputs, outputs)
 
 
 class TestTeaCache(DecidingPolicyConformance):

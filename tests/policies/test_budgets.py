@@ -126,6 +126,31 @@ def test_a_speedup_needs_steps(total: int) -> None:
         budget_for_speedup(2.0, total)
 
 
+@pytest.mark.parametrize(("total", "served"), [(1, [1]), (2, [2]), (5, [2, 3, 4, 5])])
+def test_every_budget_of_a_run(total: int, served: list[int]) -> None:
+    assert list(Budgets.up_to(total)) == served
+
+
+@pytest.mark.parametrize("total", [0, 5.0])
+def test_a_run_without_steps_has_no_budget(total: int) -> None:
+    with pytest.raises(BudgetError, match=r"num_inference_steps=.*Use 1 or more"):
+        Budgets.up_to(total)
+
+
+@pytest.mark.parametrize(
+    ("total", "smallest", "largest"),
+    [
+        (50, 8, 20),
+        (25, 4, 10),
+        (30, 5, 12),  # 4.8 and 12
+        (4, 2, 2),  # 0.6 and 1.6: both ends of a run are computed
+        (1, 1, 1),
+    ],
+)
+def test_other_steps_are_served_the_same_shares(total: int, smallest: int, largest: int) -> None:
+    assert BUDGETS.scaled_to(total) == Budgets(smallest, largest, total)
+
+
 def test_a_policy_is_known_by_its_parts() -> None:
     assert isinstance(UniformPolicy(9), Policy)
     assert not isinstance(BUDGETS, Policy)

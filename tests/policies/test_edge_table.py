@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from otcache_policies import EdgeSettings, EdgeTable, EdgeTableError, Schedule, ScheduleError
-
-MakeTable = Callable[..., EdgeTable]
+from otcache_policies import EdgeSettings, EdgeTable, EdgeTableError, ScheduleError
 
 SIGMAS = [1.0, 0.9, 0.6, 0.2, 0.0]
 
@@ -47,13 +44,6 @@ def test_arrays_are_copies_and_read_only() -> None:
     for array in (table.velocity_errors, table.sigmas):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
-
-
-def test_pickling_keeps_the_numbers_and_the_protection(table: EdgeTable) -> None:
-    again = pickle.loads(pickle.dumps(table))
-    np.testing.assert_array_equal(again.velocity_errors, table.velocity_errors)
-    np.testing.assert_array_equal(again.sigmas, table.sigmas)
-    assert not again.velocity_errors.flags.writeable
 
 
 def spread_of_four_steps() -> np.ndarray:
@@ -150,30 +140,6 @@ def test_look_backs(
     assert table.look_backs(steps, EdgeSettings(look_back=look_back)) == expected
 
 
-def test_path_cost_uses_the_look_backs_of_the_schedule(table: EdgeTable) -> None:
-    velocity = EdgeSettings("velocity", gamma=2.0)
-    assert table.path_cost(Schedule([0, 3], 4, [1]), velocity) == 16
-    assert table.path_cost(Schedule([0, 3], 4, [2]), velocity) == 64
-    assert table.path_cost(Schedule([0, 2, 3], 4, [1, 1]), velocity) == 4
-    assert table.path_cost(Schedule.full(4), velocity) == 0
-    displacement = EdgeSettings(gamma=2.0)
-    assert table.path_cost(Schedule([0, 3], 4, [1]), displacement) == pytest.approx(3.2**2)
-
-
-def test_path_cost_ignores_the_look_back_of_gap_one(table: EdgeTable) -> None:
-    assert table.path_cost(Schedule([0, 1, 2, 3], 4, [9, 9, 9]), EdgeSettings()) == 0
-
-
-def test_path_cost_adds_up_the_costs(make_table: MakeTable) -> None:
-    table = make_table(9, seed=3)
-    settings = EdgeSettings(gamma=1.5)
-    steps = [0, 1, 4, 8]
-    schedule = Schedule(steps, 9, table.look_backs(steps, settings))
-    costs = table.costs(settings) ** 1.5
-    expected = costs[0, 1] + costs[1, 4] + costs[4, 8]
-    assert table.path_cost(schedule, settings) == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize(
     ("index", "value", "problem"),
     [
@@ -249,11 +215,7 @@ def test_refuses_other_settings(settings: dict[str, object], field: str) -> None
 
 def test_refuses_look_backs_beyond_the_table(table: EdgeTable) -> None:
     settings = EdgeSettings(look_back=3)
-    for ask in (
-        lambda: table.costs(settings),
-        lambda: table.look_backs([0, 3], settings),
-        lambda: table.path_cost(Schedule([0, 3], 4, [3]), EdgeSettings()),
-    ):
+    for ask in (lambda: table.costs(settings), lambda: table.look_backs([0, 3], settings)):
         with pytest.raises(
             EdgeTableError, match=r"look_back=3: the table goes up to 2\. Use 1 … 2"
         ):
@@ -261,7 +223,5 @@ def test_refuses_look_backs_beyond_the_table(table: EdgeTable) -> None:
 
 
 def test_refuses_schedules_of_another_run(table: EdgeTable) -> None:
-    with pytest.raises(EdgeTableError, match="not of the table's 4 steps"):
-        table.path_cost(Schedule([0, 4], 5), EdgeSettings())
     with pytest.raises(ScheduleError, match="step 4 is outside 0 … 3"):
         table.look_backs([0, 4], EdgeSettings())

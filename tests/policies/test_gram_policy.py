@@ -202,6 +202,10 @@ def test_what_is_not_finite_is_recorded_anew() -> None:
     [
         ({"damping": -0.1}, "damping"),
         ({"damping": 1.5}, "damping"),
+        ({"damping": float("nan")}, "damping"),
+        ({"damping": "0.1"}, "damping"),
+        ({"damping": None}, "damping"),
+        ({"damping": True}, "damping"),
         ({"max_look_back": 0}, "max_look_back"),
     ],
 )

@@ -99,7 +99,8 @@ def test_only_what_it_was_trained_for_is_served() -> None:
         ({"output_bias": np.zeros((1, 18))}, "output_bias"),
         ({"output_weights": np.zeros((7, 17))}, "output_weights"),
         ({"output_bias": np.full(18, np.nan)}, "output_bias"),
-        ({"smallest": 1}, "largest"),
+        ({"smallest": 1}, "smallest"),
+        ({"smallest": 3.0}, "smallest"),
         ({"largest": 3}, "largest"),
         ({"largest": 20}, "largest"),
         ({"largest": 4.5}, "largest"),
@@ -109,6 +110,29 @@ def test_what_is_no_network(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(ScoresError) as caught:
         network_of(20, **changes)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "refusal"),
+    [
+        (1, 10, "smallest=1: below 2"),
+        (6, 6, "largest=6: not above the smallest budget 6"),
+        (6, 20, "largest=20: not below the 20 steps of the run"),
+    ],
+)
+def test_which_of_the_two_budgets_is_wrong(smallest: int, largest: int, refusal: str) -> None:
+    with pytest.raises(ScoresError) as caught:
+        network_of(20, smallest=smallest, largest=largest)
+    assert str(caught.value) == f"{refusal}. Use 2 <= smallest < largest < 20."
+
+
+def test_the_look_back_that_is_named_is_one_of_a_segment() -> None:
+    """Where no segment can be, in the lower triangle, anything may stand."""
+    look_backs = np.tril(np.full((20, 20), -7), -1) + np.triu(np.ones((20, 20), int), 1)
+    assert ReCachePolicy(network_of(20), look_backs).schedule(20) == Schedule.full(20)
+    look_backs[3, 9] = 0
+    with pytest.raises(ScoresError, match="look_backs=0: one is below 1"):
+        ReCachePolicy(network_of(20), look_backs)
 
 
 @pytest.mark.parametrize(

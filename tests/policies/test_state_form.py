@@ -56,7 +56,7 @@ def test_directions_of_less_than_a_millionth_are_left_out() -> None:
 @pytest.mark.parametrize("gains", [False, True])
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 def test_moves_are_all_schedules_with_one_step_elsewhere(damping: float, gains: bool) -> None:
-    """With its two look-backs; the lowest first, and each schedule once."""
+    """With its two look-backs; the lowest first, and each whose steps differ once."""
     states = StateForm.of(one_pair(damping, gains=gains), 2)
     start = random_candidates(1, 5, 2).schedule(0)
     expected = set()
@@ -76,6 +76,8 @@ def test_moves_are_all_schedules_with_one_step_elsewhere(damping: float, gains: 
     near = moves(states, start, most=10_000)
     found = [near.schedule(index) for index in range(len(near))]
     assert set(found) == expected
+    elsewhere = [each for each in found if each.computed_steps != start.computed_steps]
+    assert len(elsewhere) == len(set(elsewhere))
     values = [states.value(schedule) for schedule in found]
     assert values == pytest.approx(sorted(values))
     few = moves(states, start, most=7)
