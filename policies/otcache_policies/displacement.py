@@ -119,6 +119,6 @@ def _by_step(candidates: Candidates) -> tuple[NDArray[np.bool_], NDArray[np.int_
     computed = np.zeros((count, total), dtype=bool)
     computed[np.arange(count)[:, None], candidates.steps] = True
     segment = np.cumsum(computed, axis=1) - 1
-    last = candidates.look_backs.shape[1] - 1
-    look_backs = np.take_along_axis(candidates.look_backs, np.minimum(segment, last), axis=1)
-    return computed, look_backs
+    # The last step begins no segment; what stands in for its look-back is never used.
+    look_backs = np.pad(candidates.look_backs, ((0, 0), (0, 1)), constant_values=1)
+    return computed, np.take_along_axis(look_backs, segment, axis=1)

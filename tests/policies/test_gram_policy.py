@@ -276,6 +276,12 @@ def test_runs_without_any_error_have_an_even_schedule() -> None:
     assert table.errors(schedule).tolist() == [0.0, 0.0]
 
 
+def test_a_single_step_has_no_segment_and_no_error() -> None:
+    table = GramTable(np.ones((2, 1, 1)), np.array([1.0, 0.0]))
+    assert table.errors(Schedule.full(1)).tolist() == [0.0, 0.0]
+    assert GramPolicy(table).schedule(1) == Schedule.full(1)
+
+
 def test_a_schedule_without_any_error_is_found() -> None:
     """Only the first velocity is not 0: nothing is wrong once the second one is computed."""
     grams = np.zeros((1, 6, 6))
