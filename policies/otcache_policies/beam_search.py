@@ -81,7 +81,8 @@ def _following(form: StateForm, layer: Layer, ends: range, longest: int) -> Laye
         reached = slice(max(begin + 1, ends.start), min(begin + longest + 1, ends.stop))
         if reached.start < reached.stop:
             scores[reached, begin] = _scores(form, layer, begin, reached)
-    # For each step before, the best look-back and way; of these, the best few.
+    # For each step before, the best look-back and way; of these, the best few. Of equals the first:
+    # where no step is cached every look-back is the same, and 1 is taken.
     choices = scores.argmin(axis=2)
     lowest = scores.min(axis=2)
     begins = np.argsort(lowest, axis=1, kind="stable")[:, :width]
@@ -105,9 +106,6 @@ def _scores(form: StateForm, layer: Layer, begin: int, ends: slice) -> Floats:
     scores = so_far + form.damping * np.einsum("kewr,kewr->kew", added, added)
     added += states[:, DISPLACEMENT]
     scores += (1 - form.damping) * np.einsum("kewr,kewr->kew", added, added)
-    if ends.start == begin + 1:
-        # Without a cached step every look-back is the same.
-        scores[1:, 0] = np.inf
     found: Floats = scores.swapaxes(0, 1).reshape(ends.stop - ends.start, -1)
     return found
 

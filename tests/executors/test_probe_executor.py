@@ -8,6 +8,7 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
+from diffusers import FirstBlockCacheConfig
 from diffusers.hooks import apply_group_offloading
 from forced_decisions import Forced
 from tiny_pipelines import (
@@ -25,9 +26,10 @@ from tiny_pipelines import (
     quiet,
     unipc_scheduler,
 )
+from tiny_pipelines.controlnets import make_flux_controlnet
 
 import otcache_plugin
-from otcache_plugin.errors import ArgumentError, PipelineError
+from otcache_plugin.errors import ArgumentError, ExecutionError, PipelineError
 
 STEPS = 12
 COMPUTED = (0, 1, 4, 5, 8, 11)
@@ -247,3 +249,56 @@ def test_what_cannot_be_probed_is_refused_by_name(use: Any) -> None:
     use(Forced((0,), "clouds"))
     with pytest.raises(ArgumentError, match=r"observes='clouds': no executor shows what policy"):
         cache_dit.enable_cache(make_flux(), policy="forced")
+
+
+@pytest.mark.filterwarnings("ignore:.FluxPosEmbed:FutureWarning")
+def test_a_transformer_that_cannot_run_in_part_is_refused_by_what_is_done_to_it(use: Any) -> None:
+    use(Forced((0,), MODULATED))
+
+    def refused(pipe: Any) -> str:
+        with pytest.raises(PipelineError) as caught:
+            cache_dit.enable_cache(pipe, policy="forced")
+        return str(caught.value)
+
+    pipe = make_flux()
+    pipe.transformer._is_parallelized = True
+    assert "split among several devices" in refused(pipe)
+    pipe = make_flux()
+    pipe.transformer.enable_cache(FirstBlockCacheConfig())
+    assert "Call transformer.disable_cache() first" in refused(pipe)
+    pipe.transformer.disable_cache()
+    cache_dit.enable_cache(pipe, policy="forced")
+    pipe = make_flux()
+    pipe.transformer.forward = LoopedFlux(pipe.transformer, COMPUTED, 0).forward
+    assert "the transformer's own forward was replaced" in refused(pipe)
+    pipe = make_flux()
+    pipe.transformer.transformer_blocks[0].attn = torch.nn.Identity()
+    assert "the first block has no attention of diffusers' classes" in refused(pipe)
+    assert "runs before the transformer's features can be seen" in refused(make_flux_controlnet())
+
+
+def test_what_a_policy_observes_says_whether_it_can_be_probed(use: Any) -> None:
+    use(Forced((0,), "latents"))
+    with pytest.raises(ArgumentError, match=r"policy 'forced' observes 'latents' to decide"):
+        cache_dit.enable_cache(make_flux(), policy="forced", executor="probe")
+    for observed, most in ((MODULATED, 1), ("after-1-block", 2)):
+        use(Forced((0,), observed, look_back=most))
+        cache_dit.enable_cache(make_deep_flux(), policy="forced")
+        use(Forced((0,), observed, look_back=most + 1))
+        with pytest.raises(ArgumentError, match=f"has a look-back of {most + 1}"):
+            cache_dit.enable_cache(make_deep_flux(), policy="forced")
+
+
+def test_a_transformer_that_is_replaced_in_the_middle_of_a_call_is_noticed(
+    use: Any, enable: Any
+) -> None:
+    def replace(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if index == 2:
+            pipe.transformer = other.transformer
+        return tensors
+
+    use(Forced(COMPUTED, MODULATED))
+    pipe, other = make_flux(), make_flux()
+    enable(pipe, policy="forced")
+    with pytest.raises(ExecutionError, match=r"Set pipe\.transformer before the call"):
+        FLUX.run(pipe, num_inference_steps=STEPS, callback_on_step_end=replace)

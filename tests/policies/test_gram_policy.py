@@ -268,6 +268,15 @@ def test_a_run_of_other_steps_has_the_smallest_form_of_its_own() -> None:
         policy.schedule_at(9, sigmas, np.diff(sigmas))
 
 
+def test_under_another_solver_only_the_last_velocity_stands_in() -> None:
+    policy = GramPolicy(smooth_table(2, 13, 6), GramSettings(0.0, 3))
+    sigmas = np.linspace(1, 0, 9)
+    for share, largest in ((1.0, 2), (1.5, 1)):
+        found = policy.schedule_at(3, sigmas, share * np.diff(sigmas))
+        assert found is not None
+        assert max(found.look_backs) == largest
+
+
 def test_runs_without_any_error_have_an_even_schedule() -> None:
     """Velocities that are all 0 leave nothing to lower, and no logarithm to take."""
     table = GramTable(np.zeros((2, 6, 6)), np.linspace(1, 0, 7))

@@ -90,6 +90,13 @@ def test_only_what_it_was_trained_for_is_served() -> None:
             policy.schedule(budget)
 
 
+def test_the_widest_range_goes_from_two_steps_to_all_but_one() -> None:
+    network = network_of(20, smallest=2, largest=19)
+    policy = ReCachePolicy(network, np.ones((20, 20), np.uint8))
+    assert list(policy.budgets) == list(range(2, 21))
+    assert policy.schedule(2).computed_steps == (0, 19)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

@@ -103,6 +103,8 @@ def test_a_beam_finds_schedules_of_the_budget(budget: int) -> None:
     }
     values = [states.value(schedule) for schedule in found]
     assert values == pytest.approx(sorted(values), abs=1e-12)
+    segments = [segment for schedule in found for segment in schedule.segments]
+    assert {each.look_back for each in segments if each.end == each.start + 1} <= {1}
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.3, 1.0])
@@ -171,6 +173,16 @@ def test_nothing_worse_than_a_start_is_returned() -> None:
     best = everything[int(values.argmin())]
     found = optimise(form, 6, 3, starts=[best])
     assert form.pooled(Candidates.of([found]))[0] == pytest.approx(values.min(), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_nothing_worse_than_what_a_more_damped_beam_leads_to_is_returned(seed: int) -> None:
+    """Here the beams of the form's own damping lead to worse."""
+    form = smooth_table(1, 24, seed, even=False).form(0.1)
+    states = StateForm.of(form, 3)
+    damped = beam_search(replace(states, damping=0.1 + 0.2), 6)[0]
+    expected = states.value(descend(states, damped))
+    assert states.value(optimise(form, 6, 3)) <= expected * (1 + 1e-9)
 
 
 def test_every_step_computed_has_no_error_to_lower() -> None:

@@ -46,6 +46,16 @@ def test_transfer_by_hand_to_other_sigmas() -> None:
     assert transfer(schedule, sigmas, target, 3) == Schedule([0, 1, 8], 9, [1, 3])
 
 
+def test_transfer_by_hand_to_a_run_that_begins_at_more_noise() -> None:
+    """Computed at sigma 0.5, 0.4 and 0.1; the target has these at steps 5, 6 and 9.
+
+    Stretched to begin at its first step, 5 … 6 … 9 are 0 … 2.25 … 9.
+    """
+    schedule = Schedule([0, 1, 4], 5, [1, 3])
+    found = transfer(schedule, np.linspace(0.5, 0, 6), np.linspace(1, 0, 11), 3)
+    assert found.computed_steps == (0, 2, 9)
+
+
 def test_transfer_keeps_the_noise_levels() -> None:
     schedule = Schedule([0, 1, 3, 7, 14, 21, 28, 35, 42, 49], 50)
     sigmas, target = shifted_sigmas(50, 1.5), shifted_sigmas(50, 5.0)

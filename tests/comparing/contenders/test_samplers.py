@@ -78,6 +78,11 @@ def test_the_pipeline_is_as_it_was(method: FewerSteps, bench: Bench) -> None:
         (FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True), UniPC(), "use_karras_sigmas"),
         (FlowMatchEulerDiscreteScheduler(stochastic_sampling=True), UniPC(), "add noise"),
         (FlowMatchEulerDiscreteScheduler(shift_terminal=0.02), DPMSolver(), "shift_terminal"),
+        (
+            FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type="linear"),
+            DPMSolver(),
+            "shifts by 'linear'",
+        ),
     ],
 )
 def test_other_noise_levels_are_refused(

@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from otcache_plugin.comparing.contenders import dbcache
-from otcache_plugin.comparing.contenders.diffusers_caches import FirstBlockCache, TaylorSeerCache
+from otcache_plugin.comparing.contenders.diffusers_caches import (
+    FirstBlockCache,
+    SeaCache,
+    TaylorSeerCache,
+)
 from otcache_plugin.comparing.contenders.magcache import MagCache
 from otcache_plugin.comparing.contenders.tuning import (
     Trial,
@@ -122,6 +126,53 @@ def test_taylorseer_computes_the_first_steps_and_then_every_so_many(
                 if step < first or (step > first and (step - first - 1) % interval == 0)
             ]
             assert len(computed) == budget
+
+
+class IntervalTrials(KnownTrials):
+    """Computes as TaylorSeer does, with less error where a higher order extrapolates."""
+
+    def run(self, settings: Any) -> Trial:
+        first, interval = settings["first"], settings["interval"]
+        later = [step for step in range(first + 1, 50) if (step - first - 1) % interval == 0]
+        trial = Trial(settings, float(first + len(later)), 1.0 / settings["order"])
+        self.tried.append(trial)
+        return trial
+
+
+def test_taylorseer_tries_every_interval_that_comes_near_a_budget() -> None:
+    """With 3 steps first, 10 … 4 come to 8 … 15 steps; with 1, 7 … 3 to 8 … 17."""
+    trials = IntervalTrials((8, 15))
+    method = TaylorSeerCache()
+    best = method.best(trials)
+    tried = {(t.settings["first"], t.settings["interval"]) for t in trials.tried}
+    assert tried == {(3, i) for i in range(4, 11)} | {(1, i) for i in range(3, 8)}
+    assert [trial.steps for trial in best] == [8.0, 15.0]
+    assert all(trial.settings["lite"] and trial.settings["order"] == 2 for trial in best)
+    assert method.words(best[1].settings) == "whole model every 4 steps, first 3, order 2"
+
+
+class RowTrials(KnownTrials):
+    """Leaves out so many steps in a row at most; of order 0 everything is nearer."""
+
+    def run(self, settings: Any) -> Trial:
+        fewest = 50 / (settings["in_a_row"] + 1)
+        steps = min(50.0, max(fewest, 2 / settings["threshold"]))
+        trial = Trial(settings, steps, (1.0 + settings["order"]) / steps)
+        self.tried.append(trial)
+        return trial
+
+
+def test_seacache_is_given_rows_long_enough_for_a_budget() -> None:
+    """Of 50 steps, 8 are not reached while every fourth one is computed."""
+    trials = RowTrials((8,))
+    method = SeaCache()
+    (best,) = method.best(trials)
+    rows = {(trial.settings["order"], trial.settings["in_a_row"]) for trial in trials.tried}
+    assert rows == {(order, row) for order in (0, 1) for row in (3, 6, 12)}
+    assert abs(best.steps - 8) <= 0.75
+    assert (best.settings["order"], best.settings["in_a_row"] > 3) == (0, True)
+    words = method.words({"threshold": 0.25, "order": 0, "in_a_row": 6})
+    assert words == "threshold 0.25, order 0, at most 6 in a row"
 
 
 def test_magcache_is_given_the_ratios_of_this_model(bench: Bench) -> None:

@@ -130,6 +130,39 @@ def test_seacache_is_for_videos_whose_pipelines_say_which_step_it_is(
     assert computed[1] < 0.5 * products
 
 
+class OtherTransformer(WanTransformer3DModel):
+    """A transformer that SeaCache has not heard of."""
+
+
+def test_seacache_knows_wan_from_text_alone(
+    wan: ModelSetup, bench_of: Callable[..., Bench]
+) -> None:
+    videos = bench_of(wan)
+    assert SeaCache().refusal(videos) is None
+    wan.pipe.transformer.register_to_config(out_channels=2)
+    assert "from text to video alone" in (SeaCache().refusal(videos) or "")
+    wan.pipe.transformer.__class__ = OtherTransformer
+    assert "knows where the latents are in Wan" in (SeaCache().refusal(videos) or "")
+
+
+class Unlisted(torch.nn.Module):
+    """A block of which diffusers does not know what it returns."""
+
+
+@pytest.mark.parametrize("method", [FirstBlockCache(), TaylorSeerCache()], ids=lambda m: m.name)
+def test_what_diffusers_cannot_leave_out_is_said_before_anything_runs(
+    method: Method, wan: ModelSetup, bench_of: Callable[..., Bench]
+) -> None:
+    videos = bench_of(wan)
+    wan.pipe.transformer.blocks[0] = Unlisted()
+    reason = method.refusal(videos) or ""
+    assert "does not know what a Unlisted returns" in reason
+    del wan.pipe.transformer.blocks
+    assert "a WanTransformer3DModel has no list of blocks" in (method.refusal(videos) or "")
+    wan.pipe.transformer = None
+    assert "has no transformer" in (method.refusal(videos) or "")
+
+
 @pytest.mark.parametrize("method", BLOCK_CACHES, ids=lambda each: each.name)
 def test_block_caches_take_a_wan(
     method: Method, wan: ModelSetup, bench_of: Callable[..., Bench]
