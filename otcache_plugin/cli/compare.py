@@ -22,7 +22,7 @@ from otcache_plugin.cli.common.output import (
     import_libraries,
     print_json,
 )
-from otcache_plugin.errors import ArgumentError
+from otcache_plugin.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from otcache_plugin.comparing.settings import ComparisonSettings
@@ -102,6 +102,7 @@ def compare(
     )
     with data_alone_on_stdout(), noting_what_is_kept(), StageProgress(quiet) as progress:
         import_libraries(progress)
+        _require_compared(settings)
         from otcache_plugin.comparing.judging import usual_metrics
         from otcache_plugin.comparing.outputs import PAGE, WORK, figures_dict, write_outputs
 
@@ -115,6 +116,16 @@ def compare(
         return
     print_comparison(result)
     data_console().print(f"page: {page}", soft_wrap=True)
+
+
+def _require_compared(settings: ComparisonSettings) -> None:
+    """Refuse methods that there are none of, and a baseline that is not among them, at once."""
+    from otcache_plugin.comparing.contenders.known import chosen_methods
+
+    names = [method.name for method in chosen_methods(settings.methods)]
+    if settings.baseline not in (None, *names):
+        problem, remedy = "not compared", f"Use one of these: {', '.join(names)}"
+        raise UnknownNameError("baseline", settings.baseline, problem, remedy)
 
 
 def _words(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from otcache_plugin.cli.common.output import Json, print_hint, print_json
+from otcache_plugin.cli.common.refusals import require_steps
 
 
 def import_schedules(
@@ -22,7 +23,7 @@ def import_schedules(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the document; by default published-NAME.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Inference steps of the runs, T.")] = 50,
+    steps: Annotated[int, typer.Option(help="Inference steps of the runs, T.")] = 50,
     revision: Annotated[
         str | None, typer.Option(help="Commit of the weights; by default the document is for any.")
     ] = None,
@@ -43,6 +44,7 @@ def import_schedules(
     )
     from otcache_plugin.plugins.host import plugin_host
 
+    require_steps(steps)
     schedules = read_schedules(file, steps)
     published = Published(model, revision, authors, source, setting, pipeline)
     document = published_document(schedules, published)

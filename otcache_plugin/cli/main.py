@@ -35,6 +35,9 @@ from otcache_plugin.cli.verify import verify
 
 FAILURE, WRONG_USAGE, UNFINISHED, INTERRUPTED = 1, 2, 75, 130
 
+GOING_ON = ("calibrate", "compare", "try")
+"""The commands that keep what they measure, and go on with it."""
+
 
 class _Commands(TyperGroup):
     """Says what an interruption leaves behind, before typer ends the program without a word."""
@@ -43,10 +46,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say(
-                "interrupted; what was finished is kept and nothing is half-written. Start the "
-                "same command again to go on."
-            )
+            goes_on = ctx.invoked_subcommand in GOING_ON
+            kept, on = ("what was finished is kept and ", " to go on") if goes_on else ("", "")
+            say(f"interrupted; {kept}nothing is half-written. Start the same command again{on}.")
             raise typer.Exit(INTERRUPTED) from None
 
 

@@ -13,6 +13,7 @@ from otcache_policies import FieldError
 
 from otcache_plugin.cli.common.output import Json, Quiet, print_hint
 from otcache_plugin.cli.common.policy_argument import PolicyArgument, load_policy, policy_of
+from otcache_plugin.cli.common.refusals import require_steps
 from otcache_plugin.runs.mechanism import CacheDitCalibrator, calibrator_named
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from otcache_plugin.runs.resolution import ScheduledRun
 
 EULER = "FlowMatchEulerDiscreteScheduler"
-
-MOST_STEPS = 10_000
-"""As many as a document may be for."""
 
 
 class Format(StrEnum):
@@ -93,13 +91,11 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Sche
     """
     from otcache_policies import euler_response
 
-    from otcache_plugin.errors import ArgumentError
     from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
 
     document = stored.document
     total = document.num_inference_steps if steps is None else steps
-    if not 2 <= total <= MOST_STEPS:
-        raise ArgumentError("steps", total, "not the steps of a run", f"Use 2 … {MOST_STEPS}")
+    require_steps(total)
     plan = CalibratedPlan(
         policy_of(stored),
         None

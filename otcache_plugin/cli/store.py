@@ -101,7 +101,7 @@ def remove(
     which: Annotated[
         list[str],
         typer.Argument(
-            metavar="DOCUMENT…",
+            metavar="DOCUMENT",
             help="hub:user/name[@revision][#folder], the folder of one of your own, or the file "
             "name of a damaged record.",
         ),

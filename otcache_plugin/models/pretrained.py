@@ -14,6 +14,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from otcache_plugin.errors import ArgumentError
 from otcache_plugin.models.precision import convert
 from otcache_plugin.models.setups import LARGE_MODEL, ModelSetup
+from otcache_plugin.models.source import no_model, require_model_name
 from otcache_plugin.origins.finding import find_origin
 from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.pipelines.call_arguments import is_guidance
@@ -53,8 +54,7 @@ def load_pretrained_setup(
         DocumentNotFoundError: the model's revision is unknown.
     """
     is_folder = Path(model).is_dir()
-    if not is_folder and "/" not in model:
-        raise _not_a_model(model, "no such folder, and a Hub id is of the form org/name")
+    require_model_name(model)
     to_calibrate, held_out = _read_both(prompts, evaluation)
     arguments = _parse_call_arguments(call_arguments)
     on_gpu = torch.cuda.is_available()
@@ -105,12 +105,7 @@ def _not_loaded(model: str, error: OSError | ValueError) -> ArgumentError:
         problem = f"it is not downloaded yet, and the Hub cannot be reached ({reason})"
         remedy = "Check the connection, HF_ENDPOINT and HF_HUB_OFFLINE, or pass a pipeline's folder"
     else:
-        return _not_a_model(model, f"it cannot be loaded ({error})")
-    return ArgumentError("model", model, problem, remedy)
-
-
-def _not_a_model(model: str, problem: str) -> ArgumentError:
-    remedy = "Pass embedded, exact-flow, a Hub id with its revision, or a pipeline's folder"
+        return no_model(model, f"it cannot be loaded ({error})")
     return ArgumentError("model", model, problem, remedy)
 
 

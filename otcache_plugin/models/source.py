@@ -62,7 +62,7 @@ class ModelSource:
         return SMALL_MODEL if self.model in SETUPS else LARGE_MODEL
 
     def check(self) -> None:
-        """Refuse what is fixed for a model that ships with the package; loads nothing.
+        """Refuse what names no model, or is fixed for one of the package's; loads nothing.
 
         Raises:
             ArgumentError: something of that was given.
@@ -70,6 +70,7 @@ class ModelSource:
         from otcache_plugin.models.setups import SETUPS
 
         if self.model not in SETUPS:
+            require_model_name(self.model)
             return
         given = {
             "revision": self.revision,
@@ -85,3 +86,29 @@ class ModelSource:
                     f"{self.model} ships with its weights, its captions and how it is called",
                     "Leave it out, or pass a Hub id or a folder as the model",
                 )
+
+
+def require_model_name(model: str) -> None:
+    """Check that a text is a folder that is there, or may be an id on the Hub.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if Path(model).is_dir():
+        return
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        is_id = False
+    else:
+        is_id = "/" in model
+    if not is_id:
+        raise no_model(model, "no such folder, and a Hub id is of the form org/name")
+
+
+def no_model(model: str, problem: str) -> ArgumentError:
+    """Return the error for what is no model, with what is one."""
+    remedy = "Pass embedded, exact-flow, a Hub id with its revision, or a pipeline's folder"
+    return ArgumentError("model", model, problem, remedy)

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from otcache_policies import FieldError
 from typer.core import TyperArgument, TyperCommand
 
 from otcache_plugin.calibration.errors import ClusterError, NoShardsError, UnfinishedError
 from otcache_plugin.cli.common.examples import EXAMPLES
+from otcache_plugin.cli.common.refusals import refused_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +24,8 @@ HINTS = {
 }
 """Which options help, by the error."""
 
-NAMES_OF_DOCUMENTS = "path", "policy"
-"""What the library calls a document that it reads; commands take them by many words."""
+NAMES_OF_DOCUMENTS = "folder", "path", "policy"
+"""What the library calls a document that it reads or writes; commands take them by many words."""
 
 METAVARS = {
     "--authors": "TEXT",
@@ -37,6 +39,7 @@ METAVARS = {
     "--cpus-per-worker": "N",
     "--effort": "EFFORT",
     "--evaluation-prompts": "FILE",
+    "--executor": "EXECUTOR",
     "--held-out-pairs": "N",
     "--methods": "METHOD,…",
     "--metric": "METRIC",
@@ -50,6 +53,7 @@ METAVARS = {
     "--prompts": "FILE",
     "--revision": "COMMIT",
     "--rounds": "N",
+    "--search": "per-pair|joint",
     "--seed": "N",
     "--setting": "TEXT",
     "--source": "URL",
@@ -73,6 +77,23 @@ class Command(TyperCommand):
             word = _word(parameter)
             if parameter.metavar is None:
                 parameter.metavar = METAVARS.get(word)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words behind the command.
+
+        Raises:
+            ArgumentError: a value is of the wrong kind.
+        """
+        words = [*args]  # Reading them takes them away.
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            refused = refused_value(error, self, ctx, words)
+            if refused is None:
+                raise
+            parameters = {each.name: each for each in self.get_params(ctx)}
+            refused.field = _word(parameters[refused.field])
+            raise refused from None
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples, each on a line of its own, however narrow the terminal is."""
@@ -121,7 +142,9 @@ def _called(error: FieldError, words: Mapping[str, str], given: Mapping[str, Any
 def _is_one_of(given: object, refused: object) -> bool:
     """Return whether what a user gave, or one of several such, is the path that was refused."""
     names = given if isinstance(given, (list, tuple)) else (given,)
-    return any(Path(each) == Path(str(refused)) for each in names if isinstance(each, (str, Path)))
+    paths = [Path(each) for each in names if isinstance(each, (str, Path))]
+    # What is written is refused by its whole path.
+    return any(Path(str(refused)) in (each, each.resolve()) for each in paths)
 
 
 def _in_words(remedy: str, words: Mapping[str, str]) -> str:

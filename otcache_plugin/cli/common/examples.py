@@ -6,19 +6,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("otcache demo", "otcache demo --output report.html"),
     "try": (
         'otcache try embedded --prompt "red circle left on navy"',
-        'otcache try ORG/MODEL --prompt "a lighthouse" --calibrate quick',
+        'otcache try ORG/MODEL --prompt "a boat" --calibrate quick',
     ),
     "compare": (
         "otcache compare embedded --budgets 8,10,15",
-        "otcache compare ORG/MODEL --methods uniform,otcache --pairs 8",
+        "otcache compare ORG/MODEL --methods otcache,uniform",
     ),
     "calibrate": (
         "otcache calibrate embedded --output ./my-policy",
         "otcache calibrate ORG/MODEL --dry-run --output ./my-policy",
-        "otcache calibrate ORG/MODEL --effort quick --output ./my-policy",
+        "otcache calibrate ORG/MODEL --effort quick --output ./mine",
     ),
     "merge": ("otcache merge ./my-policy",),
-    "import": ("otcache import steps.json --model ORG/MODEL --output ./theirs",),
+    "import": ("otcache import steps.json --model ORG/MODEL",),
     "search": ("otcache search Qwen/Qwen-Image",),
     "list": ("otcache list", "otcache list --hub --json"),
     "show": (
