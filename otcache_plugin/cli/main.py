@@ -5,6 +5,7 @@ Nothing here imports torch; each command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -104,7 +105,7 @@ def main() -> None:
     """Run the command.
 
     A refused value is wrong usage (2), a shard that has to wait for others unfinished (75, as in
-    sysexits.h), any other error a failure (1).
+    sysexits.h), any other error a failure (1), a full disk among them.
     """
     try:
         if wants_json():
@@ -116,6 +117,13 @@ def main() -> None:
     except OTCacheError as error:
         say(error)
         sys.exit(WRONG_USAGE if _is_refused_value(error) else FAILURE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = "the output" if error.filename is None else error.filename
+        problem = f"{where} cannot be written ({error.strerror})"
+        say(f"{problem}. Free some space, then start the same command again.")
+        sys.exit(FAILURE)
 
 
 def _is_refused_value(error: OTCacheError) -> bool:

@@ -269,6 +269,20 @@ def test_an_interruption_is_no_traceback(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_is_no_traceback() -> None:
+    command = Path(sys.executable).with_name("otcache")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [command, "store", "path"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "error: the output cannot be written (No space left on device). Free some space, then "
+        "start the same command again.\n"
+    )
+
+
 def test_failures_that_are_no_wrong_usage_exit_with_1(
     main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
