@@ -156,3 +156,18 @@ def test_seconds_on_a_models_page_are_those_of_the_newest_run(
     for row in full, ten:
         assert f" {float(row['call']):.{digits}f} s " in text
     assert f" {ten['call_faster'].removesuffix('x')} times faster" in text
+
+
+def test_how_long_a_calibration_of_flux_takes_follows_from_the_newest_run(
+    figures: ModuleType,
+) -> None:
+    text = " ".join((ROOT / "docs" / "models" / "flux-1-dev.md").read_text().split())
+    (loop,) = (
+        float(row["loop"])
+        for row in figures.gpu_rows(figures.result(figures.GPU))
+        if (row["model"], row["name"]) == ("flux", "full")
+    )
+    step = loop / 50
+    assert f"8 held-out pairs of 510 steps, takes twelve more at {step:.3f} seconds each" in text
+    assert round(8 * 510 * step / 60) == 12
+    assert f"in at most 16,000 steps, or {16_000 * step / 60:.0f} minutes" in text

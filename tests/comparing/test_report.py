@@ -198,7 +198,7 @@ def test_provenance_and_reproduction(page: Page, compared: ComparisonResult) -> 
         compared.machine,
         COMMAND,
         "otcache_plugin.load_exact_flow_pipeline()",
-        "otcache compare org/model --revision COMMIT --document ./my-policy",
+        "otcache compare org/model --document ./my-policy",
         *(f"{pair.prompt} (seed {pair.seed})" for pair in compared.pairs),
     ):
         assert " ".join(str(text).split()) in page.text
