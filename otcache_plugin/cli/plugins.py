@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from otcache_plugin.cli.common.output import Json, data_console, print_json
 from otcache_plugin.plugins.host import LoadedPlugin, PluginHost, plugin_host
@@ -43,7 +43,8 @@ def plugins(
 
 
 def _names(host: PluginHost) -> Table:
-    table = Table("kind", "name", "what it is", "from", box=None, pad_edge=False)
+    what = Column("what it is", overflow="fold")
+    table = Table("kind", "name", what, "from", box=None, pad_edge=False)
     for registry in (host.policies, host.executors, host.metrics):
         for name in registry:
             description = escape(registry.get(name).description)

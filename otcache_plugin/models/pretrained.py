@@ -12,9 +12,9 @@ from diffusers.utils import is_accelerate_available
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.models.naming import no_model, require_model_name
 from otcache_plugin.models.precision import convert
 from otcache_plugin.models.setups import LARGE_MODEL, ModelSetup
-from otcache_plugin.models.source import no_model, require_model_name
 from otcache_plugin.origins.finding import find_origin
 from otcache_plugin.origins.origin import ModelOrigin
 from otcache_plugin.pipelines.call_arguments import is_guidance

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.models.naming import require_model_name
 
 if TYPE_CHECKING:
     from otcache_plugin.models.setups import ModelSetup, SetupDefaults
@@ -86,29 +87,3 @@ class ModelSource:
                     f"{self.model} ships with its weights, its captions and how it is called",
                     "Leave it out, or pass a Hub id or a folder as the model",
                 )
-
-
-def require_model_name(model: str) -> None:
-    """Check that a text is a folder that is there, or may be an id on the Hub.
-
-    Raises:
-        ArgumentError: it is neither.
-    """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    if Path(model).is_dir():
-        return
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        is_id = False
-    else:
-        is_id = "/" in model
-    if not is_id:
-        raise no_model(model, "no such folder, and a Hub id is of the form org/name")
-
-
-def no_model(model: str, problem: str) -> ArgumentError:
-    """Return the error for what is no model, with what is one."""
-    remedy = "Pass embedded, exact-flow, a Hub id with its revision, or a pipeline's folder"
-    return ArgumentError("model", model, problem, remedy)

@@ -237,7 +237,7 @@ def test_calibrate_refuses_a_foreign_folder_at_once(
     (tmp_path / "thesis.tex").write_text("precious")
     refused = calibrate(main, tmp_path)
     assert (refused.code, refused.out) == (2, "")
-    assert f"folder={str(tmp_path)!r}: not empty" in refused.err
+    assert f"--output={str(tmp_path)!r}: not empty" in refused.err
     assert "Give a new or empty folder" in refused.err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
