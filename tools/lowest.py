@@ -126,10 +126,11 @@ def check_versions() -> None:
 
 def run_tests(arguments: Sequence[str]) -> int:
     """Run tests in the environment; old libraries may warn of what is new to them."""
-    command = python("-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider")
+    parallel = ("-p", "xdist.plugin", "-n", "auto", "--dist", "worksteal")
+    command = python("-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider", *parallel)
     left_out = [f"--deselect={name}" for name in NOT_FOR_OLD]
     chosen = arguments or ("-m", "not slow", *left_out, *TESTS)
-    # Plugins of pytest would be those of the newer versions beside.
+    # Plugins of pytest would be those of the newer versions beside; xdist uses none of these.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run([*command, *chosen], cwd=ROOT, env=environment, check=False)
     return done.returncode

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from otcache_registry.documents.names import is_hub_id
+
 from otcache_plugin.errors import ArgumentError
 
 
@@ -13,17 +15,7 @@ def require_model_name(model: str) -> None:
     Raises:
         ArgumentError: it is neither.
     """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    if Path(model).is_dir():
-        return
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        is_id = False
-    else:
-        is_id = "/" in model
-    if not is_id:
+    if not Path(model).is_dir() and not is_hub_id(model):
         raise no_model(model, "no such folder, and a Hub id is of the form org/name")
 
 

@@ -148,7 +148,10 @@ def test_without_sigmas_only_shares_count() -> None:
         (["--budget", "15", "--steps", "20"], ["of 20 steps, outside the range"]),
         (["--budget", "2", "--steps", "1"], ["--steps=1", "Use 2 … 10000"]),
         (["--budget", "2", "--steps", "10001"], ["--steps=10001"]),
-        (["--budget", "15", "--format", "toml"], ["'toml' is not one of", "cache-dit-yaml"]),
+        (
+            ["--budget", "15", "--format", "toml"],
+            ["--format='toml': no such choice", "cache-dit-yaml"],
+        ),
         (
             ["--budget", "15", "--calibrator", "foca"],
             ["--calibrator='foca'", "--format cache-dit-yaml"],
