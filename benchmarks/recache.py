@@ -14,6 +14,7 @@ With the same `--work` it goes on where it was.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,6 +131,17 @@ def compared(bench: Bench, names: Sequence[str], metrics: Sequence[Metric]) -> d
     return {"model": bench.setup.name, "pairs": PAIRS, "trainings": ways}
 
 
+def joined(path: Path | None, model: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Return one model's figures, beside those of other trainings that a file has of it."""
+    known = json.loads(path.read_text()) if path is not None and path.exists() else {}
+    before = known.get(model, {}).get("trainings", {})
+    trainings = {**before, **result["trainings"]}
+    return {
+        **result,
+        "trainings": {name: trainings[name] for name in TRAININGS if name in trainings},
+    }
+
+
 def _steps(schedule: Schedule) -> str:
     return " ".join(map(str, schedule.computed_steps))
 
@@ -163,7 +175,7 @@ def main() -> None:
     for model in arguments.models:
         result = compared(Bench(MODELS[model](), arguments.work / model), names, metrics)
         print_model(result)
-        keep(arguments.output, model, result)
+        keep(arguments.output, model, joined(arguments.output, model, result))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.comparing.contenders.documents import document_for, require_documents
 from otcache_plugin.comparing.contenders.full import FULL
 from otcache_plugin.comparing.contenders.known import chosen_methods
-from otcache_plugin.comparing.contenders.policies import (
-    OTCACHE,
-    document_for,
-    require_installed,
-    wanted,
-)
+from otcache_plugin.comparing.contenders.policies import OTCACHE, require_installed
 from otcache_plugin.comparing.journal import Journal
 from otcache_plugin.comparing.judging import prepared_metrics
 from otcache_plugin.comparing.lineup import NotRun, line_up, reason_of
@@ -27,7 +23,6 @@ from otcache_plugin.comparing.measuring import Judge, Measured, steps_of
 from otcache_plugin.comparing.methods import Bench
 from otcache_plugin.comparing.results import ComparisonResult, Row
 from otcache_plugin.comparing.timing import Timed, machine, time_variant
-from otcache_plugin.enabling.documents import open_document
 from otcache_plugin.plugins.costs import StageCost
 
 if TYPE_CHECKING:
@@ -61,7 +56,8 @@ def compare(
 
     Raises:
         UnknownNameError: there is no such method or metric.
-        FieldError: `policy=` is switched off, or a document is for another model.
+        FieldError: `policy=` is switched off, a document is for another model, or two are for one
+            policy.
         OtherSettingsError: the folder's comparison was begun with other settings.
         WorkspaceError: the folder cannot be used.
     """
@@ -71,37 +67,14 @@ def compare(
     metrics = prepared_metrics(settings.metrics)
     pairs = setup.held_out_pairs(settings.pairs, settings.seed)
     on = machine(setup.pipe.device)
-    determining = {
-        "model": setup.origin.model,
-        "revision": setup.origin.revision,
-        "call": dict(setup.call_arguments),
-        "evaluation_prompts": setup.held_out_digest,
-        **settings.determining,
-        "machine": on,
-    }
-    with Journal(folder, determining) as journal:
-        bench = Bench(
-            setup,
-            settings.num_inference_steps,
-            settings.budgets,
-            folder / METHODS_FOLDER,
-            settings.documents,
-        )
-        for named in settings.documents:
-            open_document(setup.pipe, named, wanted(bench))  # One that is named has to be there.
+    own = folder / METHODS_FOLDER
+    bench = Bench(setup, settings.num_inference_steps, settings.budgets, own, settings.documents)
+    with Journal(folder, _determining(setup, settings, on)) as journal:
+        require_documents(bench)
         entrants, not_run = line_up(bench, methods, progress)
         judge = Judge(bench, pairs, metrics, folder, progress)
         run = _Run(journal, judge, entrants, not_run, progress)
-        progress.plan(run.costs(settings))
-        measured = run.measure_all()
-        if settings.time_again:
-            journal.forget(ROUND)
-        times = run.time_all(pairs[: settings.timed_pairs], settings.rounds)
-    rows = [
-        Row.of(entrant, measured[entrant.key], times[entrant.key], judge.picture_files(entrant))
-        for entrant in run.entrants
-    ]
-    full, *others = rows
+        full, *others = run.rows(settings)
     return ComparisonResult(
         setup,
         settings,
@@ -114,6 +87,18 @@ def compare(
         on,
         perf_counter() - started,
     )
+
+
+def _determining(setup: ModelSetup, settings: ComparisonSettings, on: str) -> dict[str, Any]:
+    """Return what all that is measured depends on, and times besides: the machine."""
+    return {
+        "model": setup.origin.model,
+        "revision": setup.origin.revision,
+        "call": dict(setup.call_arguments),
+        "evaluation_prompts": setup.held_out_digest,
+        **settings.determining,
+        "machine": on,
+    }
 
 
 def _document(bench: Bench) -> StoredPolicy | None:
@@ -139,7 +124,19 @@ class _Run:
     not_run: list[NotRun]
     progress: CalibrationProgress
 
-    def costs(self, settings: ComparisonSettings) -> tuple[StageCost, StageCost]:
+    def rows(self, settings: ComparisonSettings) -> list[Row]:
+        """Return what each entrant did that did not fail, the full run first."""
+        self.progress.plan(self._costs(settings))
+        measured = self._measure_all()
+        if settings.time_again:
+            self.journal.forget(ROUND)
+        times = self._time_all(self.judge.pairs[: settings.timed_pairs], settings.rounds)
+        return [
+            Row.of(each, measured[each.key], times[each.key], self.judge.picture_files(each))
+            for each in self.entrants
+        ]
+
+    def _costs(self, settings: ComparisonSettings) -> tuple[StageCost, StageCost]:
         """Return the cost of both stages."""
         runs, pairs = len(self.entrants), len(self.judge.pairs)
         steps = sum(steps_of(entrant, self.judge.bench) for entrant in self.entrants)
@@ -150,7 +147,7 @@ class _Run:
             StageCost(TIMING, turns, 2 * settings.rounds * steps, timed),
         )
 
-    def measure_all(self) -> dict[str, Measured]:
+    def _measure_all(self) -> dict[str, Measured]:
         """Return what was measured of each entrant, by its key; those that fail leave."""
         self.progress.start(GENERATING, len(self.entrants))
         known = {
@@ -192,7 +189,7 @@ class _Run:
         method, reason = entrant.method, reason_of(error)
         self.not_run.append(NotRun(method.name, method.label, entrant.variant.setting, reason))
 
-    def time_all(self, pairs: Sequence[Pair], rounds: int) -> dict[str, list[Timed]]:
+    def _time_all(self, pairs: Sequence[Pair], rounds: int) -> dict[str, list[Timed]]:
         """Return each entrant's turns, by its key; those that fail leave.
 
         Every round takes all of them, so that what slows the machine down for a while slows down
@@ -227,5 +224,5 @@ class _Run:
             self.progress.advance(self._timed_steps(entrant, pairs))
         return turns
 
-    def _timed_steps(self, entrant: Entrant, pairs: Sequence[Any]) -> int:
+    def _timed_steps(self, entrant: Entrant, pairs: Sequence[Pair]) -> int:
         return 2 * steps_of(entrant, self.judge.bench) * len(pairs)

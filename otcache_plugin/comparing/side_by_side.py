@@ -16,6 +16,7 @@ from otcache_policies import BudgetError, Schedule
 
 import otcache_plugin
 from otcache_plugin.comparing.contenders.policies import (
+    UNIFORM,
     evenly_spaced,
     policy_enabled,
     require_installed,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from otcache_plugin.models.setups import ModelSetup
     from otcache_plugin.runs.report import RunReport
 
-UNIFORM = "uniform"
 AHEAD = "a run that is not timed"
 TRYING = "in full and with each policy"
 

@@ -71,7 +71,7 @@ def cells(result: ComparisonResult, row: Row) -> list[str]:
     compared = NONE
     if difference is not None:
         found = interval(difference, digits_of(result.quality.name))
-        at = "" if difference.at == row.variant.setting else f" at {difference.at}"
+        at = "" if difference.at == f"{row.budget} steps" else f" at {difference.at}"
         compared = f"{found}, {difference.verdict}{at}"
     return [
         row.label,

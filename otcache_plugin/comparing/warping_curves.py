@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PLOT_WIDTH, PLOT_HEIGHT = 400, 300
 CURVE_RESOLUTION = 101
 
+BETWEEN = 2
+"""Curves between anchor and reference, as many as can be told apart."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -36,14 +39,14 @@ class Curve:
 
 
 def curves(policy: OTCachePolicy, details: PolicyDetails, budgets: Sequence[int]) -> list[Curve]:
-    """Anchor and reference, and between them the schedules of these budgets."""
+    """Return those of anchor and reference, and of the first and the last budget between them."""
     names = {schedule: name for name, schedule in details.schedules}
     # Of a document that says no family the reference is the graph policy's.
     whose = {} if details.heading else {"reference": " (MeanCache)"}
     anchor, reference = policy.anchor, policy.reference
-    between = [
-        policy.schedule(budget) for budget in budgets if anchor.budget < budget < reference.budget
-    ]
+    within = [each for each in sorted(budgets) if anchor.budget < each < reference.budget]
+    shown = within if len(within) <= BETWEEN else [within[0], within[-1]]
+    between = [policy.schedule(budget) for budget in shown]
     kinds = {
         anchor: "anchor",
         **{schedule: f"between-{number}" for number, schedule in enumerate(between, start=1)},

@@ -48,11 +48,11 @@ class PyramidAttentionBroadcast:
             return reason
         pipeline = type(bench.pipe).__name__
         if not hasattr(type(bench.pipe), "current_timestep"):
-            return f"a {pipeline} has no current_timestep, by which the cache knows when to begin"
+            return f"{pipeline} has no current_timestep, by which the cache knows when to begin"
         calls = observed_step(bench).calls
         if calls > 1:
             return (
-                f"a {pipeline} calls its transformer {calls} times a step for its guidance, and "
+                f"{pipeline} calls its transformer {calls} times a step for its guidance, and "
                 "the cache would give one call the attention of the other"
             )
         return self._unfit(bench)
@@ -94,7 +94,7 @@ class FasterCache(PyramidAttentionBroadcast):
         step = observed_step(bench)
         if step.is_doubled and len(step.shape) not in (4, 5):
             return (
-                f"a {type(bench.pipe).__name__} has its latents in a sequence, and the cache "
+                f"{type(bench.pipe).__name__} has its latents in a sequence, and the cache "
                 "splits the frequencies of pictures or videos"
             )
         return None

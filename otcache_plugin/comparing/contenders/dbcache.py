@@ -189,11 +189,9 @@ def refusal(bench: Bench) -> str | None:
     except PipelineError as error:
         return f"{error.problem}. {error.remedy}"
     if not is_known(bench.pipe):
-        return (
-            f"cache-dit has no adapter for a {name}: `cache_dit.supported_pipelines()` lists those"
-        )
+        return f"cache-dit has no adapter for {name}: `cache_dit.supported_pipelines()` lists those"
     if step.calls > 2:
-        return f"a {name} calls its transformer {step.calls} times a step; cache-dit counts 1 or 2"
+        return f"{name} calls its transformer {step.calls} times a step; cache-dit counts 1 or 2"
     return misfit(bench.pipe)
 
 

@@ -59,11 +59,9 @@ def no_hooks(bench: Bench) -> str | None:
         return f"{error.problem}. {error.remedy}"
     for denoiser in denoisers:
         if not hasattr(denoiser, "enable_cache"):
-            return (
-                f"a {type(denoiser).__name__} has no enable_cache: it is none of diffusers' models"
-            )
+            return f"{type(denoiser).__name__} has no enable_cache: it is none of diffusers' models"
         if not isinstance(denoiser, torch.nn.Module) or not _stacks(denoiser):
-            return f"a {type(denoiser).__name__} has no list of blocks to leave out"
+            return f"{type(denoiser).__name__} has no list of blocks to leave out"
     return None
 
 
@@ -76,7 +74,7 @@ def unknown_blocks(bench: Bench) -> str | None:
             try:
                 TransformerBlockRegistry.get(block)
             except ValueError as error:
-                return f"diffusers does not know what a {block.__name__} returns: {error}"
+                return f"diffusers does not know what {block.__name__} returns: {error}"
     return None
 
 
@@ -95,7 +93,7 @@ class DiffusersCache(TunedMethod):
     """What the caches have in common; each says what its settings are.
 
     Attributes:
-        config_name: Of the class in diffusers, which older versions may lack.
+        config_name: of the class in diffusers, which older versions may lack.
     """
 
     config_name: ClassVar[str]
@@ -105,7 +103,7 @@ class DiffusersCache(TunedMethod):
         reason = unknown_config(self.config_name) or no_hooks(bench) or unknown_blocks(bench)
         if reason is None and not observed_step(bench).contexts:
             return (
-                f"a {type(bench.pipe).__name__} does not tell its transformer which of its calls "
+                f"{type(bench.pipe).__name__} does not tell its transformer which of its calls "
                 "one is (cache_context), by which the cache keeps guidance apart"
             )
         return reason
@@ -157,12 +155,12 @@ class SeaCache(DiffusersCache):
             return reason
         name = type(bench.pipe).__name__
         if not observed_step(bench).says_where:
-            return f"a {name} does not tell its caches which step it takes (cache_context)"
+            return f"{name} does not tell its caches which step it takes (cache_context)"
         denoiser: Any
         for denoiser in find_denoisers(bench.pipe):
             config = denoiser.config
             if type(denoiser).__name__ != "WanTransformer3DModel":
-                return f"diffusers' SeaCache knows where the latents are in Wan, not in a {name}"
+                return f"diffusers' SeaCache knows where the latents are in Wan, not in {name}"
             if config.in_channels != config.out_channels:
                 return "diffusers' SeaCache knows Wan from text to video alone"
         return None

@@ -54,7 +54,7 @@ class MagCache(DiffusersCache):
         reason = unknown_config(self.config_name) or no_hooks(bench) or unknown_blocks(bench)
         if reason is None and len(find_denoisers(bench.pipe)) > 1:
             return (
-                f"a {type(bench.pipe).__name__} has two transformers, each for some of the steps, "
+                f"{type(bench.pipe).__name__} has two transformers, each for some of the steps, "
                 "and MagCache's ratios are of all steps of one"
             )
         return reason

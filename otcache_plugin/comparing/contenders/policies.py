@@ -1,12 +1,12 @@
 """Every registered policy as a method, whoever registered it, switched on by `policy=`.
 
-They all run on the same executor. Uniform spacing is given the look-backs that a document's edge
-table finds best on its segments, where there is one, so that it has the same choices as MeanCache.
+Each runs on what its document was calibrated on, and says so where that is not the executor
+`velocity`. Uniform spacing runs on what MeanCache's does, and is given the look-backs that its edge
+table finds best, where there is one, so that it has the same choices.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,19 +26,20 @@ from otcache_registry import DocumentNotFoundError
 
 import otcache_plugin
 from otcache_plugin.calibration.evidence.peers import evenly
+from otcache_plugin.comparing.contenders.documents import Found, document_for, wanted
 from otcache_plugin.comparing.methods import Variant
-from otcache_plugin.enabling.documents import find_document, open_document
 from otcache_plugin.enabling.executing import prepared
 from otcache_plugin.enabling.planning import make_plan
-from otcache_plugin.enabling.wanted import Wanted
 from otcache_plugin.enabling.without_document import calibrate_command
 from otcache_plugin.errors import PipelineError
+from otcache_plugin.executors.block_lists import find_block_lists
 from otcache_plugin.executors.schedulers import Substitute, supported_substitute
 from otcache_plugin.executors.serving import require_velocity
 from otcache_plugin.patch import DISABLE
 from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
-from otcache_plugin.plugins.registries import CalibratedPolicy, UncalibratedDecidingPolicy
+from otcache_plugin.plugins.registries import UncalibratedDecidingPolicy
+from otcache_plugin.runs.mechanism import USUAL
 from otcache_plugin.runs.plan import Request
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
     from otcache_policies import MeanCachePolicy
-    from otcache_registry import StoredPolicy
 
     from otcache_plugin.comparing.methods import Bench, Method
 
@@ -111,6 +111,11 @@ class PolicyMethod:
         serving = plugin_host().serving(self.name)[-1]
         if not plugin_host().can_calibrate(serving):
             return "Nothing that is installed calibrates it"
+        if plugin_host().calibrator(serving).decides:
+            try:
+                find_block_lists(bench.pipe)
+            except PipelineError as error:
+                return f"None can be calibrated: {error.problem}"
         return f"Calibrate it: {calibrate_command(bench.pipe, serving, wanted(bench))}"
 
     def variants(self, bench: Bench) -> list[Variant]:
@@ -122,18 +127,20 @@ class PolicyMethod:
                 Variant(self.name, f"aims at {budget} steps", None, rests_on)
                 for budget in bench.budgets
             ]
-        searched = None if found is None else _searched(found, self.name, bench)
+        predicted = frozenset[int]() if found is None else self._predicted(bench, found)
         return [
-            Variant(
-                self.name,
-                f"{budget} steps"
-                if searched is None or budget in searched
-                else f"{budget} steps, {PREDICTED}",
-                budget,
-                rests_on,
-            )
+            Variant(self.name, setting(budget, found, budget in predicted), budget, rests_on)
             for budget in bench.budgets
         ]
+
+    def _predicted(self, bench: Bench, found: Found) -> frozenset[int]:
+        """Return the budgets at which a policy that is searched for was not searched."""
+        policy = plugin_host().policy_of(found.stored, self.name)
+        if not isinstance(policy, SearchedPolicy):
+            return frozenset()
+        same_steps = policy.num_inference_steps == bench.num_inference_steps
+        searched = {each.budget for each in policy.schedules} if same_steps else set[int]()
+        return frozenset(bench.budgets) - searched
 
     def _decides(self, found: Found | None) -> bool:
         if found is None:
@@ -153,7 +160,7 @@ class PolicyMethod:
         if found is not None and found.is_others(self.name):
             policy = plugin_host().policy_of(found.stored, self.name)
             assert not isinstance(policy, DecidingPolicy), "it is made of a static one's"
-            return {"policy": policy.schedule(budget)}
+            return {"policy": policy.schedule(budget), **found.running}
         asked: dict[str, Any] = {"budget": budget}
         steps = bench.num_inference_steps
         if found is not None and found.stored.document.num_inference_steps != steps:
@@ -191,100 +198,61 @@ class EvenSpacing:
 
     def variants(self, bench: Bench) -> list[Variant]:
         """See `Method`."""
-        schedules = [self.schedule(bench, budget) for budget in bench.budgets]
+        found, _ = _graph(bench)
         return [
-            Variant(UNIFORM, f"{schedule.budget} steps", schedule.budget, str(schedule.look_backs))
-            for schedule in schedules
+            Variant(
+                UNIFORM,
+                setting(budget, found),
+                budget,
+                str(self.schedule(bench, budget).look_backs),
+            )
+            for budget in bench.budgets
         ]
 
     @contextmanager
     def enabled(self, bench: Bench, variant: Variant) -> Iterator[Mapping[str, Any]]:
         """See `Method`."""
         assert variant.budget is not None, "its variants have budgets"
-        with policy_enabled(bench.pipe, {"policy": self.schedule(bench, variant.budget)}):
+        found, _ = _graph(bench)
+        running = {} if found is None else found.running
+        schedule = self.schedule(bench, variant.budget)
+        with policy_enabled(bench.pipe, {"policy": schedule, **running}):
             yield {}
 
     def schedule(self, bench: Bench, budget: int) -> Schedule:
         """Return what it computes at a budget."""
-        graph = _graph(bench)
+        _, graph = _graph(bench)
         if graph is None:
             return evenly_spaced(bench.pipe, bench.num_inference_steps, budget)
         return evenly(graph.edges, graph.settings)(budget)
 
     def calibration_steps(self, bench: Bench, variant: Variant) -> int | None:
         """See `Method`; of a document's cost it is unknown which part its edge table took."""
-        return 0 if _graph(bench) is None else None
+        found, _ = _graph(bench)
+        return 0 if found is None else None
 
 
-@dataclass(frozen=True)
-class Found:
-    """A document that a policy is made from.
-
-    Attributes:
-        stored: the document.
-        named: what `policy=` takes for it, None where the policy's name finds it.
-    """
-
-    stored: StoredPolicy
-    named: str | None
-
-    def is_others(self, policy: str) -> bool:
-        """Return whether it was named, and is another policy's, which a name would make this of."""
-        return self.named is not None and self.stored.document.policy.name != policy
-
-    @property
-    def digest(self) -> str:
-        """Of the document, which holds those of its tables."""
-        return hashlib.sha256(self.stored.document.model_dump_json().encode()).hexdigest()
+def setting(budget: int, found: Found | None, predicted: bool = False) -> str:
+    """Return a budget for people, with what a schedule of a document runs on that is not usual."""
+    words = [f"{budget} steps"]
+    if predicted:
+        words.append(PREDICTED)
+    if found is not None and found.mechanism != USUAL:
+        words.append(f"on {found.mechanism}")
+    return ", ".join(words)
 
 
-def document_for(policy: str, bench: Bench) -> Found | None:
-    """Return the document that a policy is made from on this bench, None where it needs none.
-
-    Raises:
-        DocumentNotFoundError: there is none for this model.
-        OTCacheError: whatever else keeps it from being read.
-    """
-    host = plugin_host()
-    if not isinstance(host.policy(policy), CalibratedPolicy):
-        return None
-    serving = host.serving(policy)
-    opened = [
-        Found(open_document(bench.pipe, named, wanted(bench)).stored, named)
-        for named in bench.documents
-    ]
-    for name in serving:
-        for found in opened:
-            if found.stored.document.policy.name == name:
-                return found
-    return Found(find_document(bench.pipe, serving, None, wanted(bench)).stored, None)
-
-
-def _searched(found: Found, name: str, bench: Bench) -> frozenset[int] | None:
-    """Return the budgets that were searched, None of a policy that is not searched by budgets."""
-    policy = plugin_host().policy_of(found.stored, name)
-    if not isinstance(policy, SearchedPolicy):
-        return None
-    if policy.num_inference_steps != bench.num_inference_steps:
-        return frozenset()
-    return frozenset(each.budget for each in policy.schedules)
-
-
-def wanted(bench: Bench) -> Wanted:
-    """Return what a document is to be for."""
-    origin = bench.setup.origin
-    return Wanted(origin.model, origin.revision, call_arguments=bench.setup.call_arguments)
-
-
-def _graph(bench: Bench) -> MeanCachePolicy | None:
-    """Return MeanCache's policy for runs of these steps, None where there is no document of one."""
+def _graph(bench: Bench) -> tuple[Found, MeanCachePolicy] | tuple[None, None]:
+    """Return MeanCache's policy for runs of these steps and its document, where there is one."""
     try:
         found = document_for(MEANCACHE, bench)
         assert found is not None, "MeanCache is made from documents"
         policy = cast("MeanCachePolicy", plugin_host().policy_of(found.stored, MEANCACHE))
     except OTCacheError:
-        return None
-    return policy if policy.num_inference_steps == bench.num_inference_steps else None
+        return None, None
+    if policy.num_inference_steps != bench.num_inference_steps:
+        return None, None
+    return found, policy
 
 
 def evenly_spaced(pipe: DiffusionPipeline, num_inference_steps: int, budget: int) -> Schedule:
