@@ -107,6 +107,19 @@ def test_a_beam_finds_schedules_of_the_budget(budget: int) -> None:
     assert {each.look_back for each in segments if each.end == each.start + 1} <= {1}
 
 
+@pytest.mark.parametrize(("changing", "longest"), [(3, 13), (4, 15)])
+def test_no_gap_of_a_beam_is_longer_than_three_mean_ones(changing: int, longest: int) -> None:
+    """Of 20 steps and 5 computed ones that is 15.
+
+    Velocities that no longer change from step 3 on would have a gap of 16, to be exact.
+    """
+    velocities = np.random.default_rng(0).normal(size=(20, 8))
+    velocities[changing:] = velocities[changing]
+    grams = (velocities @ velocities.T)[None]
+    form = QuadraticForm(grams, np.linspace(1, 0, 21), np.full(20, -0.05), 0.1)
+    assert max(beam_search(StateForm.of(form, 2), 5)[0].gaps) == longest
+
+
 @pytest.mark.parametrize("damping", [0.0, 0.3, 1.0])
 def test_a_beam_leaves_nothing_out_where_there_is_nothing_to_choose_before(damping: float) -> None:
     """Without look-backs, one of three steps is chosen: all of its places are tried."""
