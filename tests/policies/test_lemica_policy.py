@@ -127,7 +127,7 @@ def changed(place: tuple[int, int], value: float) -> NDArray[np.float32]:
         ({"errors": changed((1, 4), -0.1)}, "errors[1, 4]"),
         ({"errors": changed((1, 4), np.inf)}, "errors[1, 4]"),
         ({"errors": changed((0, 4), 0.5)}, "errors[1, 5]"),
-        ({"look_backs": np.ones((5, 5))}, "look_backs"),
+        ({"look_backs": np.ones((5, 5), dtype=np.uint8)}, "look_backs"),
         ({"look_backs": np.zeros((6, 6), dtype=np.uint8)}, "look_backs"),
         ({"look_backs": np.full((6, 6), 256)}, "look_backs"),
         ({"look_backs": np.full((6, 6), 1.5)}, "look_backs"),
