@@ -8,6 +8,7 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
+from cache_dit import DBCacheConfig
 from diffusers import FirstBlockCacheConfig
 from diffusers.hooks import apply_group_offloading
 from forced_decisions import Forced
@@ -275,6 +276,12 @@ def test_a_transformer_that_cannot_run_in_part_is_refused_by_what_is_done_to_it(
     pipe.transformer.transformer_blocks[0].attn = torch.nn.Identity()
     assert "the first block has no attention of diffusers' classes" in refused(pipe)
     assert "runs before the transformer's features can be seen" in refused(make_flux_controlnet())
+
+
+def test_the_block_cache_of_cache_dit_contradicts_it(use: Any) -> None:
+    use(Forced((0,), MODULATED))
+    with pytest.raises(ArgumentError, match=r"^cache_config=.*contradicts executor='probe'"):
+        cache_dit.enable_cache(make_flux(), policy="forced", cache_config=DBCacheConfig())
 
 
 def test_what_a_policy_observes_says_whether_it_can_be_probed(use: Any) -> None:
