@@ -25,11 +25,12 @@ def every_set(items: int, size: int) -> NDArray[np.bool_]:
 
 def by_orders(scores: NDArray[np.float64], chosen: Sequence[int]) -> float:
     """One item after the other, in every order."""
+    weights = np.exp(scores).tolist()
     total = 0.0
     for order in itertools.permutations(chosen):
-        left, likely = set(range(len(scores))), 1.0
+        left, likely = set(range(len(weights))), 1.0
         for item in order:
-            likely *= np.exp(scores[item]) / sum(np.exp(scores[each]) for each in left)
+            likely *= weights[item] / sum(weights[each] for each in left)
             left.remove(item)
         total += likely
     return total
