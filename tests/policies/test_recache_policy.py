@@ -65,6 +65,13 @@ def test_a_bump_is_highest_at_the_ends_that_it_was_made_for() -> None:
     assert network.inputs(3)[0] == network.inputs(10)[-1] == 1.0
 
 
+def test_two_bumps_are_the_fewest() -> None:
+    """Of one width they are as far apart as they are wide: e^-1/2 at the other's centre."""
+    network = network_of(20, hidden_weights=np.ones((2, 7)))
+    assert network.inputs(3) == pytest.approx([1.0, np.exp(-0.5)])
+    assert network.inputs(10) == pytest.approx([np.exp(-0.5), 1.0])
+
+
 def test_the_highest_scores_are_computed() -> None:
     """Of equal scores the earlier step's is taken."""
     flat = network_of(
