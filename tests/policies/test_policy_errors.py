@@ -30,7 +30,7 @@ def test_a_full_stop_in_the_remedy_is_not_doubled() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pickling_keeps_kind_and_parts(kind: type[FieldError]) -> None:
-    error = kind("computed_steps", (0, 2), "problem", "remedy")
+    error = kind("computed_steps", (0, 2), problem="problem", remedy="remedy")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert (again.field, again.value) == ("computed_steps", (0, 2))
