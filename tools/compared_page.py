@@ -21,7 +21,16 @@ PREDICTED = "†"
 FOLDED = " " * 4
 """Before every line of what a reader has to open."""
 
-INTRODUCTION = """# Compared
+INTRODUCTION = """---
+hide: [toc]
+---
+
+<style>
+.md-typeset table:not([class]) th {{ min-width: 0; }}
+.md-typeset table:not([class]) :is(th, td) {{ padding: .5em .6em; }}
+</style>
+
+# Compared
 
 Every method on one model, the same held-out prompts and seeds, one run of [`otcache
 compare`](comparing.md), which anyone can repeat on a model of theirs: `python -m
