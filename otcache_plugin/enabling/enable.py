@@ -253,7 +253,7 @@ def _check_together(policy: Any, budget: Any, speedup: Any) -> None:
 
 def _check_answers(hub_answers: float | None) -> None:
     if hub_answers is not None and not 0 <= hub_answers < float("inf"):
-        problem, remedy = "no number of seconds", "Use a number from 0 on; 0 asks the Hub anew"
+        problem, remedy = "not a number of seconds", "Use a number from 0 on; 0 asks the Hub anew"
         raise ArgumentError("hub_answers", hub_answers, problem, remedy)
 
 

@@ -232,7 +232,7 @@ def test_what_is_not_on_the_hub(
     ("arguments", "code", "words"),
     [
         (["pull", "flow"], 2, ["REPOSITORY='flow'", "Use hub:user/name"]),
-        (["pull", "bundled:exact-flow"], 2, ["is no repository on the Hub"]),
+        (["pull", "bundled:exact-flow"], 2, ["is not a repository on the Hub"]),
         (["pull", "alice/flow"], 1, ["the Hub is not asked while HF_HUB_OFFLINE is set"]),
         (["push", str(EXACT)], 1, ["the Hub is not asked while HF_HUB_OFFLINE is set"]),
         (["show", "hub:alice/flow"], 1, ["HF_HUB_OFFLINE", "Nothing of it is in the store"]),

@@ -153,7 +153,7 @@ def test_a_document_of_ones_own(main: Any, tmp_path: Path) -> None:
     assert removed.out == f"{other['policy']}\n"
     assert removed.err.startswith("Removed 1 document, ")
     assert json.loads(main("store", "list", "--json").out)["own"] == []
-    assert "no repository on the Hub" in main("store", "remove", other["policy"]).err
+    assert "not a repository on the Hub" in main("store", "remove", other["policy"]).err
 
 
 def test_what_is_no_document_is_not_saved(main: Any, tmp_path: Path) -> None:

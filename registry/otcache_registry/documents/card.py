@@ -234,7 +234,7 @@ def _publication(document: PolicyDocument, published: Publication) -> str:
     theirs, run, predicted = f"The schedule of the budget {budgets} is theirs", "it was", ""
     if len(document.calibrated_budgets) > 1:
         theirs, run = f"The schedules of the budgets {budgets} are theirs", "these schedules were"
-        predicted = " The budgets predicted between them nobody has measured."
+        predicted = " Nobody has measured the budgets predicted between them."
     revision = "any, since they name no commit of the weights"
     if document.model.revision is not None:
         revision = escaped(document.model.revision)

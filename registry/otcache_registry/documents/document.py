@@ -46,7 +46,7 @@ POLICY_SCHEMA: Final = "otcache.policy/v1"
 MAX_EVIDENCE = 1_000
 
 _MOST_GROWTH = 25
-"""How many times as long a text may get when it is written: deep inside, `[],` fills a line."""
+"""How many times as long a text may get when it is written: deeply nested, `[],` fills a line."""
 
 
 class PolicyDocument(Part):
@@ -99,11 +99,11 @@ class PolicyDocument(Part):
         """Return the default budget.
 
         Raises:
-            DocumentError: There is none, for the policy serves no budgets.
+            DocumentError: There is none, since the policy serves no budgets.
         """
         if self.default_budget is None:
             problem = "a policy that serves no budgets has none by default"
-            raise DocumentError("default_budget", None, problem, "Ask for no budget of it")
+            raise DocumentError("default_budget", None, problem, "Use it without a budget")
         return self.default_budget
 
     @classmethod
@@ -150,7 +150,7 @@ class PolicyDocument(Part):
             raise DocumentError(field, getattr(self, field), problem, remedy)
         if self.published is not None:
             if self.evidence:
-                problem = "published schedules come without"
+                problem = "published schedules come without evidence"
                 raise DocumentError("evidence", self.evidence, problem, "Remove it")
             return self
         of_calibration = {
@@ -167,7 +167,7 @@ class PolicyDocument(Part):
     def _check_budgets(self) -> Self:
         total, served = self.num_inference_steps, self.budgets
         if (self.default_budget is None) != (served is None):
-            problem = "a default and budgets that it is of come together"
+            problem = "a default budget and the budgets that are served come together"
             remedy = "Give both, or null for both"
             raise DocumentError("default_budget", self.default_budget, problem, remedy)
         if served is not None:

@@ -24,7 +24,7 @@ def draw_schedule(schedule: Schedule, width: int | None = None) -> str:
 
 
 def steps_per_sign(num_inference_steps: int, width: int | None) -> int:
-    """Return how many steps a sign stands for where there is room for so many signs."""
+    """Return how many steps each sign stands for where there is room for `width` signs."""
     return 1 if width is None else math.ceil(num_inference_steps / width)
 
 

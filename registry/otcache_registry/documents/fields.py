@@ -89,8 +89,8 @@ class Sampling(Part):
         executor: What made the schedules happen that were run, such as "velocity" or "blocks"; None
             where that is not known, as of published schedules, or where the policy decides during
             the run, on whatever shows it what it observes.
-        calibrator: What of cache-dit extrapolated on their cached steps, such as "taylorseer"; None
-            where nothing did.
+        calibrator: The calibrator of cache-dit that extrapolated on their cached steps, such as
+            "taylorseer"; None where none did.
         calls_per_step: Calls of the transformer in a computed step, 2 where guidance is a second
             call; None where unknown.
     """
@@ -114,7 +114,7 @@ class Sampling(Part):
 
     @model_serializer(mode="wrap")
     def _without_unknowns(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what schedules were run by where nobody said it."""
+        """Leave out by what schedules were run where nobody said so."""
         said = ("executor", "calibrator", "calls_per_step")
         return {
             name: value
@@ -125,7 +125,7 @@ class Sampling(Part):
     @model_validator(mode="after")
     def _check_calibrator(self) -> Self:
         if self.calibrator is not None and self.executor is None:
-            problem, remedy = "of no executor", "Name the executor that it was used with, too"
+            problem, remedy = "without an executor", "Name the executor that it was used with, too"
             raise DocumentError("calibrator", self.calibrator, problem, remedy)
         return self
 
@@ -152,7 +152,7 @@ class ServedBudgets(Part):
 
     Attributes:
         smallest: Smallest budget.
-        largest: Largest budget of the range. All steps are served besides.
+        largest: Largest budget of the range. A budget of all the steps is served besides.
         calibrated: Budgets that the policy was calibrated at, or has published schedules of,
             increasing; none where it was calibrated as a whole.
     """
@@ -166,7 +166,8 @@ class ServedBudgets(Part):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.largest < self.smallest:
-            problem, remedy = f"below the smallest budget {self.smallest}", "Use it, or more"
+            problem = f"below the smallest budget {self.smallest}"
+            remedy = f"Use {self.smallest} or more"
             raise DocumentError("largest", self.largest, problem, remedy)
         for index, (budget, following) in enumerate(pairwise(self.calibrated)):
             if following <= budget:
@@ -190,8 +191,8 @@ class Calibration(Part):
         prompts_digest: SHA-256 of the calibration prompts, 64 hexadecimal digits.
         held_out_digest: SHA-256 of the prompts of the evidence, likewise.
         metric: What the calibration minimised, such as "lpips".
-        settings: What the policy's calibrator was set to, and tells of its way, in its own words.
-        evaluations: Runs that were really made of candidates.
+        settings: What the policy's calibrator was set to and says of its course, in its own words.
+        evaluations: Runs of candidates that were really made.
         values: Values of metrics that were measured, one per run, pair and metric; 0 where they
             were not counted.
         values_not_finite: How many of them are not finite. A schedule with such a value is never
@@ -238,7 +239,7 @@ class Calibration(Part):
 
 
 class Publication(Part):
-    """Where schedules come from that others published, and that we only pass on.
+    """Where schedules come from that others have published and we only pass on.
 
     Attributes:
         authors: Who found and published them.
@@ -289,7 +290,7 @@ class EvidenceRow(Part):
 
     @model_serializer(mode="wrap")
     def _without_decisions(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what was decided where nothing was."""
+        """Leave out the figures of decisions where nothing was decided."""
         decided = ("computed_steps", "block_share")
         return {
             name: value

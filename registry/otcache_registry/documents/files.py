@@ -21,6 +21,7 @@ __all__ = [
     "FIGURES_FOLDER",
     "MAX_CARD_BYTES",
     "MAX_TABLES_BYTES",
+    "RESTORE",
     "TABLES_FILE",
     "check_figures",
     "check_files",
@@ -39,7 +40,10 @@ MAX_CARD_BYTES: Final = 2**20
 MAX_FIGURE_BYTES: Final = 10 * 2**20
 MAX_FIGURES: Final = 50
 MAX_FOLDER_BYTES: Final = 80 * 2**20
-"""Largest all of them may be together, since they are in memory before any is kept."""
+"""Largest size of all of them together, since they are in memory before any is kept."""
+
+RESTORE: Final = "Fetch the policy again, or calibrate anew"
+"""What to do about a damaged document, wherever it lies."""
 
 _LIMITS = {
     DOCUMENT_FILE: MAX_DOCUMENT_BYTES,
@@ -56,8 +60,8 @@ def check_files(sizes: Mapping[str, int]) -> None:
         sizes: Size in bytes by path inside the document's folder.
 
     Raises:
-        DocumentError: There is no policy.json, a path is none of a document's files, a file is too
-            large, they are too large together, or there are too many figures.
+        DocumentError: There is no policy.json, a path is not one of a document's files, a file is
+            too large, they are too large together, or there are too many figures.
     """
     if DOCUMENT_FILE not in sizes:
         problem, remedy = "this file is missing", "Name a folder that holds a policy document"
@@ -69,7 +73,7 @@ def check_files(sizes: Mapping[str, int]) -> None:
     for path, size in sizes.items():
         if not is_document_file(path):
             allowed = f"{DOCUMENT_FILE}, {TABLES_FILE}, {CARD_FILE} and {FIGURES_FOLDER}/*.png"
-            problem = "no file of a policy document"
+            problem = "not a file of a policy document"
             raise DocumentError("files", path, problem, f"Its files are {allowed}; remove others")
         limit = _LIMITS.get(path, MAX_FIGURE_BYTES)
         if size > limit:
@@ -90,7 +94,7 @@ def check_figures(names: Iterable[str]) -> None:
     for name in names:
         if not _FIGURE.fullmatch(name):
             remedy = "Use up to 100 letters, digits, '.', '_' and '-', with the ending .png"
-            raise DocumentError(FIGURES_FOLDER, name, "no name for a figure", remedy)
+            raise DocumentError(FIGURES_FOLDER, name, "not a name for a figure", remedy)
 
 
 def is_document_file(path: str) -> bool:

@@ -19,6 +19,7 @@ from otcache_registry.documents.files import (
     DOCUMENT_FILE,
     FIGURES_FOLDER,
     MAX_TABLES_BYTES,
+    RESTORE,
     TABLES_FILE,
     check_figures,
     check_files,
@@ -37,7 +38,6 @@ __all__ = [
     "write_policy",
 ]
 
-_RESTORE = "Fetch the policy again, or calibrate anew"
 _NO_FIGURES: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -107,7 +107,7 @@ def parse_policy(contents: Mapping[str, bytes], source: str) -> StoredPolicy:
         DocumentError: As `read_policy` does.
     """
     if DOCUMENT_FILE not in contents:
-        raise DocumentError(DOCUMENT_FILE, None, "this file is missing", _RESTORE)
+        raise DocumentError(DOCUMENT_FILE, None, "this file is missing", RESTORE)
     return _policy_of(_parsed(contents[DOCUMENT_FILE], source), contents, source)
 
 
@@ -135,7 +135,7 @@ def _parsed(data: bytes, source: str) -> PolicyDocument:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DocumentError(DOCUMENT_FILE, source, f"not UTF-8 ({error})", _RESTORE) from None
+        raise DocumentError(DOCUMENT_FILE, source, f"not UTF-8 ({error})", RESTORE) from None
     return PolicyDocument.from_json(text)
 
 
@@ -146,7 +146,7 @@ def _policy_of(
         return StoredPolicy(document, NO_TABLES, source)
     tables = contents.get(TABLES_FILE)
     if tables is None:
-        raise DocumentError(TABLES_FILE, None, "this file is missing", _RESTORE)
+        raise DocumentError(TABLES_FILE, None, "this file is missing", RESTORE)
     _check_digest(document, hashlib.sha256(tables).hexdigest())
     return StoredPolicy(document, parse_tables(tables), source)
 
@@ -206,11 +206,11 @@ def _folder_of(path: str | Path) -> Path:
 def _read(path: Path, limit: int) -> bytes:
     try:
         if not path.is_file():
-            raise DocumentError(path.name, str(path), "this file is missing", _RESTORE)
+            raise DocumentError(path.name, str(path), "this file is missing", RESTORE)
         size = path.stat().st_size
         if size > limit:
             problem = f"{size} bytes, above the limit of {limit}"
-            raise DocumentError(path.name, str(path), problem, _RESTORE)
+            raise DocumentError(path.name, str(path), problem, RESTORE)
         return path.read_bytes()
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
@@ -222,7 +222,7 @@ def _check_digest(document: PolicyDocument, digest: str | None) -> None:
         problem = "there are no tables"
         if digest is not None:
             problem = f"{TABLES_FILE} has the digest {digest}"
-        raise DocumentError("tables_sha256", document.tables_sha256, problem, _RESTORE)
+        raise DocumentError("tables_sha256", document.tables_sha256, problem, RESTORE)
 
 
 def check_writable(folder: str | Path) -> None:

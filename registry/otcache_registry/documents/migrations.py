@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from otcache_registry.documents.files import RESTORE
 from otcache_registry.errors import DocumentError
 
 __all__ = ["MIGRATIONS", "migrated"]
@@ -26,13 +27,12 @@ def migrated(content: Content) -> Content:
     """Return a document's content in the newest schema that it can be brought to.
 
     Raises:
-        DocumentError: It is not what the older schema that it names says.
+        DocumentError: It is not of the older schema that it names.
     """
     while isinstance(schema := content.get("schema"), str) and schema in MIGRATIONS:
         try:
             content = MIGRATIONS[schema](content)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             problem = f"the content is not of this schema ({error!r})"
-            remedy = "Fetch the policy again, or calibrate anew"
-            raise DocumentError("schema", schema, problem, remedy) from error
+            raise DocumentError("schema", schema, problem, RESTORE) from error
     return content

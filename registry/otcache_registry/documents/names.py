@@ -24,6 +24,7 @@ from otcache_registry.documents.files import DOCUMENT_FILE, is_document_file
 __all__ = [
     "ANY_REVISION",
     "POLICY_TAG",
+    "SEGMENT",
     "FilePlace",
     "default_name",
     "document_folder",
@@ -38,19 +39,20 @@ ANY_REVISION: Final = "any"
 """Stands for the revision of published documents, which name none."""
 
 POLICY_TAG: Final = "otcache-policy"
-"""Tag of a repository that holds policy documents: what they are found by on the Hub."""
+"""Tag of a repository that holds policy documents, by which the Hub finds them."""
 
 LONGEST_SEGMENT = 80
 
 SIGMA_UNIT = 1e-6
-"""Sigmas that agree to this are the same set-up."""
+"""Sigmas that round to the same multiples of this make the same set-up."""
 
 # What older versions of huggingface_hub let pass: users of any length, all alphabets, a line's end.
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
-_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+# Begins with a letter, a digit or "_": that leaves no way out of a folder.
+SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _POLICY = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
 _SAMPLING_KEY = r"[0-9]+-steps(?:-[0-9]+x[0-9]+)?-[0-9a-f]{8}"
-_PATH = re.compile(rf"(?P<folder>{_SEGMENT}/{_POLICY}/{_SAMPLING_KEY})/(?P<name>.+)")
+_PATH = re.compile(rf"(?P<folder>{SEGMENT}/{_POLICY}/{_SAMPLING_KEY})/(?P<name>.+)")
 # Names that begin with "." are hidden ones, "-" looks like an option, and "any" is taken.
 _UNSAFE = re.compile(rf"[^A-Za-z0-9.-]|\A[.-]|\A{ANY_REVISION[0]}(?={ANY_REVISION[1:]}\Z)")
 

@@ -1,6 +1,6 @@
 """Records of what policies are made of: schedules, and the settings that an edge table is read by.
 
-They are there for the parameters of any policy, so that these look alike.
+The parameters of any policy may hold them, so that they look alike in all documents.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ScheduleRecord(Part):
         """Return the schedule.
 
         Raises:
-            ScheduleError: It is none for this number of steps.
+            ScheduleError: It is not one for this number of steps.
         """
         return Schedule(self.computed_steps, num_inference_steps, self.look_backs)
 

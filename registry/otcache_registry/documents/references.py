@@ -20,6 +20,7 @@ from otcache_policies import FieldError
 from otcache_registry.documents.names import is_document_folder, is_hub_id
 
 __all__ = [
+    "COMMIT",
     "BundledReference",
     "FolderReference",
     "HubReference",
@@ -35,8 +36,8 @@ HUB_PREFIX: Final = "hub:"
 FIELD = "policy"
 
 FORMS = "Use a document's folder, bundled:NAME, or hub:user/name[@revision][#folder]"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-# Plain names only: one that begins with "." or "-", or holds "..", is none that Git takes.
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+# Plain names only: Git takes none that begins with "." or "-", or that holds "..".
 _REVISION = re.compile(
     r"(?!.*\.\.)(?!.{201})[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
 )
@@ -87,8 +88,8 @@ class HubReference:
 
     @property
     def commit(self) -> str | None:
-        """The revision where it is a whole commit id, which never means anything else."""
-        whole = self.revision is not None and _COMMIT.fullmatch(self.revision)
+        """The revision if it is a whole commit id, which always means the same."""
+        whole = self.revision is not None and COMMIT.fullmatch(self.revision)
         return self.revision if whole else None
 
 
@@ -114,20 +115,20 @@ def parse_hub_reference(text: str) -> HubReference:
     """Return what a text names on the Hub, with or without "hub:" before it.
 
     Raises:
-        PolicyReferenceError: It is no such name.
+        PolicyReferenceError: It cannot name a document there; the error says what can.
     """
     rest, has_folder, folder = text.removeprefix(HUB_PREFIX).partition("#")
     repository, has_revision, revision = rest.partition("@")
     if not is_hub_id(repository):
-        problem = f"{repository!r} is no repository on the Hub"
+        problem = f"{repository!r} is not a repository on the Hub"
         remedy = "Use hub:user/name: letters, digits, '.', '_' and '-', up to 96 of them"
         raise PolicyReferenceError(FIELD, text, problem, remedy)
     if has_revision and not _REVISION.fullmatch(revision):
-        problem = f"{revision!r} is no revision"
+        problem = f"{revision!r} is not a revision"
         remedy = "Use a branch, a tag, a commit's 40 digits or refs/pr/N, or leave @ out"
         raise PolicyReferenceError(FIELD, text, problem, remedy)
     if has_folder and not is_document_folder(folder):
-        problem = f"{folder!r} is no document's folder"
+        problem = f"{folder!r} is not a document's folder"
         example = "<model revision>/<policy>/50-steps-1024x1024-1a2b3c4d"
         remedy = f"Use one such as {example}, or leave # out"
         raise PolicyReferenceError(FIELD, text, problem, remedy)

@@ -1,4 +1,4 @@
-"""A document's tables: named arrays of its policy, in one file that the document's digest ties.
+"""A document's tables: named arrays of its policy, in one file tied to the document by its digest.
 
 What the arrays mean only the policy knows. Here they are numbers under plain names.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from otcache_registry.documents.files import TABLES_FILE
+from otcache_registry.documents.files import RESTORE, TABLES_FILE
 from otcache_registry.errors import DocumentError
 
 __all__ = ["NO_TABLES", "Tables", "parse_tables", "tables_bytes", "tables_digest"]
@@ -34,14 +34,13 @@ _DTYPES = tuple(
         *("float16", "float32", "float64"),
     )
 )
-_RESTORE = "Fetch the policy again, or calibrate anew"
 
 
 def tables_bytes(tables: Tables) -> bytes:
     """Return the content of the tables' file.
 
     Raises:
-        DocumentError: There is none or too many, or a name or type of an array is not taken.
+        DocumentError: There are no arrays or too many, or the name or type of one is not allowed.
     """
     _check_tables(tables)
     # safetensors copies memory as it lies, whatever the strides say.
@@ -51,7 +50,7 @@ def tables_bytes(tables: Tables) -> bytes:
 
 
 def tables_digest(tables: Tables) -> str:
-    """Return what belongs into the document's `tables_sha256`: the SHA-256 of `tables_bytes`."""
+    """Return what belongs in the document's `tables_sha256`: the SHA-256 of `tables_bytes`."""
     return hashlib.sha256(tables_bytes(tables)).hexdigest()
 
 
@@ -59,13 +58,13 @@ def parse_tables(data: bytes) -> Tables:
     """Return the read-only arrays of a tables' file.
 
     Raises:
-        DocumentError: It is no safetensors file, or not one of tables.
+        DocumentError: It is not a safetensors file, or its arrays are not ones of tables.
     """
     try:
         tables = safetensors.numpy.load(data)
     except Exception as error:  # Whatever the parser of a stranger's bytes says, they are damaged.
         problem = f"not a safetensors file ({error})"
-        raise DocumentError(TABLES_FILE, f"{len(data)} bytes", problem, _RESTORE) from None
+        raise DocumentError(TABLES_FILE, f"{len(data)} bytes", problem, RESTORE) from None
     _check_tables(tables)
     for table in tables.values():
         table.flags.writeable = False
@@ -79,7 +78,7 @@ def _check_tables(tables: Tables) -> None:
     for name, table in tables.items():
         if not _NAME.fullmatch(name):
             remedy = "Use up to 100 letters, digits and '_', the first no digit"
-            raise DocumentError(TABLES_FILE, name, "no name for an array", remedy)
+            raise DocumentError(TABLES_FILE, name, "not a name for an array", remedy)
         if table.dtype not in _DTYPES:
             remedy = f"Use one of {', '.join(map(str, _DTYPES))}"
             raise DocumentError(f"tables.{name}", str(table.dtype), "not a type of tables", remedy)

@@ -94,7 +94,7 @@ def _json_object(members: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json_value(value: object, path: tuple[str, ...]) -> object:
-    """Return JSON's value with arrays as tuples and keys sorted, or refuse what is none."""
+    """Return a value of JSON with arrays as tuples and keys sorted; refuse any other value."""
     if len(path) > MAX_DEPTH:
         problem = f"nested deeper than {MAX_DEPTH}"
         raise DocumentError(".".join(path), type(value).__name__, problem, "Make it flatter")
@@ -108,7 +108,7 @@ def _json_value(value: object, path: tuple[str, ...]) -> object:
         raise DocumentError(".".join(path), value, "not a finite number", "Use a number or null")
     if value is None or isinstance(value, bool | int | float):
         return value
-    problem = "no value of JSON"
+    problem = "not a value of JSON"
     remedy = "Use numbers, texts, true, false, null, arrays and objects"
     raise DocumentError(".".join(path), value, problem, remedy)
 
@@ -116,7 +116,8 @@ def _json_value(value: object, path: tuple[str, ...]) -> object:
 def _keys(members: dict[Any, Any], path: tuple[str, ...]) -> list[str]:
     for key in members:
         if not isinstance(key, str):
-            raise DocumentError(".".join(path), key, "a key that is no text", "Use texts as keys")
+            problem = "a key that is not a text"
+            raise DocumentError(".".join(path), key, problem, "Use texts as keys")
         _json_text(key, path)
     return sorted(members)
 
@@ -134,4 +135,4 @@ def _json_text(text: str, path: tuple[str, ...]) -> str:
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
-"""JSON that somebody else knows the meaning of: checked to be that, and no more."""
+"""JSON whose meaning somebody else knows: it is checked to be JSON, and no more."""

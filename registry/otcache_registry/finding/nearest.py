@@ -33,10 +33,10 @@ class RunSetup:
         height: Height in pixels, None where unknown.
         width: Width in pixels, likewise.
         guidance: Guidance arguments of the call, with the defaults of those that it leaves out.
-        usual_guidance: The defaults alone: what a set-up was calibrated with that names none.
+        usual_guidance: The defaults alone, with which a set-up that names none was calibrated.
         scheduler: Class name of the pipeline's scheduler, None where unknown.
         executor: What makes its schedule happen, None where unknown.
-        calibrator: What of cache-dit extrapolates on its cached steps, None where nothing does.
+        calibrator: The calibrator of cache-dit that extrapolates on its cached steps, if any.
     """
 
     pipeline: str
@@ -78,7 +78,7 @@ class Difference:
 def is_of_another_kind(sampling: Sampling, run: RunSetup) -> tuple[bool, bool]:
     """Return whether a set-up's scheduler is another than the run's, and whether its pipeline is.
 
-    The scheduler counts more: what can stand in on a cached step hangs on it, so that a schedule
+    The scheduler counts more: what can stand in on a cached step depends on it, so that a schedule
     for another one may be refused.
     """
     return (
@@ -106,7 +106,7 @@ def distance(sampling: Sampling, run: RunSetup) -> tuple[float, ...]:
 
 
 def differences(sampling: Sampling, run: RunSetup) -> tuple[Difference, ...]:
-    """Return in what a run differs from a calibration's set-up, but for steps and noise levels."""
+    """Return how a run differs from a calibration's set-up, except in steps and noise levels."""
     found = []
     other_scheduler, other_pipeline = is_of_another_kind(sampling, run)
     if other_scheduler:

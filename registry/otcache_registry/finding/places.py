@@ -1,9 +1,9 @@
 """Where documents of a model may be: one's own, in the package, the store, and on the Hub.
 
-Of the store those count that come from the default branch of a repository in a namespace that was
-chosen. Whatever else was pulled, because somebody looked at it or named it, is used by its name
-only. When they count as new is never what their authors wrote: on the Hub it is the commit's date
-there, in the store the order of the pulls.
+Of the store's documents those count that come from the default branch of a repository in a chosen
+namespace. Whatever else was pulled, because somebody looked at it or named it, is used by its name
+only. How new a document is, its author does not say: on the Hub the date of the commit decides, in
+the store the order of the pulls.
 """
 
 from __future__ import annotations
@@ -27,16 +27,14 @@ from otcache_registry.hub.remembered import Remembered
 from otcache_registry.hub.searching import HubDocument, Listing, fetch
 from otcache_registry.store.errors import DamagedError, RemovedError, StoreError
 from otcache_registry.store.lock_record import LockRecord
+from otcache_registry.store.one_moment import at_one_moment
 from otcache_registry.store.own import OwnDocument, OwnDocuments
 from otcache_registry.store.store import PolicyStore
 
 __all__ = ["SHORT_WAIT", "Accept", "Places"]
 
 SHORT_WAIT = 3.0
-"""Seconds that the Hub is waited for where a document is at hand that would do."""
-
-LISTED_AGAIN = 20
-"""How often the store is listed anew because what was listed has been removed meanwhile."""
+"""Seconds for which the Hub is waited for where a document that would do is at hand."""
 
 Accept = Callable[[str | None], bool]
 """Says of a document's revision whether it is looked for."""
@@ -137,14 +135,12 @@ class Places:
 
     def _opened_at_once(self, accept: Accept) -> list[StoredPolicy]:
         """Return documents that were all in the store at one moment, and can be used."""
-        for _ in range(LISTED_AGAIN):
-            try:
-                opened = [self._opened(record) for record in self._eligible(accept)]
-            except RemovedError:
-                continue  # What replaced it is listed by now.
+
+        def read() -> list[StoredPolicy]:
+            opened = (self._opened(record) for record in self._eligible(accept))
             return [policy for policy in opened if policy is not None]
-        problem, remedy = "its documents are removed all the time", "Stop what removes them"
-        raise StoreError("store", str(self.store.folder), problem, remedy)
+
+        return at_one_moment(read, self.store.folder)
 
     def _eligible(self, accept: Accept) -> list[LockRecord]:
         """Return the records that a name may find, of each place the last."""
@@ -276,4 +272,4 @@ def _same(policy: StoredPolicy) -> StoredPolicy:
 
 def _offline_reason() -> str:
     variable = offline_variable()
-    return "The Hub was not asked, being offline" + (f" ({variable} is set)" if variable else "")
+    return "The Hub was not asked" + (f" ({variable} is set)" if variable else ", as requested")

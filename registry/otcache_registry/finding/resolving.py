@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain, product
 
 from otcache_policies.warning import warn_caller
+from otcache_registry.documents.folder import StoredPolicy
 from otcache_registry.errors import DocumentError, DocumentNotFoundError
 from otcache_registry.finding.candidates import Candidate, Resolved
 from otcache_registry.finding.nearest import RunSetup, distance, is_of_another_kind
@@ -24,7 +25,7 @@ from otcache_registry.store.store import PolicyStore
 __all__ = ["OtherRevisionWarning", "Resolved", "resolve"]
 
 Source = Callable[[Accept], list[Candidate]]
-"""Returns the documents in one place that are of a policy and a revision that are looked for."""
+"""Returns the documents in one place that are of a wanted policy and an accepted revision."""
 
 
 class OtherRevisionWarning(UserWarning):
@@ -46,13 +47,13 @@ def resolve(
 ) -> Resolved:
     """Return the document of a policy for a model revision.
 
-    One of the first policy is looked for everywhere before one of the next, and of each one for the
-    same scheduler and pipeline class before one for the same scheduler alone, that before one for
-    the same class alone; what is at hand, in the package or the store, before what is on the Hub.
-    Of several the one calibrated nearest to the usual run is taken; of equally near ones the user's
-    own before a bundled one, that before what was pulled, there by namespace, and in one place the
-    one that was saved, pulled, or on the Hub committed, last. What is found on the Hub is kept in
-    the store.
+    One of the first policy is looked for everywhere before one of the next. Of each policy, one for
+    the same scheduler and pipeline class comes before one for the same scheduler alone, and that
+    before one for the same class alone; what is at hand, in the package or the store, comes before
+    what is on the Hub. Of several the one calibrated nearest to the usual run is taken; of equally
+    near ones the user's own comes before a bundled one, that before what was pulled, which goes by
+    namespace, and in one place whatever was saved, pulled, or on the Hub committed, last. What is
+    found on the Hub is kept in the store.
 
     Args:
         policies: Names of the policy, and of those whose documents it can be made from as well; no
@@ -79,12 +80,7 @@ def resolve(
     places = Places(tuple(policies), model, store, client_factory, tuple(namespaces), offline, kept)
     search = _Search(places, near)
     if revision is None:
-        found = search.first([[places.own, places.bundled]], (_is_any,))
-        if found is None:
-            problem = f"it is unknown which one it is, and no policy of {model} for any is bundled"
-            remedy = "Say which revision it is, or calibrate a policy and give its folder"
-            raise DocumentNotFoundError("revision", None, problem, remedy)
-        return found
+        return search.for_any_revision()
     known = (revision, None)
     at_hand: list[Source] = [places.own, places.bundled, places.stored]
     places.in_haste = any(source(lambda found: found in known) for source in at_hand)
@@ -101,12 +97,7 @@ def resolve(
     other = search.preferred(others) if allow_other_revision else None
     if other is None:
         raise search.not_found(revision, others)
-    document = other.policy.document
-    warn_caller(
-        f"The policy for {model} from {other.policy.source} was calibrated on revision "
-        f"{document.model.revision}, not on {revision}: its figures need not hold.",
-        OtherRevisionWarning,
-    )
+    _warn_of_another_revision(other.policy, revision)
     return other
 
 
@@ -122,6 +113,20 @@ class _Search:
         self._places = places
         self._near = near
         self._left_out: set[str] = set()
+
+    def for_any_revision(self) -> Resolved:
+        """Return the document to use where the model's revision is unknown.
+
+        Raises:
+            DocumentNotFoundError: None is for any revision.
+        """
+        places = self._places
+        found = self.first([[places.own, places.bundled]], (_is_any,))
+        if found is None:
+            problem = f"it is unknown, and no policy of {places.model} for any revision is at hand"
+            remedy = "Say which revision it is, or calibrate a policy and give its folder"
+            raise DocumentNotFoundError("revision", None, problem, remedy)
+        return found
 
     def first(
         self, groups: Sequence[Sequence[Source]], accepts: Iterable[Accept]
@@ -189,12 +194,12 @@ class _Search:
         return is_of_another_kind(candidate.document.sampling, self._near)
 
     def not_found(self, revision: str, others: Sequence[Candidate]) -> DocumentNotFoundError:
-        """Return the error that says where was looked, and what there is for other revisions."""
+        """Return the error that says where one was looked for, and what other revisions have."""
         places = self._places
         problem = f"no {places.policies[0]} policy for revision {revision} in the store"
         problem += ", the package or on the Hub" if places.trouble is None else " or the package"
         problem = ". ".join([problem, *places.notes]).rstrip(".")
-        remedy = "Use a policy that needs none, or calibrate one"
+        remedy = "Use a policy that needs no document, or calibrate one"
         if others:
             listed = "; ".join(map(str, others))
             remedy = (
@@ -202,6 +207,15 @@ class _Search:
                 f"the nearest of them. {remedy}"
             )
         return DocumentNotFoundError("model", places.model, problem, remedy)
+
+
+def _warn_of_another_revision(policy: StoredPolicy, revision: str) -> None:
+    model = policy.document.model
+    warn_caller(
+        f"The policy for {model.id} from {policy.source} was calibrated on revision "
+        f"{model.revision}, not on {revision}: its figures need not hold.",
+        OtherRevisionWarning,
+    )
 
 
 def _is_any(revision: str | None) -> bool:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from otcache_registry.documents.references import COMMIT
 from otcache_registry.hub.errors import HubError, unreadable
 
-__all__ = ["COMMIT", "LARGEST_ANSWER", "Subject", "oid_of", "parsed", "reading", "text_of"]
+__all__ = ["LARGEST_ANSWER", "Subject", "oid_of", "parsed", "reading", "text_of"]
 
 LARGEST_ANSWER: Final = 16 * 2**20
-"""Bytes of JSON that are read; the list of a repository's 10,000 files takes 3 MiB."""
+"""Most bytes of JSON that are read; the list of a repository's 10,000 files takes 3 MiB."""
 
 MOST_VALUES: Final = 500_000
-"""Values in it. An empty list takes 2 bytes there, and thirty times as much in memory."""
-
-COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+"""Most values in it. An empty list takes 2 bytes there, and thirty times as much in memory."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def parsed(body: bytes) -> Any:
     """Return the values of an answer in JSON.
 
     Raises:
-        ValueError: It is none, or of more values than any honest one.
+        ValueError: It is not JSON, or has more values than any honest answer.
         RecursionError: It is nested too deep.
     """
     if sum(map(body.count, (b"[", b"{", b","))) > MOST_VALUES:
@@ -60,7 +58,7 @@ def text_of(value: Any) -> str:
     """Return what has to be a text.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not.
     """
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} instead of a text")
@@ -71,8 +69,8 @@ def oid_of(value: Any) -> str:
     """Return what has to be a commit.
 
     Raises:
-        ValueError: It is none.
-        TypeError: Nor is it a text.
+        ValueError: It is not.
+        TypeError: It is not even a text.
     """
     text = text_of(value)
     if not COMMIT.fullmatch(text):

@@ -16,8 +16,9 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from otcache_registry.documents.references import COMMIT
 from otcache_registry.hub import errors
-from otcache_registry.hub.answers import COMMIT, LARGEST_ANSWER, Subject, reading, text_of
+from otcache_registry.hub.answers import LARGEST_ANSWER, Subject, reading, text_of
 from otcache_registry.hub.committing import Changes, Commit, commit, json_request
 from otcache_registry.hub.connection import Connection, refuse_asking
 from otcache_registry.hub.environment import endpoint_of
@@ -42,12 +43,12 @@ MOST_PAGES: Final = 100
 
 @dataclass(frozen=True)
 class HubClient:
-    """The Hub for one user. Every method raises `HubError`, and says what it was about.
+    """The Hub for one user. What fails raises a `HubError` that says what was asked for.
 
     Args:
         endpoint: Address of the Hub; huggingface_hub's own when left out, which is HF_ENDPOINT.
         token: Token to use; the one that huggingface_hub finds when left out.
-        patience: How long it is waited for altogether, from when this is made.
+        patience: How long the Hub is waited for altogether, from when the client is made.
     """
 
     endpoint: str | None = None
@@ -60,7 +61,7 @@ class HubClient:
 
     @property
     def identity(self) -> str:
-        """What tells the answers of one Hub to one user from those of others; it tells nothing."""
+        """What tells one Hub's answers to one user from all others, and reveals neither of them."""
         connection = self._connection
         facts = (connection.endpoint.address, connection.token or connection.endpoint.login or "")
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
@@ -107,12 +108,12 @@ class HubClient:
         return self._file(repository, commit, file.path, file.size, file.holds)
 
     def content_of(self, repository: str, commit: str, path: str, sha256: str, size: int) -> bytes:
-        """Return a file of a commit of which the content is known, after comparing it with that.
+        """Return a file of a commit after comparing it with what is known of its content.
 
         Args:
-            repository: Its name.
-            commit: Of it.
-            path: Of the file.
+            repository: Name of the repository.
+            commit: A commit of it.
+            path: Path of the file in it.
             sha256: SHA-256 of the content.
             size: Most bytes that it may have.
         """
@@ -161,7 +162,7 @@ class HubClient:
         return self._connection.again(subject, ask)
 
     def create_repository(self, repository: str, private: bool) -> bool:
-        """Create a repository; return whether this made it, False where there is one already."""
+        """Create a repository; return True, or False where there is one already."""
         subject = Subject("repository", repository)
         _check_name(repository, subject)
         content = {**_named(repository), "private": private}
@@ -274,14 +275,14 @@ def _check_name(repository: str, subject: Subject) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        problem = f"no name on the Hub ({error})"
+        problem = f"not a name on the Hub ({error})"
         raise HubRefusedError(
             subject.field, subject.value, problem, "Use one such as user/name"
         ) from None
 
 
 def _check_same(subject: Subject, found: str, asked: str) -> None:
-    # Old models go by a name without an owner, and are told with theirs.
+    # Old models go by a name without an owner, and the Hub answers with their full name.
     if "/" in asked and found.casefold() != asked.casefold():
         raise errors.moved(subject.field, subject.value, found)
 

@@ -90,7 +90,7 @@ class Connection:
         return first, answer
 
     def json(self, subject: Subject, request: Request) -> tuple[Any, Answer]:
-        """Return what is answered to a request, which is sent once, as values; and the answer."""
+        """Send a request once; return the values of its answer in JSON, and the answer."""
         if request.method == "GET":
             _, answer = self.followed(subject, request)
         else:
@@ -104,7 +104,7 @@ class Connection:
 
     @property
     def secrets(self) -> tuple[str | None, ...]:
-        """What must not be told."""
+        """What must not appear in any message."""
         return self.token, *self.endpoint.secrets
 
     def _sent(self, subject: Subject, request: Request) -> Answer:
@@ -125,7 +125,7 @@ class Connection:
             raise errors.oversize(subject.field, subject.value, str(error)) from None
 
     def _login(self, url: str) -> Mapping[str, str]:
-        """Return the headers that say who asks: for the Hub alone, whatever leads elsewhere."""
+        """Return the headers that say who asks; only the Hub itself is told."""
         if not url.startswith(f"{self.endpoint.address}/"):
             return {}
         if self.token is not None:

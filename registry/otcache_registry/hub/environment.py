@@ -35,16 +35,16 @@ NAMESPACES_VARIABLE: Final = "OTCACHE_NAMESPACES"
 """Environment variable with further users and organisations, separated by commas."""
 
 OFFLINE_VARIABLES: Final = ("OTCACHE_OFFLINE", "HF_HUB_OFFLINE")
-"""Environment variables of which any keeps the Hub from being asked."""
+"""Environment variables, any of which keeps the Hub from being asked."""
 
 SECONDS_VARIABLE: Final = "OTCACHE_HUB_SECONDS"
 """Environment variable with the time that a command or a look-up may take with the Hub."""
 
 COMMAND_SECONDS: Final = 600.0
-"""That of a command, where the variable says nothing: time for large files."""
+"""Seconds of a command, where the variable says nothing: time for large files."""
 
 LOOK_UP_SECONDS: Final = 30.0
-"""That of looking for a document, likewise."""
+"""Seconds of looking for a document, likewise."""
 
 ANSWERS_VARIABLE: Final = "OTCACHE_HUB_ANSWERS"
 """Environment variable with the seconds for which the Hub's answers to a search are kept."""
@@ -87,7 +87,7 @@ def hub_seconds(usual: float) -> float:
     """Return the seconds that work with the Hub may take, `usual` where nothing is set.
 
     Raises:
-        SettingError: OTCACHE_HUB_SECONDS is no number above 0.
+        SettingError: OTCACHE_HUB_SECONDS is not a number above 0.
     """
     seconds = _seconds(SECONDS_VARIABLE, usual)
     if seconds == 0:
@@ -99,7 +99,7 @@ def answers_seconds() -> float:
     """Return the seconds for which the Hub's answers are kept, 0 for not at all.
 
     Raises:
-        SettingError: OTCACHE_HUB_ANSWERS is no number from 0 on.
+        SettingError: OTCACHE_HUB_ANSWERS is not a number of 0 or more.
     """
     return _seconds(ANSWERS_VARIABLE, ANSWERS_SECONDS)
 
@@ -118,7 +118,7 @@ class Endpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be told."""
+        """What must not appear in any message."""
         if self.login is None:
             return ()
         password = self.login.partition(":")[2]
@@ -129,7 +129,7 @@ def endpoint_of(text: str) -> Endpoint:
     """Return what an address of the Hub says.
 
     Raises:
-        SettingError: It is no address.
+        SettingError: It is not the address of a Hub.
     """
     try:
         parts = urlsplit(text)
@@ -140,7 +140,7 @@ def endpoint_of(text: str) -> Endpoint:
     if parts.scheme not in ("http", "https") or not host:
         shown = text if "@" not in text else f"***@{text.rpartition('@')[2]}"
         remedy = "Use one such as https://huggingface.co"
-        raise SettingError("HF_ENDPOINT", shown, "no address of a Hub", remedy)
+        raise SettingError("HF_ENDPOINT", shown, "not the address of a Hub", remedy)
     netloc = parts.netloc.rpartition("@")[2]
     return Endpoint(f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}", login)
 
@@ -165,7 +165,7 @@ def _seconds(variable: str, usual: float) -> float:
 
 
 def _no_seconds(variable: str, which: str) -> SettingError:
-    problem, remedy = "no number of seconds", f"Use a number {which}, or unset it"
+    problem, remedy = "not a number of seconds", f"Use a number {which}, or unset it"
     return SettingError(variable, os.environ[variable], problem, remedy)
 
 
@@ -174,6 +174,6 @@ def _check_namespace(name: str) -> None:
 
     # With a slash in it, the name of a repository would make one too many.
     if not is_hub_id(f"{name}/name"):
-        problem = f"{name!r} is no user or organisation on the Hub"
+        problem = f"{name!r} is not a user or organisation on the Hub"
         remedy = "List names as in their addresses, separated by commas, such as alice,some-lab"
         raise SettingError(NAMESPACES_VARIABLE, os.environ[NAMESPACES_VARIABLE], problem, remedy)

@@ -83,7 +83,7 @@ class GatedError(HubAccessError):
 
 
 class ForbiddenError(HubAccessError):
-    """The user is known, and may not do this."""
+    """The user is known, and is not allowed to do this."""
 
 
 class HubConflictError(HubError):
@@ -119,7 +119,7 @@ class RateLimitError(HubUnavailableError):
 
 
 class HubServerError(HubUnavailableError):
-    """The Hub failed, or answered what nobody can read."""
+    """The Hub failed, or its answer cannot be read."""
 
 
 class CommitUnknownError(HubUnavailableError):
@@ -159,7 +159,7 @@ def unanswered(field: str, value: object, said: str) -> HubUnreachableError:
 
 
 def late(field: str, value: object, said: str) -> HubUnreachableError:
-    """Return the error for what was not there at the deadline."""
+    """Return the error for an answer that had not come by the deadline."""
     problem = f"the Hub took too long ({_line(said)})"
     remedy = f"Try again later, or give it more time with {SECONDS_VARIABLE}"
     return HubUnreachableError(field, value, problem, remedy)
@@ -167,12 +167,12 @@ def late(field: str, value: object, said: str) -> HubUnreachableError:
 
 def oversize(field: str, value: object, said: str) -> HubOversizeError:
     """Return the error for an answer that is larger than it may be."""
-    remedy = "Ask who published it; an honest one is far smaller"
-    return HubOversizeError(field, value, f"the Hub sends {said}, and may not", remedy)
+    remedy = "Ask whoever published it; an honest one is far smaller"
+    return HubOversizeError(field, value, f"the Hub sends {said}, which is not allowed", remedy)
 
 
 def unreadable(field: str, value: object, said: str) -> HubServerError:
-    """Return the error for an answer that is none."""
+    """Return the error for an answer that cannot be read."""
     problem = f"the Hub's answer cannot be read ({_line(said)})"
     return HubServerError(field, value, problem, _LATER)
 
@@ -208,7 +208,7 @@ def refused(
         problem, remedy = "no such branch, tag or commit", "Use one that its page lists, or none"
         return HubNotFoundError(field, value, problem, remedy)
     if status == 404:
-        problem, remedy = f"not on the Hub ({said})", "List what the repository has"
+        problem, remedy = f"not on the Hub ({said})", "Look at what the repository has"
         return HubNotFoundError(field, value, problem, remedy)
     if status == 401:
         return LoginError(field, value, f"the Hub does not know this login ({said})", _LOG_IN)
@@ -224,12 +224,13 @@ def refused(
         unavailable = HubServerError(field, value, f"the Hub failed: {said}", _LATER)
         unavailable.retry_after = retry_after(answer.headers)
         return unavailable
-    return HubRefusedError(field, value, f"the Hub refused it ({said})", "Change what it names")
+    problem, remedy = f"the Hub refused it ({said})", "Change what it complains about"
+    return HubRefusedError(field, value, problem, remedy)
 
 
 def _rate_limit(headers: Mapping[str, str], field: str, value: object) -> RateLimitError:
     seconds = retry_after(headers)
-    remedy = f"Try again {_when(seconds)}; who is logged in may ask more often: hf auth login"
+    remedy = f"Try again {_when(seconds)}; after hf auth login you may ask more often"
     limited = RateLimitError(field, value, "the Hub was asked too often", remedy)
     limited.retry_after = seconds
     return limited

@@ -25,7 +25,15 @@ from otcache_registry.store.errors import DamagedError
 from otcache_registry.store.lock_record import LockRecord
 from otcache_registry.store.store import PolicyStore
 
-__all__ = ["Documents", "Progress", "Pulled", "document_files", "pull", "read_documents"]
+__all__ = [
+    "Documents",
+    "Progress",
+    "Pulled",
+    "RemoteDocument",
+    "document_files",
+    "pull",
+    "read_documents",
+]
 
 Progress = Callable[[int, int], None]
 """Is told the bytes that have arrived and how many there are altogether."""
@@ -103,7 +111,7 @@ def pull(
 def _fetch(
     client: HubClient,
     store: PolicyStore,
-    document: _Whole,
+    document: RemoteDocument,
     asked: str | None,
     progress: Progress | None,
     force: bool,
@@ -132,8 +140,8 @@ def document_files(snapshot: Snapshot) -> dict[str, dict[str, RemoteFile]]:
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """A document of a snapshot, read, and what there is besides.
+class RemoteDocument:
+    """A document of a snapshot that was read, and its other files, which were not.
 
     Attributes:
         repository: Repository that it is in.
@@ -171,7 +179,7 @@ class Documents:
         refused: Those that cannot.
     """
 
-    documents: tuple[_Whole, ...]
+    documents: tuple[RemoteDocument, ...]
     refused: tuple[Refusal, ...]
 
 
@@ -187,7 +195,7 @@ def read_documents(client: HubClient, snapshot: Snapshot) -> Documents:
 def _read_all(
     client: HubClient, snapshot: Snapshot, folders: Mapping[str, Mapping[str, RemoteFile]]
 ) -> Documents:
-    documents: list[_Whole] = []
+    documents: list[RemoteDocument] = []
     refused: list[Refusal] = []
     for folder, files in sorted(folders.items()):
         try:
@@ -200,18 +208,18 @@ def _read_all(
 
 def _read(
     client: HubClient, snapshot: Snapshot, folder: str, files: Mapping[str, RemoteFile]
-) -> _Whole:
+) -> RemoteDocument:
     check_files({name: file.size for name, file in files.items()})
     data = client.content(snapshot.repository, snapshot.commit, files[DOCUMENT_FILE])
     document, listed = IndexedDocument.of_content(data)
     # A folder's name is what a document is found by, so it must not promise another one.
     if folder != listed.folder:
-        problem = f"holds the document that belongs into {listed.folder}"
-        raise DocumentError("folder", folder, problem, "Ask who published it")
-    return _Whole(snapshot.repository, snapshot.commit, folder, document, data, files)
+        problem = f"holds the document that belongs in {listed.folder}"
+        raise DocumentError("folder", folder, problem, "Ask whoever published it")
+    return RemoteDocument(snapshot.repository, snapshot.commit, folder, document, data, files)
 
 
-def _sound_record(store: PolicyStore, document: _Whole) -> LockRecord | None:
+def _sound_record(store: PolicyStore, document: RemoteDocument) -> LockRecord | None:
     """Return the record of a document that the store has whole, else None."""
     try:
         record = store.record(document.repository, document.commit, document.folder)

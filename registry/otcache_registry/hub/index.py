@@ -45,16 +45,16 @@ INDEX_KEY: Final = "otcache"
 MOST_DOCUMENTS: Final = 10_000
 
 
-UNKNOWN: Final = "0" * 64
-"""Stands for the digest of a document that is at hand anyway."""
+NO_DIGEST: Final = "0" * 64
+"""Stands for the digest of a document that is at hand, which nobody compares."""
 
 
 class IndexedEvidence(Part):
-    """The held-out figure nearest to what a run gets that asks for no budget.
+    """The held-out figure nearest to what a run that asks for no budget gets.
 
     Attributes:
         metric: What was measured.
-        budget: Of how many computed steps.
+        budget: Computed steps that it was measured at.
         mean: Mean over the pairs.
         standard_error: Of that mean.
         pairs: How many there were.
@@ -68,7 +68,7 @@ class IndexedEvidence(Part):
 
     @classmethod
     def of(cls, document: PolicyDocument) -> Self | None:
-        """Return that of a document, None where it has none."""
+        """Return a document's figure, None where it has no evidence."""
         rows = headline(document)
         if not rows:
             return None
@@ -82,7 +82,7 @@ class IndexedDocument(Part):
     Attributes:
         folder: Its folder in the repository.
         sha256: SHA-256 of its policy.json.
-        blob: SHA-1 that Git calls its policy.json by, as the Hub lists it.
+        blob: SHA-1 by which Git names its policy.json, as the Hub lists it.
         policy: Name of its policy.
         distribution: What to install to use it, None where unknown.
         model: Id of its model.
@@ -108,7 +108,9 @@ class IndexedDocument(Part):
     evidence: IndexedEvidence | None
 
     @classmethod
-    def of(cls, document: PolicyDocument, sha256: str = UNKNOWN, blob: str = UNKNOWN[:40]) -> Self:
+    def of(
+        cls, document: PolicyDocument, sha256: str = NO_DIGEST, blob: str = NO_DIGEST[:40]
+    ) -> Self:
         """Return what is listed of a document.
 
         Args:
@@ -146,7 +148,7 @@ class IndexedDocument(Part):
         try:
             document = PolicyDocument.from_json(content.decode())
         except UnicodeDecodeError as error:
-            remedy = "Ask who published it"
+            remedy = "Ask whoever published it"
             raise DocumentError("document", content[:40], f"not UTF-8 ({error})", remedy) from None
         digest = hashlib.sha256(content).hexdigest()
         return document, cls.of(document, digest, git_blob(content))
@@ -177,7 +179,7 @@ class IndexedDocument(Part):
     @model_validator(mode="after")
     def _check_folder(self) -> Self:
         if not is_document_folder(self.folder):
-            problem, remedy = "no document's folder", "Ask who published it"
+            problem, remedy = "not a document's folder", "Ask whoever published it"
             raise DocumentError("folder", self.folder, problem, remedy)
         return self
 
@@ -202,6 +204,6 @@ def read_index(
         except ValidationError as error:
             refused.append(document_error(error, INDEX_KEY))
         except RecursionError:
-            problem, remedy = "nested too deep", "Ask who published it"
+            problem, remedy = "nested too deep", "Ask whoever published it"
             refused.append(DocumentError(INDEX_KEY, None, problem, remedy))
     return tuple(documents), tuple(refused)

@@ -115,8 +115,8 @@ every document that is published."""
 
 
 def _use(repository: str, last: IndexEntry, documents: int) -> str:
-    # One document needs no name; of several it is said which. The commit that has this page has no
-    # name yet, and a name without one would mean another document after the next push.
+    # A single document needs no folder in its name. The commit that will have this page has no id
+    # yet, and a name without a commit would mean another document after the next push.
     policy = HubReference(repository, "COMMIT", last.folder if documents > 1 else None)
     return f"""## Use
 
@@ -126,8 +126,8 @@ import otcache_plugin
 cache_dit.enable_cache(pipe, policy="{policy}")
 ```
 
-COMMIT stands for the 40 digits of a commit of this repository, which name the same document for \
-ever: `otcache pull {repository}` prints them."""
+COMMIT stands for the 40 digits of a commit of this repository, which always name the same \
+document: `otcache pull {repository}` prints them."""
 
 
 def _table(listed: Sequence[IndexedDocument], unread: Sequence[UnreadEntry]) -> str:

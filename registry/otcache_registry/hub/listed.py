@@ -99,7 +99,7 @@ def page_of(models: Any, namespace: str) -> Page:
     """Return a part of what is told of a namespace; anything that is wrong with it is raised."""
     found, foreign = [], []
     if not isinstance(models, list):
-        raise TypeError("no list")
+        raise TypeError("not a list")
     for model in models:
         name = text_of(model["id"])
         if name.partition("/")[0].casefold() != namespace.casefold():

@@ -17,10 +17,10 @@ __all__ = ["Patience"]
 TRIES: Final = 4
 
 LONGEST_WAIT: Final = 30.0
-"""Seconds. A Hub that wants to be left alone for longer is not asked again."""
+"""Most seconds of a pause. A Hub that wants to be left alone for longer is not asked again."""
 
 WORTH_SAYING: Final = 2.0
-"""Seconds of a pause from which on it is said."""
+"""Seconds of a pause that is long enough to be announced."""
 
 _BACK_OFF = tenacity.wait_exponential(multiplier=0.5, max=8.0) + tenacity.wait_random(0.0, 0.5)
 _LOG = logging.getLogger("otcache")

@@ -133,10 +133,10 @@ def _check_request(repository: str | None, create_pr: bool, private: bool, tag: 
     """Check what can be checked before anything is asked."""
     if repository is not None and not is_hub_id(repository):
         remedy = "Use user/name: letters, digits, '.', '_' and '-', up to 96 of them"
-        raise PublishingError("repository", repository, "no name of a repository", remedy)
+        raise PublishingError("repository", repository, "not the name of a repository", remedy)
     if tag is not None and not _TAG.fullmatch(tag):
         remedy = "Use letters, digits, '.', '_' and '-', with a letter or digit at both ends"
-        raise PublishingError("tag", tag, "no name for a tag", remedy)
+        raise PublishingError("tag", tag, "not a name for a tag", remedy)
     if create_pr and tag is not None:
         problem, remedy = "what is only proposed has no tag", "Tag it when it has been merged"
         raise PublishingError("tag", tag, problem, remedy)
@@ -278,7 +278,7 @@ def _check_tag(client: HubClient, repository: str, release: Release, tag: str) -
     except HubNotFoundError:
         return
     if not release.is_in(snapshot):
-        problem = f"it stands for commit {snapshot.commit}, which has not this document"
+        problem = f"it stands for commit {snapshot.commit}, which does not have this document"
         raise PublishingError("tag", tag, problem, "Use another name for the tag")
 
 

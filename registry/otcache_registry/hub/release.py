@@ -36,7 +36,7 @@ class PublishingError(FieldError):
 
 
 MOST_UNLISTED: Final = 100
-"""Documents that are read at most because a card does not list them: others' uploads by hand."""
+"""Most documents that are read because a card does not list them, as of uploads by hand."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Release:
 
     Attributes:
         document: The document.
-        folder: The folder that it belongs into.
+        folder: The folder that it belongs in.
         contents: Content of its files by path inside that folder.
         describe: Says in the repository's card what belongs to the documents' policies.
     """
@@ -68,6 +68,13 @@ class Release:
 
 
 def read_release(folder: str | Path, describe: Describe) -> Release:
+    """Read a document's folder; a card is rendered where it has none.
+
+    Raises:
+        DocumentNotFoundError: There is no document in that folder.
+        DocumentError: The document or one of its files is refused.
+        OSError: A file cannot be read.
+    """
     contents = folder_contents(folder)
     document = parse_policy(contents, str(folder)).document
     if CARD_FILE not in contents:
@@ -132,7 +139,7 @@ def _others(
 def _check_count(snapshot: Snapshot, unlisted: int) -> None:
     if unlisted > MOST_UNLISTED:
         problem = f"it has {unlisted} documents that its card does not list as they are now"
-        remedy = f"More than {MOST_UNLISTED} are not read for it: publish in another repository"
+        remedy = f"Publish in another repository: at most {MOST_UNLISTED} are read for a new card"
         raise PublishingError("repository", snapshot.repository, problem, remedy)
 
 

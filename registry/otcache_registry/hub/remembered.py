@@ -1,8 +1,8 @@
-"""Answers of the Hub that are kept for a while, those that say that there is nothing among them.
+"""Answers of the Hub that are kept for a while, also those that say that there is nothing.
 
-So looking for a document that is not there costs its requests once, and a Hub that is down its
-waiting. They are kept in files of the store's folder. Whatever keeps them from being written or
-read only has the Hub asked again.
+So looking for a document that is not there costs its requests only once, and a Hub that is down its
+waiting. They are kept in files of the store's folder. Where they cannot be written or read, the Hub
+is asked again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from pydantic import AwareDatetime, ValidationError
 __all__ = ["Remembered", "forget_answers"]
 
 LONGEST_SILENCE: Final = 300.0
-"""Seconds for which it is remembered at most that the Hub gave no answer."""
+"""Most seconds for which it is remembered that the Hub gave no answer."""
 
 ANSWERS_FOLDER: Final = "answers"
-"""Name of the folder in the store's that they are kept in."""
+"""Name of the folder in the store that answers are kept in."""
 
 LARGEST: Final = 16 * 2**20
-"""Bytes of a file that are read."""
+"""Bytes of the largest file that is read."""
 
 
 class _Document(Part):
@@ -112,14 +112,16 @@ class Remembered:
         with suppress(OSError):
             make_folder(path.parent)
             temporary = path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(answer.model_dump_json())
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as file:  # Never through a link that lies there.
+                file.write(answer.model_dump_json().encode())
             temporary.replace(path)
 
 
 def forget_answers(store: Path) -> None:
     """Forget all answers that are kept in a store, because something is known to be new."""
     with suppress(OSError):
-        for path in (store / ANSWERS_FOLDER).glob("*.json"):
+        for path in (store / ANSWERS_FOLDER).glob("*"):  # Leftovers of killed processes, too.
             path.unlink(missing_ok=True)
 
 

@@ -80,7 +80,7 @@ def search(client: HubClient, namespace: str, model: str | None = None) -> Itera
 
     A repository is found by the tags that its card gives it, and its documents by what the card
     says of them: nothing is fetched. Nobody else's repositories are taken, whatever is answered. A
-    model's name that is none on the Hub, such as a path, is not sent there.
+    model's name that cannot be one on the Hub, such as a path, is not sent there.
 
     Args:
         client: The Hub.
@@ -113,9 +113,9 @@ def _not_asked_for(name: str) -> HubContentError:
 
 
 def fetch(client: HubClient, document: HubDocument) -> dict[str, bytes]:
-    """Return what it takes to use a document, checked against what its card says of it.
+    """Return the files that it takes to use a document, checked against what the card says of it.
 
-    That is policy.json and the tables; the card and the figures come with a pull.
+    These are policy.json and the tables; the card and the figures come with a pull.
 
     Raises:
         DocumentError: It is refused, or another one than its card says.
@@ -127,7 +127,7 @@ def fetch(client: HubClient, document: HubDocument) -> dict[str, bytes]:
     read, says = IndexedDocument.of_content(content)
     if says != listed:
         problem = "the card of its repository says something else of it"
-        raise DocumentError("folder", listed.folder, problem, "Ask who published it")
+        raise DocumentError("folder", listed.folder, problem, "Ask whoever published it")
     contents = {DOCUMENT_FILE: content}
     if read.tables_sha256 is not None:
         path = f"{listed.folder}/{TABLES_FILE}"

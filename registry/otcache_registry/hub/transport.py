@@ -170,7 +170,7 @@ def _body(response: requests.Response, request: Request, given_up: Event) -> byt
 
 
 def _refusal(response: requests.Response, given_up: Event) -> bytes:
-    """Return the beginning of what is said of a refusal: its end is of no use."""
+    """Return the beginning of what a refusal says, which is all that is quoted."""
     said = bytearray()
     for piece in _decoded(response, given_up):
         said += piece
@@ -180,7 +180,7 @@ def _refusal(response: requests.Response, given_up: Event) -> bytes:
 
 
 def _decoded(response: requests.Response, given_up: Event) -> Iterator[bytes]:
-    """Yield the body in small pieces, whatever its encoding blows it up to."""
+    """Yield the body in small pieces, however much its encoding expands to."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
         yield from _pieces(response, given_up)
@@ -197,7 +197,7 @@ def _decoded(response: requests.Response, given_up: Event) -> Iterator[bytes]:
                 raise ValueError(f"it cannot be decompressed ({error})") from None
             rest = decoder.unconsumed_tail
     if not decoder.eof:
-        raise ValueError("it ends before its end")
+        raise ValueError("it ends too early")
 
 
 def _pieces(response: requests.Response, given_up: Event) -> Iterator[bytes]:

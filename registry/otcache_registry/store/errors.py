@@ -12,8 +12,8 @@ class StoreError(FieldError):
 
 
 class DamagedError(StoreError):
-    """Files of a pulled document that are missing or not what was pulled; `value` names them."""
+    """Files of a pulled document are missing or not what was pulled; `value` names them."""
 
 
 class RemovedError(DamagedError):
-    """A pulled document that another process has removed since it was looked up."""
+    """Another process has removed a document since it was looked up."""

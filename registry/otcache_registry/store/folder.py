@@ -52,7 +52,7 @@ LOCKS_FOLDER: Final = "locks"
 TEMPORARY_FOLDER: Final = "temporary"
 LOCK_FILE: Final = ".lock"
 SCRATCH: Final = "own"
-"""Name, among what is being written, of the one folder there may be."""
+"""Name of the one folder that there may be among what is being written."""
 
 _LOG = logging.getLogger("otcache")
 _OWN_NAME = re.compile(r"[0-9a-f]{64}(\.json)?")
@@ -85,7 +85,7 @@ class StoreFolder:
         return self.path / LOCKS_FOLDER / name
 
     def own(self, folder: str) -> list[Path]:
-        """Return the store's files in one of its folders; what others put there is theirs."""
+        """Return the store's files in one of its folders, without what others have put there."""
         try:
             paths = sorted((self.path / folder).iterdir())
         except FileNotFoundError:
@@ -96,7 +96,7 @@ class StoreFolder:
         """Return the store's files in one of its folders, as they are at one moment.
 
         While a folder is read, one file may appear behind the place that was reached and another
-        vanish before it. Whatever is there all the time is in the next list.
+        vanish before it. So it is read until two lists in a row are the same.
         """
         before = self.own(folder)
         while (after := self.own(folder)) != before:
@@ -104,7 +104,7 @@ class StoreFolder:
         return after
 
     def scratch(self) -> Path:
-        """Return the place of a folder to be written, or that is removed; only within `writing`."""
+        """Return the place of a folder to write or to remove, made free; only within `writing`."""
         path = self.path / TEMPORARY_FOLDER / SCRATCH
         if path.exists():
             shutil.rmtree(path)
@@ -119,10 +119,12 @@ class StoreFolder:
         """Write a file, unless it is there already; only within `writing`."""
         if read_whole(path, len(data)) == data:
             return
-        # Only one process writes at a time: whatever lies there was left over, and is replaced.
+        # Only one process writes at a time, so whatever lies there was left over. It is replaced:
+        # in a shared store it may be another user's file, or a link to one that is not shared.
         temporary = self.path / TEMPORARY_FOLDER / path.name
+        temporary.unlink(missing_ok=True)
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 temporary.chmod(self._mode(0o666))
                 file.write(data)
                 file.flush()
@@ -168,7 +170,7 @@ class StoreFolder:
             raise StoreError("store", str(self.path), problem, remedy) from None
 
     def _mode(self, wanted: int) -> int:
-        """Return the mode of the store's files: open to whom the store's folder is open."""
+        """Return the mode of the store's files: open to those to whom the store's folder is."""
         return stat.S_IMODE(self.path.stat().st_mode) & wanted
 
 

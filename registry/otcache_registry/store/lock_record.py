@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 
 from otcache_registry.documents import strict_json
 from otcache_registry.documents.files import check_files
+from otcache_registry.documents.names import SEGMENT
 from otcache_registry.documents.references import HubReference
 from otcache_registry.documents.refusals import document_error
 from otcache_registry.documents.values import Budget, Count, Digest, Identifier, Name, Part, Text
@@ -28,13 +29,9 @@ __all__ = ["LOCK_SCHEMA", "LockRecord", "StoredFile", "lock_name"]
 LOCK_SCHEMA: Final = "otcache.lock/v1"
 """Name of the one schema that this version reads and writes."""
 
-# Segments begin with a letter, a digit or "_": that leaves no way out of a folder.
-_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-Repository = Annotated[str, StringConstraints(max_length=200, pattern=rf"^{_SEGMENT}/{_SEGMENT}$")]
+Repository = Annotated[str, StringConstraints(max_length=200, pattern=rf"^{SEGMENT}/{SEGMENT}$")]
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Folder = Annotated[
-    str, StringConstraints(max_length=500, pattern=rf"^({_SEGMENT}(/{_SEGMENT})*)?$")
-]
+Folder = Annotated[str, StringConstraints(max_length=500, pattern=rf"^({SEGMENT}(/{SEGMENT})*)?$")]
 
 
 def lock_name(repository: str, commit: str, folder: str) -> str:

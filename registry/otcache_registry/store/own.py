@@ -4,7 +4,7 @@
 
 A store may be shared, and what lies here is used without being named. So a document counts only
 where nobody but its user, or root, could have written what is in it. Windows has no such owners and
-modes: there whoever may write to the store's folder is believed.
+modes: there whoever may write to the store's folder is trusted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from otcache_registry.documents.names import document_folder, revision_segment, 
 from otcache_registry.errors import DocumentError
 from otcache_registry.store.errors import RemovedError, StoreError
 from otcache_registry.store.folder import StoreFolder, make_folder
+from otcache_registry.store.one_moment import at_one_moment
 from otcache_registry.store.pruned import Pruned
 
 __all__ = ["Added", "Own", "OwnDocument", "OwnDocuments", "PlantedError"]
@@ -32,12 +33,9 @@ __all__ = ["Added", "Own", "OwnDocument", "OwnDocuments", "PlantedError"]
 OWN_FOLDER: Final = "own"
 
 ROOT: Final = 0
-"""Whoever this is could change the package as well."""
+"""Id of the user who could change the package as well."""
 
 OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-
-LISTED_AGAIN: Final = 20
-"""How often documents are listed anew because one has been replaced meanwhile."""
 
 _NAME = re.compile(r"([0-9]{1,9})-[A-Za-z0-9_.-]+")
 
@@ -152,13 +150,13 @@ class OwnDocuments:
         return Own((), {})
 
     def named(self, text: str) -> Path | None:
-        """Return the folder of a document here that a text stands for, None where it is none."""
+        """Return the folder of a document here that a text names, None where it names none."""
         path = Path(text).absolute()
         is_one = path.parent.parent == self.folder and _NAME.fullmatch(path.name)
         return path if is_one and path.is_dir() else None
 
     def remove(self, paths: Sequence[Path]) -> Pruned:
-        """Remove documents, those too that cannot be used.
+        """Remove documents, also those that cannot be used.
 
         Args:
             paths: Their folders, as `named` returns them.
@@ -177,24 +175,22 @@ class OwnDocuments:
     def _home(self, model: str) -> Path:
         return self.folder / revision_segment(model)
 
-    def _read_all(self, homes: Iterable[Path]) -> Own:
-        """Return what was all in these folders at one moment."""
-        for _ in range(LISTED_AGAIN):
+    def _read_all(self, homes: Sequence[Path]) -> Own:
+        """Return what these folders held at one moment."""
+
+        def read() -> Own:
             documents: list[OwnDocument] = []
             refused: dict[Path, StoreError | DocumentError] = {}
-            try:
-                for path in (path for home in homes for path in _listed(home)):
-                    try:
-                        documents.append(_read(path))
-                    except RemovedError:
-                        raise
-                    except (StoreError, DocumentError) as error:
-                        refused[path] = error
-            except RemovedError:
-                continue  # What replaced it is listed by now.
+            for path in (path for home in homes for path in _listed(home)):
+                try:
+                    documents.append(_read(path))
+                except RemovedError:
+                    raise
+                except (StoreError, DocumentError) as error:
+                    refused[path] = error
             return Own(tuple(documents), refused)
-        problem, remedy = "its documents are removed all the time", "Stop what removes them"
-        raise StoreError("store", str(self.folder), problem, remedy)
+
+        return at_one_moment(read, self.folder)
 
     def _written(self, contents: Mapping[str, bytes]) -> Path:
         """Write a document where nobody finds it yet; nobody else may write to it."""
@@ -213,7 +209,7 @@ class OwnDocuments:
         return scratch
 
     def _discard(self, paths: Iterable[Path]) -> None:
-        """Remove folders, each at one moment."""
+        """Remove folders, each as a whole."""
         for path in paths:
             scratch = self._files.scratch()
             path.rename(scratch)
@@ -251,7 +247,7 @@ def _read(path: Path) -> OwnDocument:
         if isinstance(error, DocumentError):
             raise
         problem = f"{error.filename} cannot be read ({error.strerror})"
-        remedy = "Save it again, or be rid of it by 'otcache store remove'"
+        remedy = "Save it again, or remove it with 'otcache store remove'"
         raise DocumentError("own", str(path), problem, remedy) from None
 
 
@@ -264,7 +260,7 @@ def _whole(path: Path) -> OwnDocument:
     model = policy.document.model.id
     if path.parent.name != revision_segment(model):
         problem = f"of {model}, whose documents lie elsewhere"
-        raise DocumentError("own", str(path), problem, "Save it by 'otcache store add'")
+        raise DocumentError("own", str(path), problem, "Save it with 'otcache store add'")
     return OwnDocument(path, policy)
 
 
@@ -278,7 +274,7 @@ def _content(path: Path) -> bytes:
 
 
 def _require_own(path: Path, status: os.stat_result) -> None:
-    """Check that nobody else can have written what this is the status of."""
+    """Check that nobody else can have written what has this status."""
     if not hasattr(os, "geteuid"):
         return
     problem = None

@@ -71,8 +71,8 @@ class PolicyStore:
 
         Raises:
             DocumentError: The files do not make a valid document.
-            StoreError: The repository, commit, folder or time is not one, or the store cannot be
-                written.
+            StoreError: The repository, commit, folder or time cannot be one, or the store cannot
+                be written.
         """
         check_files({path: len(data) for path, data in contents.items()})
         document = parse_policy(contents, repository).document
@@ -118,7 +118,7 @@ class PolicyStore:
         update: dict[str, int | None] = {"serial": last + 1}
         if isinstance(before, LockRecord):
             update["serial"] = last + (before.serial != last)
-            # Once it was the default branch's it stays so, whatever else its commit is called.
+            # Once of the default branch it stays that, whatever else its commit is called later.
             update |= {"asked": None} if before.asked is None else {}
         noted = record.model_copy(update=update)
         self._files.write(self._files.lock(noted.file_name), noted.to_json().encode())
@@ -152,15 +152,12 @@ class PolicyStore:
         found = self._records()
         return tuple(name for name, each in found.items() if isinstance(each, DamagedError))
 
-    def find(
-        self, model: str, revision: str | None = None, policy: str | None = None
-    ) -> tuple[LockRecord, ...]:
+    def find(self, model: str, revision: str | None = None) -> tuple[LockRecord, ...]:
         """Return the documents of a model, the one pulled last first.
 
         Args:
             model: The model's id, as in the document.
             revision: Exact revision of the weights, None for any.
-            policy: Name of the policy, None for any.
 
         Raises:
             StoreError: The store cannot be read.
@@ -168,9 +165,7 @@ class PolicyStore:
         return tuple(
             record
             for record in _by_pull(self._records())[::-1]
-            if record.model == model
-            and revision in (None, record.revision)
-            and policy in (None, record.policy)
+            if record.model == model and revision in (None, record.revision)
         )
 
     def record(self, repository: str, commit: str, folder: str = "") -> LockRecord | None:
@@ -246,10 +241,10 @@ class PolicyStore:
     def prune(self, keep: Iterable[LockRecord] = ()) -> Pruned:
         """Remove what is not needed.
 
-        That is: a document of which the same repository's folder was pulled at another commit
+        That is: a document where the same folder of its repository was pulled at another commit
         later, damaged records, files that belong to no document, and leftovers of killed processes.
-        A commit that was pulled by its own name, or a tag's, takes no place of the default
-        branch's, nor the other way round.
+        A commit that was pulled by its own name or by a tag does not supersede one of the default
+        branch, nor the other way round.
 
         Args:
             keep: Documents to keep although a later one was pulled.

@@ -100,7 +100,7 @@ REFUSED = [
     ("sampling.guidance.true_cfg_scale", math.nan, "sampling.guidance.true_cfg_scale", "finite"),
     ("sampling.guidance", dict.fromkeys(map(str, range(101)), 1.0), "sampling.guidance", "100"),
     ("sampling.executor", "../blocks", "sampling.executor", "pattern"),
-    ("sampling.calibrator", "foca", "sampling.calibrator", "of no executor"),
+    ("sampling.calibrator", "foca", "sampling.calibrator", "without an executor"),
     ("sampling.calls_per_step", 0, "sampling.calls_per_step", "greater than or equal to 1"),
     ("sampling.guidance.\t", 1.0, "sampling.guidance.\t.[key]", "pattern"),
     ("default_budget", 3, "default_budget", "Use 4 … 12"),

@@ -213,9 +213,9 @@ def zeros(*shape: int, dtype: str = "float32") -> np.ndarray[Any, Any]:
             "tables.safetensors",
             "101 arrays. Use 1 … 100",
         ),
-        ({"a b": zeros(1)}, "tables.safetensors", "no name for an array"),
-        ({"\x1b[2J": zeros(1)}, "tables.safetensors", "no name for an array"),
-        ({"x" * 101: zeros(1)}, "tables.safetensors", "no name for an array"),
+        ({"a b": zeros(1)}, "tables.safetensors", "not a name for an array"),
+        ({"\x1b[2J": zeros(1)}, "tables.safetensors", "not a name for an array"),
+        ({"x" * 101: zeros(1)}, "tables.safetensors", "not a name for an array"),
         ({"a": zeros(1, dtype="complex64")}, "tables.a", "not a type of tables"),
     ],
     ids=["truncated", "pickle", "none", "many", "blank", "escape", "long", "complex"],
@@ -335,7 +335,7 @@ def test_content_without_the_document_is_none(valid_tables: Tables) -> None:
 def test_names_of_figures(
     tmp_path: Path, valid_document: PolicyDocument, valid_tables: Tables, name: str
 ) -> None:
-    with pytest.raises(DocumentError, match="no name for a figure"):
+    with pytest.raises(DocumentError, match="not a name for a figure"):
         write_policy(tmp_path / "new", valid_document, valid_tables, CARD, {name: b""})
     assert os.listdir(tmp_path) == []
 
@@ -349,7 +349,7 @@ def test_the_longest_name_of_a_figure_is_the_same_everywhere(
     check_files({"policy.json": 1, f"figures/{name}": 1})
     folder = document_folder(valid_document)
     assert parse_path(f"{folder}/figures/{name}") is not None
-    with pytest.raises(DocumentError, match="no file of a policy document"):
+    with pytest.raises(DocumentError, match="not a file of a policy document"):
         check_files({"policy.json": 1, f"figures/x{name}": 1})
     assert parse_path(f"{folder}/figures/x{name}") is None
 

@@ -350,7 +350,7 @@ def test_an_unknown_revision_takes_bundled_ones_for_any(world: World) -> None:
     world.keep(document_of())
     world.publish(document_of(revision=None))
     world.bundle(document_of())
-    with pytest.raises(DocumentNotFoundError, match="it is unknown which one it is") as refused:
+    with pytest.raises(DocumentNotFoundError, match="it is unknown, and no policy of") as refused:
         world.resolve(None)
     assert refused.value.field == "revision"
     world.bundle(document_of(revision=None), "two")
@@ -377,7 +377,7 @@ def test_other_revisions_only_on_purpose(world: World) -> None:
         f"(revision {OTHER_REVISION}, 50 steps)",
     ):
         assert each in text
-    assert text.endswith("Use a policy that needs none, or calibrate one.")
+    assert text.endswith("Use a policy that needs no document, or calibrate one.")
     with pytest.warns(OtherRevisionWarning, match=f"on revision bundled, not on {REVISION}"):
         found = world.resolve(allow_other_revision=True)
     assert source_of(found) == "bundled:one"
@@ -414,7 +414,7 @@ def test_offline(world: World, revision: str | None) -> None:
     said = (
         ()
         if revision
-        else ("The Hub was not asked, being offline. It may have a policy that fits better.",)
+        else ("The Hub was not asked, as requested. It may have a policy that fits better.",)
     )
     assert found.notes == said
     assert world.hub.requests == []
@@ -550,7 +550,7 @@ def test_damage_offline(world: World) -> None:
     damage(world)
     with pytest.raises(DocumentNotFoundError, match="missing or damaged in the store") as refused:
         world.resolve(offline=True)
-    assert "The Hub was not asked, being offline" in str(refused.value)
+    assert "The Hub was not asked, as requested" in str(refused.value)
     world.bundle(document_of())
     found = world.resolve(offline=True)
     assert source_of(found) == "bundled:one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import threading
 import tracemalloc
@@ -44,6 +45,7 @@ from otcache_registry.hub.errors import (
 from otcache_registry.hub.fetching import pull
 from otcache_registry.hub.patience import LONGEST_WAIT, TRIES, Patience
 from otcache_registry.hub.publishing import push
+from otcache_registry.hub.remembered import forget_answers
 from otcache_registry.store.store import PolicyStore
 
 NAME = "alice/x"
@@ -438,6 +440,31 @@ def test_documents_for_any_revision_are_asked_for_once(
     assert hub.requests == []
 
 
+def test_a_link_among_the_answers_is_not_followed(finding: Finding, tmp_path: Path) -> None:
+    """Whoever shares a store may put it there, and let it lead to what is not shared."""
+    with pytest.raises(DocumentNotFoundError):
+        finding()
+    folder, private = finding.store.folder / "answers", tmp_path / "private"
+    (answer,) = folder.iterdir()
+    answer.unlink()
+    private.write_text("mine")
+    answer.with_suffix(f".{os.getpid()}").symlink_to(private)
+    with pytest.raises(DocumentNotFoundError):
+        finding()
+    assert private.read_text() == "mine"
+    assert list(folder.iterdir()) == [answer]
+    assert not answer.is_symlink()
+
+
+def test_what_is_forgotten_leaves_nothing(finding: Finding) -> None:
+    with pytest.raises(DocumentNotFoundError):
+        finding()
+    folder = finding.store.folder / "answers"
+    (folder / "0123.456").write_text("left by a process that was killed")
+    forget_answers(finding.store.folder)
+    assert list(folder.iterdir()) == []
+
+
 def test_what_is_remembered_does_not_matter_when_it_is_damaged(
     hub: HubServer, finding: Finding, tmp_path: Path
 ) -> None:
@@ -455,7 +482,7 @@ def test_what_is_remembered_does_not_matter_when_it_is_damaged(
     "address", ["http://[::1", "huggingface.co", "ftp://x", "https://", "http://x:port", ""]
 )
 def test_an_endpoint_that_is_none(address: str) -> None:
-    with pytest.raises(SettingError, match="no address of a Hub"):
+    with pytest.raises(SettingError, match="not the address of a Hub"):
         endpoint_of(address)
 
 
@@ -480,7 +507,7 @@ def test_an_endpoints_password_is_not_told(hub: HubServer) -> None:
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", "0"])
 def test_seconds_that_are_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("OTCACHE_HUB_SECONDS", text)
-    with pytest.raises(SettingError, match="no number of seconds"):
+    with pytest.raises(SettingError, match="not a number of seconds"):
         hub_seconds(30.0)
 
 

@@ -228,7 +228,7 @@ def test_a_document_where_another_belongs_is_refused(
     hub.create_repo(REPOSITORY)
     files = {f"{moved}/{name}": data for name, data in files_of(tmp_path / "document").items()}
     hub.commit(REPOSITORY, files)
-    with pytest.raises(DocumentError, match=f"the document that belongs into {folder}"):
+    with pytest.raises(DocumentError, match=f"the document that belongs in {folder}"):
         pull(alice, store, REPOSITORY)
     assert downloads(hub) == [f"{moved}/policy.json"]
     listing = read_documents(alice, alice.snapshot(REPOSITORY))

@@ -393,7 +393,7 @@ def test_answers_that_nobody_can_read(
         (
             lambda c: c.content(NAME, "main", RemoteFile("none", 1, "", None)),
             HubNotFoundError,
-            "List what the repository has",
+            "Look at what the repository has",
         ),
     ],
 )

@@ -248,7 +248,7 @@ def test_damaged_documents(hub: HubServer, alice: HubClient, folder: Path, damag
 
 def test_figures_that_are_none(hub: HubServer, alice: HubClient, folder: Path) -> None:
     (folder / "figures" / "a b.png").write_bytes(b"1")
-    with pytest.raises(DocumentError, match="no file of a policy document"):
+    with pytest.raises(DocumentError, match="not a file of a policy document"):
         push(alice, folder)
     assert hub.requests == []
 
@@ -411,7 +411,7 @@ def test_a_tag_that_stands_for_another_commit(
 ) -> None:
     hub.create_repo(REPOSITORY)
     hub.tag(REPOSITORY, "v1")
-    with pytest.raises(PublishingError, match=r"has not this document.*another name"):
+    with pytest.raises(PublishingError, match=r"does not have this document.*another name"):
         push(alice, folder, tag="v1")
     assert not hub.requests_to("POST", "")
     assert push(alice, folder, tag="v2").outcome == "published"
@@ -458,12 +458,12 @@ def test_a_tag_that_is_only_said_to_be_set(hub: HubServer, alice: HubClient, fol
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"repository": "x"}, "repository='x': no name of a repository"),
-        ({"repository": "a/b/c"}, "no name of a repository"),
-        ({"tag": "two words"}, "tag='two words': no name for a tag"),
-        ({"tag": "-v"}, "no name for a tag"),
-        ({"tag": "a..b"}, "no name for a tag"),
-        ({"tag": "x.lock"}, "no name for a tag"),
+        ({"repository": "x"}, "repository='x': not the name of a repository"),
+        ({"repository": "a/b/c"}, "not the name of a repository"),
+        ({"tag": "two words"}, "tag='two words': not a name for a tag"),
+        ({"tag": "-v"}, "not a name for a tag"),
+        ({"tag": "a..b"}, "not a name for a tag"),
+        ({"tag": "x.lock"}, "not a name for a tag"),
         ({"create_pr": True, "private": True}, "as public as the repository"),
         ({"create_pr": True, "tag": "v1"}, "what is only proposed has no tag"),
     ],
