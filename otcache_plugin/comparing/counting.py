@@ -1,6 +1,6 @@
 """What a pipeline's call takes besides time: operations, calls of the transformer and its blocks.
 
-Counted by what is hooked on innermost, and by PyTorch's own formulas: whatever a method leaves out,
+Counted by what is hooked on innermost, and by PyTorch's own counter: whatever a method leaves out,
 by whichever means, is not there to be counted.
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from otcache_plugin.pipelines.parts import find_denoisers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from diffusers import DiffusionPipeline
 
@@ -97,52 +95,11 @@ def counting_calls(pipe: DiffusionPipeline) -> Iterator[CallCounts]:
         yield counts
 
 
-class FlopCounter(TorchDispatchMode):
-    """Counts floating-point operations inside its block.
-
-    PyTorch's own `FlopCounterMode` tells modules apart as well, which takes longer than the run of
-    a small model does.
-
-    Attributes:
-        flops: so far, by PyTorch's formulas for the operations that it knows.
-    """
-
-    supports_higher_order_operators = True
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Run an operation and count it; one that is made of others is taken apart before."""
-        kwargs = kwargs or {}
-        count = FORMULAS.get(getattr(func, "_overloadpacket", None))
-        if count is None and _is_composite(func):
-            with self:
-                return func.decompose(*args, **kwargs)
-        out = func(*args, **kwargs)
-        if count is not None:
-            self.flops += count(*args, **kwargs, out_val=out)
-        return out
-
-
-@cache
-def _is_composite(func: Any) -> bool:
-    """Return whether an operation is made of others also where no gradients are recorded."""
-    if not isinstance(func, torch._ops.OpOverload):
-        return False
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+def flop_counter() -> FlopCounterMode:
+    """Return a counter to be entered around a call; it knows attention on the CPU as well."""
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops})
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
-
-
-FORMULAS: dict[Any, Callable[..., int]] = {
-    **flop_registry,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-}
-"""By operation; PyTorch leaves out attention on the CPU."""
+    return int(sdpa_flop_count(query, key, value))

@@ -11,7 +11,7 @@ import torch
 
 import otcache_plugin
 from otcache_plugin.calibration.measuring.workspace import explained
-from otcache_plugin.comparing.counting import Counts, FlopCounter, counting_calls
+from otcache_plugin.comparing.counting import Counts, counting_calls, flop_counter
 from otcache_plugin.comparing.pages import save_picture
 from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
@@ -134,10 +134,10 @@ class Judge:
         ):
             call = {**bench.call_arguments, **differing}
             for index, batch in enumerate(self._batches()):
-                with FlopCounter() if index == 0 else nullcontext() as counter:
+                with flop_counter() if index == 0 else nullcontext() as counter:
                     outputs = generate_outputs(bench.pipe, batch, call, len(batch))
                 if counter is not None:
-                    flops = counter.flops / len(batch)
+                    flops = counter.get_total_flops() / len(batch)
                 calls += 1
                 reference = self._reference(index, outputs if keep else None)
                 for metric in self.metrics:

@@ -18,7 +18,7 @@ from otcache_plugin.comparing.contenders.diffusers_caches import (
 )
 from otcache_plugin.comparing.contenders.magcache import MagCache
 from otcache_plugin.comparing.contenders.tuning import Configured
-from otcache_plugin.comparing.counting import FlopCounter, counting_calls
+from otcache_plugin.comparing.counting import counting_calls, flop_counter
 from otcache_plugin.comparing.methods import Bench, Method, Variant
 from otcache_plugin.comparing.work import counted_work
 from otcache_plugin.models.setups import ModelSetup
@@ -198,24 +198,9 @@ def test_flops_see_what_is_left_out(embedded: ModelSetup, bench_of: Callable[...
     bench = bench_of(embedded, steps=4)
 
     def flops() -> int:
-        transformer, begun, spent = bench.pipe.transformer, list[int](), 0
-        with FlopCounter() as counter:
-
-            def begins(*_: object) -> None:
-                begun.append(counter.flops)
-
-            def is_done(*_: object) -> None:
-                nonlocal spent
-                spent += counter.flops - begun.pop()
-
-            hooks = [
-                transformer.register_forward_pre_hook(begins),
-                transformer.register_forward_hook(is_done),
-            ]
+        with flop_counter() as counter:
             latents(bench)
-        for hook in hooks:
-            hook.remove()
-        return spent
+        return sum(counter.get_flop_counts()["FluxTransformer2DModel"].values())
 
     full, products = flops(), run(bench)[1]
     method = TaylorSeerCache()
