@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otcache_plugin.cli.common.checks import Check, print_checks
-from otcache_plugin.cli.common.output import Json, print_json, silence_loading
+from otcache_plugin.cli.common.output import (
+    Json,
+    Quiet,
+    StageProgress,
+    print_json,
+    silence_loading,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +36,11 @@ def doctor(
         typer.Argument(metavar="MODEL", help="Whose origin to show: a folder or cached Hub id."),
     ] = "embedded",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check that the installation works, and that a model's revision is known."""
-    checks = list(_checks(model))
+    with StageProgress(quiet) as progress:
+        checks = list(_checks(model, progress))
     if json:
         print_json([asdict(check) for check in checks])
     else:
@@ -41,15 +49,18 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _checks(model: str) -> Iterator[Check]:
+def _checks(model: str, progress: StageProgress) -> Iterator[Check]:
     yield Check("python", True, platform.python_version())
     for name in LIBRARIES:
         yield _library(name)
-    yield Check("device", True, _device())
+    progress.announce("importing torch and diffusers")
+    yield _attempt("device", _device)
     yield _attempt("policy= in cache-dit", _install)
     yield _attempt("plugins", _plugins)
     yield _attempt("bundled policies", _bundled)
+    progress.announce("running the embedded pipeline")
     yield _attempt("embedded pipeline", _embedded)
+    progress.announce(f"loading {model}")
     yield _origin(model)
     for name in ("OTCACHE_DISABLE", "OTCACHE_PLUGINS"):
         if name in os.environ:

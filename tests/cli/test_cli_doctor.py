@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,23 @@ def test_doctor_shows_the_origin_of_a_cached_model(
     # A narrow terminal breaks lines, but no sha, and drops nothing of it.
     words = " ".join(shown.out[shown.out.index("ok  origin ") :].split())
     assert words.startswith(f"ok origin model org/scenes at revision {SHA}: its transformer was")
+
+
+@pytest.mark.usefixtures("brief")
+def test_doctor_says_what_it_does_meanwhile(main: Any) -> None:
+    told = [line.partition(" [")[0] for line in main("doctor").err.splitlines()]
+    stages = ["importing torch and diffusers", "running the embedded pipeline", "loading embedded"]
+    assert list(dict.fromkeys(told)) == stages
+    assert main("doctor", "--quiet").err == ""
+
+
+@pytest.mark.usefixtures("brief")
+def test_doctor_goes_on_without_a_library(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    shown = main("doctor", "--json")
+    (found,) = [each for each in json.loads(shown.out) if each["subject"] == "device"]
+    assert (shown.code, found["ok"]) == (1, False)
+    assert found["finding"].startswith("ModuleNotFoundError: import of torch halted")
 
 
 @pytest.mark.usefixtures("brief")
