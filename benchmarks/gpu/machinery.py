@@ -19,7 +19,7 @@ from .contenders import policy
 from .timing import call, synchronize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .bench import Bench
 
@@ -153,9 +153,9 @@ def _marks(bench: Bench, steps: int) -> StepMarks:
 def _marked(pipe: Any, device: torch.device) -> Iterator[StepMarks]:
     marks = StepMarks()
 
-    def step(*args: Any, **kwargs: Any) -> Any:
+    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         marks.step_began.append(Mark(device))
-        result = hook.original(*args, **kwargs)
+        result = original(*args, **kwargs)
         marks.step_ended.append(Mark(device))
         return result
 
@@ -200,8 +200,8 @@ def _synchronizations(bench: Bench, steps: int) -> dict[str, Any]:
             told = [each for each in caught if SYNCHRONIZING in str(each.message)]
             return [f"{Path(each.filename).name}:{each.lineno}" for each in told]
 
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = hook.original(*args, **kwargs)
+        def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
             after_steps.append(len(places()))
             return result
 

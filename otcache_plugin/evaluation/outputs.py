@@ -11,7 +11,7 @@ from otcache_plugin.errors import PipelineError
 from otcache_plugin.pipelines.method_hook import MethodHook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from diffusers import DiffusionPipeline
 
@@ -115,8 +115,8 @@ class _LastLatents:
         self.latents: torch.Tensor | None = None
         self._hook = MethodHook(scheduler, "step", self._step)
 
-    def _step(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._hook.original(*args, **kwargs)
+    def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
         self.latents = result[0]
         return result
 

@@ -42,10 +42,10 @@ def in_place_of_forward(
         owner: of the twin; one block of an owner lies in no other.
     """
 
-    def answer(*args: Any, **kwargs: Any) -> Any:
+    def answer(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # Other threads may call the module now.
         own = _answering.get() is owner
-        return (forward if own else hook.original)(*args, **kwargs)
+        return (forward if own else original)(*args, **kwargs)
 
     hook = MethodHook(*own_forward_slot(module), answer)
     token = _answering.set(owner)
@@ -65,20 +65,21 @@ def own_forward_slot(module: torch.nn.Module) -> tuple[Any, str]:
     Raises:
         PipelineError: it is nowhere to be found.
     """
-    if "forward" not in vars(module):
+    placed = vars(module).get("forward")
+    # Another thread's hook is gone by the next look, so nothing is concluded from two.
+    if placed is None or _is_own_forward(placed, module):
         return module, "forward"
     # accelerate's, cache-dit's and diffusers' names for what they have put something around.
-    places = [(module, name) for name in ("forward", "_old_forward", "_original_forward")]
+    places = [(module, name) for name in ("_old_forward", "_original_forward")]
     registry = vars(module).get("_diffusers_hook")
     references = [] if registry is None else [hook.fn_ref for hook in registry.hooks.values()]
     places += [(each, name) for each in references for name in ("forward", "original_forward")]
     for owner, name in places:
-        found = _beneath_hooks(vars(owner).get(name))
-        if isinstance(found, MethodType) and found.__self__ is module:
+        if _is_own_forward(vars(owner).get(name), module):
             return owner, name
     raise PipelineError(
         "transformer.forward",
-        vars(module)["forward"],
+        placed,
         "the transformer's own forward was replaced, so nothing can be done to its blocks",
         "Take that off, or use executor='velocity'",
     )
@@ -88,6 +89,12 @@ def own_forward(module: torch.nn.Module) -> Any:
     """Return a module's own forward."""
     owner, name = own_forward_slot(module)
     return _beneath_hooks(getattr(owner, name))
+
+
+def _is_own_forward(method: Any, module: torch.nn.Module) -> bool:
+    """Return whether a method is a module's own, beneath the hooks of other threads."""
+    found = _beneath_hooks(method)
+    return isinstance(found, MethodType) and found.__self__ is module
 
 
 def _beneath_hooks(method: Any) -> Any:

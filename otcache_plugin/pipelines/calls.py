@@ -165,25 +165,23 @@ class OwnCall:
     def _hook(self, name: str) -> MethodHook:
         replacement = getattr(self.call, name)
 
-        def method(*args: Any, **kwargs: Any) -> Any:
+        def method(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if not self.is_running():
-                return hook.original(*args, **kwargs)
+                return original(*args, **kwargs)
             if name == "step":
                 self._awaits_step = False
-            return replacement(hook.original, *args, **kwargs)
+            return replacement(original, *args, **kwargs)
 
         of_copies = self._step_of_copy if name == "step" else None
-        hook = MethodHook(self._scheduler, name, method, of_copies)
-        return hook
+        return MethodHook(self._scheduler, name, method, of_copies)
 
     def _hook_beside(self, scheduler: Any) -> MethodHook:
-        def step(*args: Any, **kwargs: Any) -> Any:
+        def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if not self.is_running():
-                return hook.original(*args, **kwargs)
-            return self.call.step_beside(scheduler, hook.original, *args, **kwargs)
+                return original(*args, **kwargs)
+            return self.call.step_beside(scheduler, original, *args, **kwargs)
 
-        hook = MethodHook(scheduler, "step", step)
-        return hook
+        return MethodHook(scheduler, "step", step)
 
     def _step_of_copy(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Return what a copy of the scheduler has as `step`; one made elsewhere has its own."""

@@ -24,12 +24,12 @@ class MethodHook:
     Args:
         instance: its class is not touched.
         method: name of the method.
-        replacement: called in its place.
+        replacement: called in its place, with what it stands in for before the arguments.
         of_copies: gives what deep copies of the instance have in the place of the method, from
             the copy's own one; without it they have that.
 
     Attributes:
-        original: what the replacement stands in for, for it to call.
+        original: what the replacement stands in for.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class MethodHook:
         of_copies: Callable[[Callable[..., Any]], Any] | None = None,
     ) -> None:
         self._instance, self._method = instance, method
-        self._replacement = replacement
+        # Given the original at every call, because another thread may call the method as soon as
+        # it is placed, when whoever places it has no name for the hook yet.
+        self._replacement: Callable[..., Any] | None = replacement
         self._of_copies = of_copies
         with _placing:
             self.original: Callable[..., Any] = getattr(instance, method)
@@ -51,7 +53,10 @@ class MethodHook:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the replacement, or what it stood in for once removed."""
-        return self._replacement(*args, **kwargs)
+        replacement = self._replacement
+        if replacement is None:
+            return self.original(*args, **kwargs)
+        return replacement(self.original, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Return what a copy of the instance gets: its own method, unhooked.
@@ -65,9 +70,9 @@ class MethodHook:
     def remove(self) -> None:
         """Give the instance back what it had, as soon as nothing lies on top any more."""
         with _placing:
-            self._replacement = self.original
+            self._replacement = None
             top = vars(self._instance).get(self._method)
-            while isinstance(top, MethodHook) and top._replacement is top.original:
+            while isinstance(top, MethodHook) and top._replacement is None:
                 top = top._beneath
             if top is None:
                 vars(self._instance).pop(self._method, None)

@@ -60,6 +60,9 @@ def reference_run(
 
         return step
 
+    def in_place(step: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda _, *a, **kw: step(*a, **kw)
+
     clock = Clock(computed)
     outputs: dict[int, Any] = {}
 
@@ -71,7 +74,10 @@ def reference_run(
     with ExitStack() as stack:
         for part in [*vars(pipe).values()]:  # LongCat's is none of the pipe's components
             if isinstance(part, SchedulerMixin):
-                hook = MethodHook(part, "step", stepping(part.step), stepping)
+                take = stepping(part.step)
+                hook = MethodHook(
+                    part, "step", lambda _, *a, take=take, **kw: take(*a, **kw), stepping
+                )
                 stack.callback(hook.remove)
         stack.enter_context(clock.watching(pipe))
         stack.callback(pipe.transformer.register_forward_hook(again).remove)

@@ -41,8 +41,8 @@ def watch(pipe: Any) -> Iterator[Watched]:
     """Watch a pipeline's run; a part is whatever its components hold and its steps may call."""
     watched = Watched()
 
-    def step(*args: Any, **kwargs: Any) -> Any:
-        result = hook.original(*args, **kwargs)
+    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
         watched.steps.append(watched._open)
         watched._open = Counter()
         return result
@@ -93,10 +93,10 @@ class Clock:
         def begin_call(*_: Any) -> None:
             self.call += 1
 
-        def step(*args: Any, **kwargs: Any) -> Any:
+        def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if self.call >= 0:  # Cosmos 1 takes a step twice
                 self._step, self.call = self._step + 1, -1
-            return hook.original(*args, **kwargs)
+            return original(*args, **kwargs)
 
         handle = pipe.transformer.register_forward_pre_hook(begin_call)
         hook = MethodHook(pipe.scheduler, "step", step)

@@ -12,7 +12,7 @@ from otcache_plugin.pipelines.method_hook import MethodHook
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
     from diffusers import DiffusionPipeline
@@ -66,9 +66,9 @@ def count_transformer_calls(pipe: DiffusionPipeline) -> Iterator[CallCounter]:
     """Count inside the block."""
     counter = CallCounter()
 
-    def step(*args: Any, **kwargs: Any) -> Any:
+    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         counter.end_step()
-        return hook.original(*args, **kwargs)
+        return original(*args, **kwargs)
 
     registries = [HookRegistry.check_if_exists_or_initialize(each) for each in find_denoisers(pipe)]
     hook = MethodHook(find_scheduler(pipe), "step", step)

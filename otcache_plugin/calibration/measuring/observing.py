@@ -13,7 +13,7 @@ from otcache_plugin.errors import ArgumentError
 from otcache_plugin.pipelines.method_hook import MethodHook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from otcache_policies import RunConditions
@@ -92,9 +92,11 @@ def watched_outputs(scheduler: Any, pairs: int) -> Iterator[Changes]:
     """Record the changes of what a scheduler's steps are given, inside the block."""
     changes = Changes(pairs)
 
-    def step(model_output: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def step(
+        original: Callable[..., Any], model_output: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         changes.see(model_output)
-        return hook.original(model_output, *args, **kwargs)
+        return original(model_output, *args, **kwargs)
 
     hook = MethodHook(scheduler, "step", step)
     try:

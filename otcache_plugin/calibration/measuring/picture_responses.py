@@ -85,8 +85,8 @@ class LastLatents:
         self._steps, self._latents, self._taken = steps, latents, 0
         self._hook = MethodHook(scheduler, "step", self._step)
 
-    def _step(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._hook.original(*args, **kwargs)
+    def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
         self._taken += 1
         if self._taken % self._steps:
             return result

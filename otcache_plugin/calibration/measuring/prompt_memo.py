@@ -142,14 +142,13 @@ class PromptMemo:
             "Calibrate with free_text_encoders=False",
         )
 
-    def _encode(self, *args: Any, **kwargs: Any) -> Any:
-        assert self._hook is not None
+    def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         try:
             key = _key([self._pipe._execution_device, bound.arguments])
         except _NotPlainError:
-            return self._hook.original(*args, **kwargs)
+            return original(*args, **kwargs)
         if key not in self._memory:
             if self._freed:
                 raise PipelineError(
@@ -161,7 +160,7 @@ class PromptMemo:
                 )
             # Z-Image writes its chat template into the list that it is given.
             args, kwargs = copy.deepcopy((bound.args, bound.kwargs))
-            result = self._hook.original(*args, **kwargs)
+            result = original(*args, **kwargs)
             try:
                 self._memory[key] = _each(result, torch.Tensor, _keep)
             except _NotPlainError:

@@ -19,7 +19,7 @@ from otcache_plugin.pipelines.method_hook import MethodHook
 from otcache_plugin.pipelines.parts import find_scheduler, refuse_token_noise_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from diffusers import DiffusionPipeline
@@ -91,12 +91,17 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
     trajectory = Trajectory(folder)
 
     def step(
-        model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
+        original: Callable[..., Any],
+        model_output: torch.Tensor,
+        timestep: Any,
+        sample: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         refuse_token_noise_levels(kwargs, "Calibrate another pipeline of the model")
         _require_continued(trajectory, sample)
         before = None if trajectory.timesteps else copy_scheduler(scheduler)
-        result = hook.original(model_output, timestep, sample, *args, **kwargs)
+        result = original(model_output, timestep, sample, *args, **kwargs)
         if before is not None:
             trajectory.scheduler, trajectory.device = before, sample.device
             trajectory.sigmas = _sigmas_after_first_step(scheduler)
@@ -131,8 +136,8 @@ def watch_sigmas(pipe: DiffusionPipeline) -> Iterator[Watched]:
     """Watch the noise schedule of the pipeline calls made inside the block; keep nothing else."""
     scheduler, watched = find_scheduler(pipe), Watched()
 
-    def step(*args: Any, **kwargs: Any) -> Any:
-        result = hook.original(*args, **kwargs)
+    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
         if not len(watched.sigmas):
             watched.sigmas = _sigmas_after_first_step(scheduler)
         return result

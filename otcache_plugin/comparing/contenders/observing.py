@@ -16,6 +16,8 @@ from otcache_plugin.pipelines.method_hook import MethodHook
 from otcache_plugin.pipelines.parts import find_denoisers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otcache_plugin.comparing.methods import Bench
 
 __all__ = ["ObservedStep", "observed_step"]
@@ -86,9 +88,8 @@ def _observe(bench: Bench) -> ObservedStep:
 
 
 def _note_contexts(denoiser: Any, contexts: dict[str, dict[str, Any]]) -> MethodHook:
-    def noted(name: str, **where: Any) -> Any:
+    def noted(original: Callable[..., Any], name: str, **where: Any) -> Any:
         contexts[name] = where
-        return hook.original(name, **where)
+        return original(name, **where)
 
-    hook = MethodHook(denoiser, "cache_context", noted)
-    return hook
+    return MethodHook(denoiser, "cache_context", noted)
