@@ -164,9 +164,9 @@ def _wrap_enable_cache(enable_cache: Callable[..., Any]) -> Callable[..., Any]:
         if any(value != POLICY_PARAMETERS[name] for name, value in given.items()):
             return enable.enable_cache(*args, **kwargs)
         plain = {name: value for name, value in kwargs.items() if name not in given}
-        # Enabling replaces, a policy too.
-        enable.disable_policy(signature.bind(*args, **plain).arguments.get(own[0].name))
-        return enable_cache(*args, **plain)
+        pipe = signature.bind(*args, **plain).arguments.get(own[0].name)
+        with enable.replaced_policy(pipe):  # Enabling replaces, a policy too.
+            return enable_cache(*args, **plain)
 
     wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*own[:at], *added, *own[at:]]

@@ -91,7 +91,9 @@ def resolve_budget(stored: StoredPolicy, budget: int, steps: int | None) -> Sche
     """
     from otcache_policies import euler_response
 
-    from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
+    from otcache_plugin.runs.plan import CalibratedPlan
+    from otcache_plugin.runs.request import Request
+    from otcache_plugin.runs.resolution import DocumentOrigin
 
     document = stored.document
     total = document.num_inference_steps if steps is None else steps

@@ -29,7 +29,7 @@ from otcache_plugin.errors import ExecutionError
 from otcache_plugin.evaluation.outputs import Outputs, generate_outputs
 from otcache_plugin.plugins.costs import StageCost
 from otcache_plugin.plugins.host import plugin_host
-from otcache_plugin.runs.plan import Request
+from otcache_plugin.runs.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

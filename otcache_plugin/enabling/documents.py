@@ -133,7 +133,10 @@ def _known_origin(pipe: DiffusionPipeline, wanted: Wanted) -> ModelOrigin | None
 
 
 def _check_model(stored: StoredPolicy, model: str, wanted: Wanted) -> None:
-    """A document of another model is never used silently: on average it does worse than none."""
+    """Refuse a document of another model, or warn where it is allowed.
+
+    On average it does worse than none.
+    """
     problem = f"{stored.source} was calibrated on {stored.document.model.id}, another model"
     if not wanted.allow_other_model:
         remedy = (
@@ -148,7 +151,7 @@ def _check_model(stored: StoredPolicy, model: str, wanted: Wanted) -> None:
 
 
 def _check_revision(stored: StoredPolicy, origin: ModelOrigin, wanted: Wanted) -> None:
-    """A document of another revision is never used silently."""
+    """Refuse a document of another revision, or warn where it is allowed."""
     model = stored.document.model
     if model.revision in (None, origin.revision):
         return

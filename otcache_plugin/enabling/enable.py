@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,10 @@ from otcache_plugin.executors.blocks import BlocksActivation
 from otcache_plugin.pipelines.attaching import attach, attachment, detach
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
 from otcache_plugin.plugins.host import plugin_host
-from otcache_plugin.runs.plan import Request
+from otcache_plugin.runs.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from otcache_plugin.plugins.registries import Activation
     from otcache_plugin.runs.report import RunReport
@@ -32,6 +33,7 @@ __all__ = [
     "disable_cache",
     "disable_policy",
     "enable_cache",
+    "replaced_policy",
     "summarise_policy",
     "summary",
 ]
@@ -119,23 +121,28 @@ def enable_cache(
     refuse_cache_of_others(pipe_or_adapter)
     request = Request(budget, speedup)
     wanted = Wanted(
-        model,
-        revision,
-        allow_other_revision,
-        allow_other_model,
-        hub_answers,
-        executor,
-        calibrator_in(arguments),
+        model=model,
+        revision=revision,
+        allow_other_revision=allow_other_revision,
+        allow_other_model=allow_other_model,
+        hub_answers=hub_answers,
+        executor=executor,
+        calibrator=calibrator_in(arguments),
     )
     plan = make_plan(host, pipe_or_adapter, policy, request, wanted)
     activation = prepared(host, pipe_or_adapter, plan, executor, arguments)
-    if "_context_manager" in vars(pipe_or_adapter):
-        # Enabling replaces, cache-dit's own cache too.
-        cache_dit_originals.original("disable_cache")(pipe_or_adapter)
-    # Only what a document says hangs on the weights.
-    watched = plan.origin is not None
-    attach(pipe_or_adapter, Watched(activation, pipe_or_adapter) if watched else activation)
+    if plan.origin is not None:  # Only what a document says hangs on the weights.
+        activation = Watched(activation, pipe_or_adapter)
+    # Enabling replaces, cache-dit's own cache too; last of all, so that it does when it succeeds.
+    _take_off_cache_dits_own(pipe_or_adapter)
+    attach(pipe_or_adapter, activation)
     return pipe_or_adapter
+
+
+def _take_off_cache_dits_own(pipe: Any) -> None:
+    """Disable cache-dit's own cache on a pipeline, if it is enabled there."""
+    if "_context_manager" in vars(pipe):
+        cache_dit_originals.original("disable_cache")(pipe)
 
 
 def _not_a_pipeline(given: Any) -> PipelineError:
@@ -152,6 +159,24 @@ def _not_a_pipeline(given: Any) -> PipelineError:
 def disable_policy(pipe: Any) -> bool:
     """Take a policy off a pipeline; False when none was on it."""
     return detach(pipe)
+
+
+@contextmanager
+def replaced_policy(pipe: Any) -> Iterator[None]:
+    """Take a policy off a pipeline for what is enabled inside the block in its place.
+
+    If that fails, the policy is on the pipeline as before, and nothing else.
+    """
+    activation = attachment(pipe)
+    detach(pipe)
+    try:
+        yield
+    except BaseException:
+        if activation is not None:
+            # cache-dit may have got half-way: it puts on its cache first.
+            _take_off_cache_dits_own(pipe)
+            attach(pipe, activation)
+        raise
 
 
 def disable_cache(pipe: Any) -> None:

@@ -17,12 +17,12 @@ from otcache_plugin.runs.documents import DocumentsPlan, PlannedDocument
 from otcache_plugin.runs.plan import (
     CalibratedPlan,
     DecidingPlan,
-    DocumentOrigin,
     Plan,
     SchedulePlan,
     UncalibratedPlan,
 )
 from otcache_plugin.runs.request import DEFAULT_RATIO, Request
+from otcache_plugin.runs.resolution import DocumentOrigin
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -54,7 +54,8 @@ def make_plan(
     Raises:
         ArgumentError: it is none of these.
         UnknownNameError: no policy of that name.
-        BudgetError: the budget or speed-up is none; whether a policy serves it the run's steps say.
+        BudgetError: the budget or speed-up is not one of any run; whether the policy serves it is
+            known when a run's steps are.
         DocumentNotFoundError: no calibrated document for this model revision.
     """
     if isinstance(policy, Schedule):
@@ -83,7 +84,10 @@ def make_plan(
 
 
 def _names_document(host: PluginHost, policy: str) -> bool:
-    """Name are identifiers, paths as a rule are not; a registered name goes before a folder."""
+    """Return whether a text names a document, and no registered policy.
+
+    Names are identifiers, and paths as a rule are not; a registered name goes before a folder.
+    """
     return not policy.isidentifier() or (policy not in host.policies and Path(policy).is_dir())
 
 
@@ -95,7 +99,16 @@ def _documents_plan(
     wanted: Wanted,
     policy: str | None = None,
 ) -> DocumentsPlan:
-    """Return the plan of a policy, or of what the document itself is for, by what was found."""
+    """Return the plan of the documents that were found.
+
+    Args:
+        host: the registered policies.
+        pipe: the pipeline.
+        found: the documents.
+        request: how many steps to compute.
+        wanted: what the user says.
+        policy: to make of them; None for the one that each is of.
+    """
     _check_request(request)
 
     def plan_of(candidate: Candidate) -> CalibratedPlan | DecidingPlan:

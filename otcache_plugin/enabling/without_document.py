@@ -13,6 +13,7 @@ from otcache_plugin.origins.finding import describe_origin
 from otcache_plugin.origins.paths import is_repository_id, repository_of
 from otcache_plugin.pipelines.call_arguments import usual_arguments
 from otcache_plugin.pipelines.parts import find_scheduler
+from otcache_plugin.runs.mechanism import BLOCKS, VELOCITY
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -42,13 +43,13 @@ def ways_on(pipe: DiffusionPipeline, to_calibrate: str | None, wanted: Wanted) -
     Raises:
         PipelineError: nothing can run it as the executor that was asked for does.
     """
-    if wanted.executor in (None, "velocity"):
+    if wanted.executor in (None, VELOCITY):
         require_velocity(pipe)  # A document would be of no use either.
-    if wanted.executor == "blocks":
+    if wanted.executor == BLOCKS:
         require_blocks(pipe)
     if not is_supported(find_scheduler(pipe)):
         now = _without(f"policy='uniform', speedup={SPEEDUP}, executor={wanted.executor!r}")
-        return f"{now}\nIt can't be calibrated: that takes executor='velocity'"
+        return f"{now}\nIt can't be calibrated: that takes executor={VELOCITY!r}"
     now = _without(f"policy='uniform', speedup={SPEEDUP}")
     if to_calibrate is None:
         return f"{now}\nNothing that is installed calibrates this policy"

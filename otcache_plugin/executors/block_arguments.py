@@ -1,15 +1,21 @@
-"""What cache-dit's block cache is told besides the steps: its calibrator, and how it is called."""
+"""Arguments of `cache_dit.enable_cache`: those of its block cache, and those beside any cache."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otcache_plugin import cache_dit_originals
 from otcache_plugin.runs.mechanism import BLOCKS, CacheDitCalibrator, Mechanism, calibrator_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from diffusers import DiffusionPipeline
+
 CACHE_CONFIG, CALIBRATOR_CONFIG = "cache_config", "calibrator_config"
+
+BLOCK_CACHE_ARGUMENTS = (CACHE_CONFIG, CALIBRATOR_CONFIG, "params_modifiers")
+"""What sets up cache-dit's block cache; all others are taken beside it, or without it."""
 
 
 def block_arguments(mechanism: Mechanism, calls_per_step: int | None = None) -> dict[str, Any]:
@@ -40,6 +46,19 @@ def block_arguments(mechanism: Mechanism, calls_per_step: int | None = None) -> 
     if mechanism.calibrator is not None:
         arguments[CALIBRATOR_CONFIG] = configs[calibrator_named(mechanism.calibrator)]()
     return arguments
+
+
+def set_up_beside(pipe: DiffusionPipeline, arguments: Mapping[str, Any]) -> None:
+    """Have cache-dit set up what is no part of its cache: attention, parallelism, quantisation.
+
+    Args:
+        pipe: the pipeline.
+        arguments: none of the block cache's; those that are None stand for what is usual.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if given:
+        # Without a cache_config it leaves its own cache off.
+        cache_dit_originals.original("enable_cache")(pipe, **given)
 
 
 def calibrator_in(arguments: Mapping[str, Any]) -> str | None:

@@ -88,7 +88,7 @@ def find_block_lists(pipe: DiffusionPipeline) -> tuple[BlockList, ...]:
     """
     name = type(pipe).__name__
     if not is_known(pipe):
-        problem = "nobody knows blocks of this pipeline, whose features such a policy observes"
+        problem = "cache-dit knows no blocks of this pipeline, whose features would be observed"
         raise PipelineError("pipe_or_adapter", name, problem, REMEDY)
     require_one_denoiser(pipe, "the features of two transformers cannot be compared", REMEDY)
     for part in FEEDERS:
@@ -111,7 +111,7 @@ def find_block_lists(pipe: DiffusionPipeline) -> tuple[BlockList, ...]:
     if adapter.patch_functor is not None and not all(
         _returns_as_said(transformer, each) for each in found
     ):
-        problem = "its blocks take and give what only a forward of cache-dit's own knows"
+        problem = "cache-dit runs its blocks in a forward of its own, which nothing else can do"
         raise PipelineError("transformer", type(transformer).__name__, problem, REMEDY)
     return tuple(found)
 
@@ -129,7 +129,7 @@ def _lists(
                 blocks = blocks[len(own) :]
                 break
         else:
-            problem = "cache-dit knows its blocks by something else than lists of it"
+            problem = "what cache-dit takes for its blocks are not lists of its own"
             raise PipelineError("transformer", type(transformer).__name__, problem, REMEDY)
 
 

@@ -12,14 +12,18 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError
-from otcache_plugin.executors.block_arguments import calibrator_in
+from otcache_plugin.executors.block_arguments import (
+    BLOCK_CACHE_ARGUMENTS,
+    CACHE_CONFIG,
+    calibrator_in,
+    set_up_beside,
+)
 from otcache_plugin.executors.blocks_call import BlocksCall
 from otcache_plugin.executors.cached_twin import CachedTwin, unannounced
 from otcache_plugin.executors.serving import beside_blocks, require_blocks
-from otcache_plugin.executors.velocity import BLOCK_CACHE_ARGUMENTS
 from otcache_plugin.pipelines.parts import refuse_cache_of_others
+from otcache_plugin.runs.mechanism import BLOCKS
 from otcache_plugin.runs.report import planned_report
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 class BlocksExecutor:
     """Runs a schedule inside cache-dit's block cache."""
 
-    name: ClassVar[str] = "blocks"
+    name: ClassVar[str] = BLOCKS
 
     def prepare(
         self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
@@ -61,18 +65,16 @@ class BlocksExecutor:
             raise ArgumentError(
                 "executor",
                 BlocksExecutor.name,
-                f"cache-dit is told the computed steps when a run begins, and policy "
+                "cache-dit is told the computed steps when a run begins, and policy "
                 f"{plan.policy_name!r} decides at every step",
                 "Leave executor out, or pass a policy that gives a schedule",
             )
         require_blocks(pipe)
         given = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         arguments = {name: given.pop(name) for name in BLOCK_CACHE_ARGUMENTS if name in given}
-        arguments["cache_config"] = _cache_config(arguments.get("cache_config"))
+        arguments[CACHE_CONFIG] = _cache_config(arguments.get(CACHE_CONFIG))
         CachedTwin(pipe, arguments)  # what cache-dit cannot do, it says now
-        if given:
-            # Without a cache_config, cache-dit sets these up and leaves its own cache off.
-            cache_dit_originals.original("enable_cache")(pipe, **given)
+        set_up_beside(pipe, given)
         return BlocksActivation(plan, arguments)
 
 

@@ -169,7 +169,7 @@ class BlocksCall(ReportedCall):
         _set_mask(twin, resolution.schedule.mask)
 
     def _expected_calls(self, twin: CachedTwin) -> int:
-        """Transformer calls that cache-dit takes for one step."""
+        """Return how many transformer calls cache-dit takes for one step."""
         separate = all(context.cache_config.enable_separate_cfg for context in twin.contexts())
         return 2 if separate else 1
 
@@ -184,7 +184,7 @@ class BlocksCall(ReportedCall):
         else:
             remedy = "Call cache_dit.disable_cache(pipe)"
         return ExecutionError(
-            f"calls of the transformer in step {self._step}: {calls}, but cache-dit counts on "
+            f"calls of the transformer in step {self._step}: {calls}, but cache-dit expects "
             f"{expected}, so its steps are not those of the run. {remedy}."
         )
 

@@ -66,7 +66,7 @@ def listed(value: Any) -> list[Any]:
 
 @cache
 def returned_names(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the tensors that a block's forward returns, () where they have none."""
+    """Return the names of the tensors that a block's forward returns, () where they have none."""
     try:
         source = inspect.getsource(inspect.unwrap(forward))
     except OSError:  # installed without its source, which says nothing against it

@@ -19,7 +19,7 @@ from torch._dynamo.exc import Unsupported
 from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ExecutionError, PipelineError
 from otcache_plugin.executors.twins import (
-    CACHE_DITS_OWN,
+    CACHE_DITS_MARKS,
     in_place_of_forward,
     twin_of_transformer,
     uncompiled,
@@ -75,7 +75,7 @@ class CachedTwin:
         own_class = type(former.__name__, (former,), {"__call__": _call, "_is_cached": False})
         self._pipe: Any = object.__new__(own_class)
         self._pipe.__dict__.update(vars(pipe), transformer=self._transformer)
-        for name in CACHE_DITS_OWN:
+        for name in CACHE_DITS_MARKS:
             self._pipe.__dict__.pop(name, None)
         try:
             cache_dit_originals.original("enable_cache")(self._pipe, **arguments)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError
+from otcache_plugin.executors.block_arguments import BLOCK_CACHE_ARGUMENTS, set_up_beside
 from otcache_plugin.executors.block_lists import REMEDY, find_block_lists
 from otcache_plugin.executors.probe_call import ProbeCall, ProbedParts
 from otcache_plugin.executors.probed_twin import ProbedTwin, refuse_whole
 from otcache_plugin.executors.probes import probe_of, require_probe
 from otcache_plugin.executors.serving import require_sigmas
-from otcache_plugin.executors.velocity import BLOCK_CACHE_ARGUMENTS
 from otcache_plugin.pipelines.parts import refuse_cache_of_others
+from otcache_plugin.runs.mechanism import PROBE
 from otcache_plugin.runs.report import planned_report
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ REFUSED_ARGUMENTS = (*BLOCK_CACHE_ARGUMENTS, "parallelism_config")
 class ProbeExecutor:
     """Shows a policy features of the first blocks, and runs the others where it decides so."""
 
-    name: ClassVar[str] = "probe"
+    name: ClassVar[str] = PROBE
 
     def prepare(
         self, pipe: DiffusionPipeline, plan: Plan, cache_dit_arguments: Mapping[str, Any]
@@ -62,13 +62,13 @@ class ProbeExecutor:
         given = {name: value for name, value in cache_dit_arguments.items() if value is not None}
         for name in REFUSED_ARGUMENTS:
             if name in given:
-                problem = "contradicts executor='probe', which leaves out blocks by itself, and "
-                problem += "decides on one device"
+                problem = (
+                    "contradicts executor='probe', which leaves out blocks by itself, and decides "
+                    "on one device"
+                )
                 raise ArgumentError(name, given[name], problem, "Drop it, or use another policy")
         _probed(pipe, policy)
-        if given:
-            # Without a cache_config, cache-dit sets these up and leaves its own cache off.
-            cache_dit_originals.original("enable_cache")(pipe, **given)
+        set_up_beside(pipe, given)
         return ProbeActivation(plan, policy)
 
 

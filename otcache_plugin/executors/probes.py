@@ -12,6 +12,7 @@ from otcache_plugin.errors import ArgumentError, PipelineError
 from otcache_plugin.executors.block_lists import REMEDY
 from otcache_plugin.executors.modulated_input import ModulatedInput
 from otcache_plugin.executors.twins import uncompiled
+from otcache_plugin.runs.mechanism import PROBE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ def require_probe(policy: DecidingPolicy[Any]) -> int:
     if policy.observes not in DEPTHS:
         raise ArgumentError(
             "executor",
-            "probe",
+            PROBE,
             f"policy {policy.name!r} observes {policy.observes!r} to decide, and this executor "
             f"shows {', '.join(map(repr, DEPTHS))}",
             "Leave executor out, or pass one that shows it",
@@ -59,7 +60,7 @@ def require_probe(policy: DecidingPolicy[Any]) -> int:
     if not 1 <= policy.look_back <= (2 if depth else 1):
         problem = f"policy {policy.name!r} has a look-back of {policy.look_back}"
         remedy = "Give it look_back 1, or 2 to extrapolate by what the first blocks give"
-        raise ArgumentError("executor", "probe", problem, remedy)
+        raise ArgumentError("executor", PROBE, problem, remedy)
     return depth
 
 
@@ -73,9 +74,12 @@ def probe_of(
         PipelineError: they cannot be got of this transformer, or nothing of it is left to cache.
     """
     depth, first = require_probe(policy), lists[0]
-    transformer = uncompiled(pipe.transformer)
-    if depth > first.length or depth >= sum(each.length for each in lists):
-        problem = f"{policy.observes!r} is observed, and its {first.name} are {first.length}"
+    transformer, blocks = uncompiled(pipe.transformer), sum(each.length for each in lists)
+    if depth > first.length or depth >= blocks:
+        problem = (
+            f"its first {depth} blocks would run at every step for policy {policy.name!r}, and it "
+            f"has {blocks}, {first.length} of them in {first.name}"
+        )
         raise PipelineError("transformer", type(transformer).__name__, problem, REMEDY)
     first_block = getattr(transformer, first.name)[0]
     return Probe(depth, policy.look_back, None if depth else ModulatedInput(first_block))

@@ -18,15 +18,16 @@ from otcache_plugin.executors.schedulers import (
     supported_substitute,
 )
 from otcache_plugin.pipelines.parts import FEEDERS, find_scheduler, require_one_denoiser
+from otcache_plugin.runs.mechanism import BLOCKS, VELOCITY
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from otcache_plugin.runs.plan import Plan
 
-VELOCITY = "executor='velocity'"
-BLOCKS = "executor='blocks'"
-CACHE_DITS_OWN = "cache-dit's own cache, without policy="
+PASS_VELOCITY = f"executor={VELOCITY!r}"
+PASS_BLOCKS = f"executor={BLOCKS!r}"
+CACHE_DITS_OWN_CACHE = "cache-dit's own cache, without policy="
 
 
 def require_velocity(pipe: DiffusionPipeline, plan: Plan | None = None) -> Substitute:
@@ -71,7 +72,7 @@ def require_blocks(pipe: DiffusionPipeline) -> Any:
         raise PipelineError("transformer", name, unfit, _instead_of_blocks(pipe))
     if is_one_graph(pipe.transformer):
         raise _compiled_into_one_graph(pipe)
-    return require_sigmas(pipe, f"{SET_EULER}, or use {CACHE_DITS_OWN}")
+    return require_sigmas(pipe, f"{SET_EULER}, or use {CACHE_DITS_OWN_CACHE}")
 
 
 def require_sigmas(pipe: DiffusionPipeline, remedy: str) -> Any:
@@ -87,8 +88,8 @@ def require_sigmas(pipe: DiffusionPipeline, remedy: str) -> Any:
         raise PipelineError("scheduler", name, problem, remedy)
     if getattr(scheduler, "order", 1) > 1:
         problem = (
-            "it calls the transformer twice for one step, at sigmas that repeat, so the steps that "
-            "cache-dit counts are not those of a schedule"
+            "it calls the transformer twice for one step, at sigmas that repeat, so its steps are "
+            "not those of a schedule"
         )
         raise PipelineError("scheduler", name, problem, remedy)
     return scheduler
@@ -121,19 +122,19 @@ def beside_velocity(pipe: DiffusionPipeline, plan: Plan | None) -> str | None:
         pipe: the pipeline.
         plan: to be followed; the blocks executor follows none that decides at every step.
     """
-    own = CACHE_DITS_OWN if _cache_dit_serves(pipe) else None
+    own = CACHE_DITS_OWN_CACHE if _cache_dit_serves(pipe) else None
     if plan is not None and plan.deciding is not None:
         return own
     try:
         require_blocks(pipe)
     except PipelineError:
         return own
-    return BLOCKS
+    return PASS_BLOCKS
 
 
 def beside_blocks(pipe: DiffusionPipeline) -> str | None:
     """Return the executor that serves a pipeline that blocks does not; None where none does."""
-    return VELOCITY if is_supported(find_scheduler(pipe)) else None
+    return PASS_VELOCITY if is_supported(find_scheduler(pipe)) else None
 
 
 def or_else(error: PipelineError, other: str | None) -> PipelineError:
@@ -148,11 +149,11 @@ def _instead_of_blocks(pipe: DiffusionPipeline) -> str:
     try:
         supported_substitute(find_scheduler(pipe))
     except PipelineError as error:
-        others = f" and {VELOCITY}"
+        others = f" and {PASS_VELOCITY}"
         if _cache_dit_serves(pipe):
-            others += f", or use {CACHE_DITS_OWN}"
+            others += f", or use {CACHE_DITS_OWN_CACHE}"
         return error.remedy + others
-    return f"Use {VELOCITY}"
+    return f"Use {PASS_VELOCITY}"
 
 
 def _cache_dit_serves(pipe: DiffusionPipeline) -> bool:

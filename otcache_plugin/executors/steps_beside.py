@@ -61,8 +61,8 @@ class StepsBeside:
         run, log = self._run, self._log
         if log.step not in (run.step - 1, run.step):
             raise ExecutionError(
-                "a scheduler beside pipe.scheduler takes other steps than that, so they cannot be "
-                "followed. Call cache_dit.disable_cache(pipe)."
+                "a scheduler beside pipe.scheduler does not take its steps along with it, so they "
+                "cannot be followed. Call cache_dit.disable_cache(pipe)."
             )
         log.forget_before(run.velocities_since)
         began = log.begin_step(sample)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 AROUND_FORWARD = ("forward", "_old_forward", "_hf_hook", "_diffusers_hook", "_compiled_call_impl")
 """What accelerate, diffusers and torch put on a module around its forward."""
 
-CACHE_DITS_OWN = ("_context_manager", "_context_names", "_context_kwargs", "_is_cached")
+CACHE_DITS_MARKS = ("_context_manager", "_context_names", "_context_kwargs", "_is_cached")
 """What cache-dit puts on a pipeline and its transformer."""
 
 _answering: ContextVar[object] = ContextVar("otcache_twin", default=None)
@@ -112,7 +112,7 @@ def uncompiled(module: Any) -> Any:
 def twin_of_transformer(transformer: torch.nn.Module) -> Any:
     """Return a twin, its own forward alone on it, whose lists of blocks and blocks are twins."""
     twin = twin_of(transformer)
-    for name in (*AROUND_FORWARD, *CACHE_DITS_OWN):
+    for name in (*AROUND_FORWARD, *CACHE_DITS_MARKS):
         vars(twin).pop(name, None)
     twin.forward = MethodType(own_forward(transformer).__func__, twin)
     for name, child in transformer._modules.items():

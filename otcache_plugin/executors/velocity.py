@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otcache_plugin import cache_dit_originals
 from otcache_plugin.errors import ArgumentError, PipelineError
+from otcache_plugin.executors.block_arguments import BLOCK_CACHE_ARGUMENTS, set_up_beside
 from otcache_plugin.executors.schedulers import Substitute, require_look_back
-from otcache_plugin.executors.serving import BLOCKS, beside_velocity, or_else, require_velocity
+from otcache_plugin.executors.serving import (
+    PASS_BLOCKS,
+    beside_velocity,
+    or_else,
+    require_velocity,
+)
 from otcache_plugin.executors.velocity_call import VelocityCall
 from otcache_plugin.pipelines.call_arguments import usual_steps
 from otcache_plugin.pipelines.parts import find_denoisers, find_scheduler, refuse_cache_of_others
+from otcache_plugin.runs.mechanism import VELOCITY
 from otcache_plugin.runs.plan import SchedulePlan
 from otcache_plugin.runs.report import planned_report
 
@@ -33,8 +39,6 @@ OBSERVED = "latents"
 """All that a policy is shown here. What else one may want to see is to be got in
 `VelocityCall.denoise`, where every transformer call comes by."""
 
-BLOCK_CACHE_ARGUMENTS = ("cache_config", "calibrator_config", "params_modifiers")
-
 
 class VelocityExecutor:
     """Skips the whole transformer on cached steps and estimates their velocity.
@@ -44,7 +48,7 @@ class VelocityExecutor:
         log: where the outputs of the transformer are kept; those of the latest run are in it.
     """
 
-    name: ClassVar[str] = "velocity"
+    name: ClassVar[str] = VELOCITY
 
     def __init__(self, replay: Replay | None = None, log: OutputLog | None = None) -> None:
         self._replay = replay
@@ -75,10 +79,7 @@ class VelocityExecutor:
             _require_observable(plan.deciding)
         find_denoisers(pipe)
         _require_served(pipe, plan, usual_steps(pipe))
-        others = {name: value for name, value in cache_dit_arguments.items() if value is not None}
-        if others:
-            # Without a cache_config, cache-dit sets these up and leaves its own cache off.
-            cache_dit_originals.original("enable_cache")(pipe, **others)
+        set_up_beside(pipe, cache_dit_arguments)
         return VelocityActivation(plan, self._replay, self._log)
 
 
@@ -103,8 +104,8 @@ def _require_observable(policy: DecidingPolicy[Any]) -> None:
             VelocityExecutor.name,
             f"policy {policy.name!r} observes {policy.observes!r} to decide, and this "
             f"executor shows {OBSERVED!r}",
-            "Leave executor out, or pass one that shows it (`otcache plugins` lists those there "
-            "are), or another policy",
+            "Leave executor out, or pass one that shows it (`otcache plugins` lists them), or "
+            "another policy",
         )
 
 
@@ -170,4 +171,4 @@ def _require_served(pipe: DiffusionPipeline, plan: Plan, steps: int | None) -> S
 
 def _other_executor(pipe: DiffusionPipeline, plan: Plan) -> str | None:
     """Return the executor that can follow a plan on a pipeline as well, None where none can."""
-    return BLOCKS if beside_velocity(pipe, plan) == BLOCKS else None
+    return PASS_BLOCKS if beside_velocity(pipe, plan) == PASS_BLOCKS else None

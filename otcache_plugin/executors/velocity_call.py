@@ -89,7 +89,7 @@ class VelocityCall(ReportedCall):
         self._replay = replay
         self._log = log
         self._run: VelocityRun | None = None
-        self._beside: dict[int, StepsBeside] = {}
+        self._beside: dict[Any, StepsBeside] = {}
         self._run_pending = False
 
     def _run_report(self) -> RunReport | None:
@@ -196,9 +196,9 @@ class VelocityCall(ReportedCall):
             return original(model_output, timestep, sample, *args, **kwargs)
         if not run.is_known:
             self._resolve(run, begin_by_timestep(scheduler, timestep))
-        beside = self._beside.get(id(scheduler))
+        beside = self._beside.get(scheduler)
         if beside is None:
-            beside = self._beside[id(scheduler)] = StepsBeside(run, scheduler, timestep)
+            beside = self._beside[scheduler] = StepsBeside(run, scheduler, timestep)
         return beside.step(original, model_output, timestep, sample, *args, **kwargs)
 
     def _run_at_hand(self) -> VelocityRun | None:

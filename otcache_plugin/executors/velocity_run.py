@@ -31,7 +31,6 @@ class VelocityRun:
         stale_feeds: what those of the last computed step gave.
         velocities_since: the step from which on the velocities are of the same kind: no guidance
             was switched on or off since, nor its scale changed.
-        guidance_changes: the steps before which some scale of guidance was changed.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,7 @@ class VelocityRun:
         self.velocities_since = 0
         self._resolution: Resolution | None = None
         self._log: StepLog | None = None
-        self.guidance_changes: list[int] = []
+        self._guidance_changes: list[int] = []
         self._scales: Mapping[str, float] | None = None
         self._kind: tuple[tuple[int | None, ...], Mapping[str, float] | None] | None = None
         self._computing: bool | None = None
@@ -98,7 +97,7 @@ class VelocityRun:
     def note_guidance(self, scales: Mapping[str, float]) -> None:
         """Take note of the guidance of the step at hand, before it is taken."""
         if self._scales is not None and scales != self._scales:
-            self.guidance_changes.append(self.step)
+            self._guidance_changes.append(self.step)
         self._scales = scales
 
     def note_calls(self) -> None:
@@ -117,7 +116,7 @@ class VelocityRun:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the run so far."""
-        late = [str(step) for step in self.guidance_changes if step not in self.computed_steps]
+        late = [str(step) for step in self._guidance_changes if step not in self.computed_steps]
         if not late:
             return ()
         return (

@@ -187,7 +187,7 @@ def _why_no_snapshot(name: str, path: str) -> str:
 
 
 def _together(denoisers: list[DenoiserOrigin]) -> OriginFinding:
-    """Return all denoisers have to be of the same commit of the same repository."""
+    """Return the origin of a pipeline: all denoisers have to be of one commit of one repository."""
     unknown = [each for each in denoisers if each.model is None]
     if unknown:
         reason = "; ".join(dict.fromkeys(each.reason for each in unknown))

@@ -49,9 +49,12 @@ def attach(pipe: DiffusionPipeline, activation: BeginsCalls) -> None:
     Pipelines that it is made of (VisualCloze's two) are part of its call when it calls them, and
     as they were when they are called by themselves.
     """
-    for each in (pipe, *inner_pipelines(pipe)):
-        if FORMER_CLASS not in vars(type(each)):
-            each.__class__ = _own_class(type(each))
+    plain = [
+        each for each in (pipe, *inner_pipelines(pipe)) if FORMER_CLASS not in vars(type(each))
+    ]
+    # All are made before one is used: what cannot be given a class of its own stays as it is.
+    for each, own in [(each, _own_class(type(each))) for each in plain]:
+        each.__class__ = own
     vars(pipe)[ACTIVATION] = activation
 
 
@@ -143,10 +146,6 @@ def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
     """Return a class for one pipeline."""
     signature = inspect.signature(former.__call__)
 
-    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-        """Make a pipeline that has no activation."""
-        return former(*args, **kwargs)
-
     @functools.wraps(former.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         former_call = super(own, self).__call__
@@ -163,16 +162,6 @@ def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
         with suspended():
             return super(own, self).components  # type: ignore[no-any-return]
 
-    def reduce(self: Any, protocol: Any) -> Any:
-        """Copy and pickle what the pipeline is without its activation."""
-        plain = object.__new__(former)
-        state = {name: value for name, value in vars(self).items() if name != ACTIVATION}
-        vars(plain).update(state)
-        function, *rest = plain.__reduce_ex__(protocol)
-        if getattr(function, "__name__", "") == "__newobj__":
-            function = object.__new__  # pickle takes the other for one of its argument's own class
-        return (function, *rest)
-
     metaclass: Any = type(former)
     own = metaclass(
         former.__name__,
@@ -184,14 +173,25 @@ def _own_class(former: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
                 for name, method in STAND_INS.items()
                 if not hasattr(former, name)
             },
-            "__new__": new,
+            # What is made by the class has no activation, so it is of the former one.
+            "__new__": lambda cls, *args, **kwargs: former(*args, **kwargs),
             "__call__": call,
-            "__reduce_ex__": reduce,
+            "__reduce_ex__": _reduced,
             "components": property(components, doc=former.components.__doc__),
             FORMER_CLASS: former,
         },
     )
     return cast("type[DiffusionPipeline]", own)
+
+
+def _reduced(pipe: Any, protocol: Any) -> Any:
+    """Return how to copy and pickle what a pipeline is without its activation."""
+    plain = object.__new__(former_class(pipe))
+    vars(plain).update({name: it for name, it in vars(pipe).items() if name != ACTIVATION})
+    function, *rest = plain.__reduce_ex__(protocol)
+    if getattr(function, "__name__", "") == "__newobj__":
+        function = object.__new__  # pickle takes the other for one of its argument's own class
+    return (function, *rest)
 
 
 def _suspending_callbacks(

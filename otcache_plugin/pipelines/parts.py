@@ -92,7 +92,7 @@ def transformer_not_called() -> ExecutionError:
     """Return the error of a step that was taken without a denoiser called for it."""
     return ExecutionError(
         "scheduler.step was called without the transformer: this pipeline denoises with something "
-        f"else than {' or '.join(f'pipe.{name}' for name in DENOISERS)}, or takes more steps than "
+        f"other than {' or '.join(f'pipe.{name}' for name in DENOISERS)}, or takes more steps than "
         "its scheduler has been set to, so its steps cannot be followed. Call "
         "cache_dit.disable_cache(pipe)."
     )

@@ -291,7 +291,7 @@ class Calibrator(Protocol):
             ArgumentError: nothing would be measured on it.
         """
         if self.decides and executor != VELOCITY:
-            problem = "a policy that decides runs on what shows it what it observes"
+            problem = "a policy that decides runs on the executor that shows what it observes"
             raise ArgumentError("executor", executor, problem, "Leave it out")
 
     def variant(self, options: Options) -> str:

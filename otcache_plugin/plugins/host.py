@@ -145,7 +145,7 @@ class PluginHost:
 
         made = self.policy_made(name, calibrated.parameters, calibrated.tables, sampling)
         if isinstance(made, DecidingPolicy) and not isinstance(made, AimingPolicy):
-            problem = "it decides at every step, and says of no budgets that it aims at them"
+            problem = "it decides at every step and aims at no budgets, so it cannot be measured"
             raise document_error("policy.name", name, problem, "Make it an AimingPolicy")
         return made
 
@@ -288,9 +288,9 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
     Raises:
         PluginError: two plugins register the same name.
     """
-    host = _Registries(OWN_DISTRIBUTION)
-    host.call_hooks(BUILTIN.load())
-    plugins = [LoadedPlugin("builtin", OWN_DISTRIBUTION, *host.names())]
+    registered = _Registries(OWN_DISTRIBUTION)
+    registered.call_hooks(BUILTIN.load())
+    plugins = [LoadedPlugin(BUILTIN.name, OWN_DISTRIBUTION, *registered.names())]
     allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
     for entry_point in sorted(found, key=lambda each: (each.name, each.value)):
         distribution = _distribution(entry_point)
@@ -305,9 +305,9 @@ def load_plugins(found: Iterable[EntryPoint], allow_list: str | None) -> PluginH
             reason = f"{type(error).__name__}: {error}"
             plugins.append(LoadedPlugin(entry_point.name, distribution, error=reason))
             continue
-        host.take_over(own)
+        registered.take_over(own)
         plugins.append(LoadedPlugin(entry_point.name, distribution, *own.names()))
-    return PluginHost(host.policies, host.executors, host.metrics, tuple(plugins))
+    return PluginHost(registered.policies, registered.executors, registered.metrics, tuple(plugins))
 
 
 def _distribution(entry_point: EntryPoint) -> str:

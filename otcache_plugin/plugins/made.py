@@ -10,14 +10,18 @@ if TYPE_CHECKING:
 
 
 def check_served(document: PolicyDocument, policy: Policy | DecidingPolicy[Any]) -> None:
-    """A document says which budgets it serves to those who cannot make its policy."""
+    """Raise DocumentError unless a document serves the budgets that its policy does.
+
+    It says which these are to those who cannot make its policy.
+    """
     from otcache_policies import AimingPolicy, DecidingPolicy
 
     if isinstance(policy, DecidingPolicy) and not isinstance(policy, AimingPolicy):
         return
     stated = document.budgets
     if stated is None:
-        problem, remedy = "its policy serves some", f"State {policy.budgets}, and the default"
+        problem = "missing, and its policy serves budgets"
+        remedy = f"State {policy.budgets}, and the default"
         raise document_error("budgets", None, problem, remedy)
     for field in ("smallest", "largest"):
         value, served = getattr(stated, field), getattr(policy.budgets, field)
@@ -27,7 +31,7 @@ def check_served(document: PolicyDocument, policy: Policy | DecidingPolicy[Any])
 
 
 def document_error(field: str, value: object, problem: str, remedy: str) -> DocumentError:
-    """Return an error of a document, which is imported now."""
+    """Return an error of a document; importing its class waits until there is one."""
     from otcache_registry import DocumentError
 
     return DocumentError(field, value, problem, remedy)

@@ -154,7 +154,7 @@ RegisteredPolicy = UncalibratedPolicy | UncalibratedDecidingPolicy | CalibratedP
 
 @dataclass(frozen=True)
 class RegisteredExecutor:
-    """An executor, made when it is first asked for.
+    """An executor, made whenever it is asked for.
 
     Attributes:
         make: gives the executor; imports torch only when called.
@@ -169,7 +169,7 @@ class RegisteredExecutor:
 
 @dataclass(frozen=True)
 class RegisteredMetric:
-    """A metric, made when it is asked for.
+    """A metric, made whenever it is asked for.
 
     Attributes:
         make: gives the metric; imports torch only when called.
@@ -303,7 +303,7 @@ class ExecutorRegistry(Registry[RegisteredExecutor]):
         description: str,
         shows: Sequence[str] = (),
     ) -> None:
-        """Register an executor; `make` is called when it is first used.
+        """Register an executor; `make` is called whenever it is asked for.
 
         Args:
             name: its word in `executor=`.
@@ -322,7 +322,7 @@ class MetricRegistry(Registry[RegisteredMetric]):
         super().__init__("metric", distribution)
 
     def register(self, name: str, make: Callable[[], Metric], description: str) -> None:
-        """Register a metric; `make` is called when it is asked for by this name."""
+        """Register a metric; `make` is called whenever it is asked for."""
         self._add(name, RegisteredMetric(make, description))
 
     def _problem_with(self, name: str) -> str:

@@ -60,6 +60,9 @@ class DocumentsPlan:
         others: documents that would do as well, the one to prefer first.
         usual: the pipeline's usual run.
         notices: what was warned of already.
+
+    A plan that was made of this one by `run_by` shares what was found out, so nothing is fetched or
+    warned of twice.
     """
 
     first: CalibratedPlan | DecidingPlan

@@ -8,13 +8,24 @@ from typing import Final
 
 from otcache_plugin.errors import ArgumentError
 
-__all__ = ["BLOCKS", "USUAL", "VELOCITY", "CacheDitCalibrator", "Mechanism", "calibrator_named"]
+__all__ = [
+    "BLOCKS",
+    "PROBE",
+    "USUAL",
+    "VELOCITY",
+    "CacheDitCalibrator",
+    "Mechanism",
+    "calibrator_named",
+]
 
 VELOCITY = "velocity"
 """The executor of schedules where no other one is asked for."""
 
 BLOCKS = "blocks"
 """The executor that runs schedules inside cache-dit's block cache."""
+
+PROBE = "probe"
+"""The executor of policies that decide by features of a transformer's first blocks."""
 
 
 class CacheDitCalibrator(StrEnum):

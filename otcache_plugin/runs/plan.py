@@ -22,8 +22,7 @@ from otcache_policies import (
 )
 
 from otcache_plugin.runs.notices import Notices
-from otcache_plugin.runs.request import Request
-from otcache_plugin.runs.resolution import Adaptation, DecidedRun, DocumentOrigin, ScheduledRun
+from otcache_plugin.runs.resolution import Adaptation, DecidedRun, ScheduledRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from otcache_policies import DecidingPolicy, Policy
     from otcache_registry.finding.nearest import RunSetup
 
-    from otcache_plugin.runs.resolution import Resolution
+    from otcache_plugin.runs.request import Request
+    from otcache_plugin.runs.resolution import DocumentOrigin, Resolution
 
     Response = Callable[[], NDArray[np.float64]]
     """Gives, for a run of T steps, the `(T,)` response of its last latents to the velocities."""
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibratedPlan",
     "DecidingPlan",
-    "DocumentOrigin",
     "Plan",
-    "Request",
-    "Resolution",
     "SchedulePlan",
     "UncalibratedPlan",
 ]

@@ -162,7 +162,7 @@ class DecidedRun:
             raise FieldError(
                 "decide",
                 decision,
-                f"the answer of policy {self._policy.name!r} to step {step} is no Decision",
+                f"the answer of policy {self._policy.name!r} to step {step} is not a Decision",
                 "Return Decision.COMPUTE or Decision.CACHE",
             )
         return decision is Decision.COMPUTE

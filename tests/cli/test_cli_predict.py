@@ -127,7 +127,9 @@ def test_what_another_solver_does_is_known_in_a_run_only(main: Any, tmp_path: Pa
 def test_without_sigmas_only_shares_count() -> None:
     """Whatever the sigmas of the run are, a published schedule is carried over the same."""
     from otcache_plugin.cli.common.policy_argument import policy_of
-    from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
+    from otcache_plugin.runs.plan import CalibratedPlan
+    from otcache_plugin.runs.request import Request
+    from otcache_plugin.runs.resolution import DocumentOrigin
 
     stored = read_policy(BUNDLED_FOLDER / "z-image")
     plan = CalibratedPlan(

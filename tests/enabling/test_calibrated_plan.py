@@ -27,7 +27,9 @@ from tiny_pipelines import FLUX, STEPS, count_forwards, make_flux
 import otcache_plugin
 from otcache_plugin.enabling.documents import OtherModelWarning
 from otcache_plugin.runs.notices import RunWarning
-from otcache_plugin.runs.plan import CalibratedPlan, DocumentOrigin, Request
+from otcache_plugin.runs.plan import CalibratedPlan
+from otcache_plugin.runs.request import Request
+from otcache_plugin.runs.resolution import DocumentOrigin
 
 
 @pytest.fixture

@@ -127,6 +127,28 @@ def test_a_cache_of_cache_dits_own_stays(name: str) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize(
+    ("error", "arguments"),
+    [
+        # Refused before anything is done, and when cache-dit's cache is on already.
+        (AssertionError, {"cache_config": DBCacheConfig(), "quantize_config": 1}),
+        (RuntimeError, {"cache_config": DBCacheConfig(), "attention_backend": "none such"}),
+    ],
+)
+def test_a_cache_of_cache_dits_own_that_fails_leaves_the_policy(
+    error: type[Exception], arguments: dict[str, Any], executor: str
+) -> None:
+    pipe = make_pipe()
+    cache_dit.enable_cache(pipe, policy="uniform", budget=BUDGET, executor=executor)
+    cached = run(pipe)
+    with pytest.raises(error):
+        cache_dit.enable_cache(pipe, **arguments)
+    assert "_context_manager" not in vars(pipe)
+    assert torch.equal(run(pipe), cached)
+    assert len(otcache_plugin.summary(pipe).computed_steps) == BUDGET
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_document_that_does_not_fit(executor: str) -> None:
     pipe = make_pipe()
     before = everything(pipe)

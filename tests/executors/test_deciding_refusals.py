@@ -98,6 +98,6 @@ def test_an_answer_that_is_no_decision(use: Any, enable: Any) -> None:
     with pytest.raises(FieldError) as caught:
         FLUX.run(pipe, num_inference_steps=STEPS)
     assert str(caught.value) == (
-        "decide=False: the answer of policy 'moved_latents' to step 1 is no Decision. "
+        "decide=False: the answer of policy 'moved_latents' to step 1 is not a Decision. "
         "Return Decision.COMPUTE or Decision.CACHE."
     )

@@ -229,7 +229,7 @@ def test_nothing_is_left_on_what_others_share(use: Any, enable: Any) -> None:
 def test_what_cannot_be_probed_is_refused_by_name(use: Any) -> None:
     use(Forced((0,), MODULATED))
     exact = otcache_plugin.load_exact_flow_pipeline()
-    with pytest.raises(PipelineError, match=r"ExactFlow.*nobody knows blocks of this pipeline"):
+    with pytest.raises(PipelineError, match=r"ExactFlow.*cache-dit knows no blocks of this"):
         cache_dit.enable_cache(exact, policy="forced")
     pipe = make_flux()
     pipe.transformer.compile(backend="eager")

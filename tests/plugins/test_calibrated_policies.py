@@ -117,7 +117,7 @@ def test_a_document_serves_the_budgets_that_it_states(
 
 
 def test_a_policy_that_serves_budgets_states_them() -> None:
-    with pytest.raises(DocumentError, match=r"its policy serves some\. State 3 … 9, or 12"):
+    with pytest.raises(DocumentError, match=r"its policy serves budgets\. State 3 … 9, or 12"):
         host_with().policy_of(stored(budgets=None, default_budget=None))
 
 

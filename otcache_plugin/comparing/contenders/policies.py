@@ -40,7 +40,7 @@ from otcache_plugin.pipelines.parts import find_scheduler
 from otcache_plugin.plugins.host import plugin_host
 from otcache_plugin.plugins.registries import UncalibratedDecidingPolicy
 from otcache_plugin.runs.mechanism import USUAL
-from otcache_plugin.runs.plan import Request
+from otcache_plugin.runs.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
