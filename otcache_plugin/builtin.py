@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 @hookimpl
 def otcache_register_policies(registry: PolicyRegistry) -> None:
     """Register otcache, its peers and uniform."""
+    _register_recorded(registry)
+    _register_searched(registry)
+    _register_deciding(registry)
+    registry.register_uncalibrated(
+        "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
+    )
+
+
+def _register_recorded(registry: PolicyRegistry) -> None:
+    """Register what rests on recorded full runs, or on segments that are cached alone."""
     registry.register_calibrated(
         "otcache",
         parameters=partial(_imported, "parameters.otcache", "OTCacheParameters"),
@@ -58,6 +68,10 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         describe=_later("parameters.lemica", "describe"),
         calibrator=_later("calibration.lemica", "LeMiCaCalibrator"),
     )
+
+
+def _register_searched(registry: PolicyRegistry) -> None:
+    """Register what is searched, or trained, by what whole schedules lose."""
     registry.register_calibrated(
         "recache",
         parameters=partial(_imported, "parameters.recache", "ReCacheParameters"),
@@ -82,6 +96,10 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         describe=_later("parameters.searched", "describe"),
         calibrator=_later("calibration.direct", "DirectCalibrator"),
     )
+
+
+def _register_deciding(registry: PolicyRegistry) -> None:
+    """Register what decides at every step."""
     registry.register_calibrated(
         "teacache",
         parameters=partial(_imported, "parameters.thresholds", "TeaCacheParameters"),
@@ -97,9 +115,6 @@ def otcache_register_policies(registry: PolicyRegistry) -> None:
         description="decides at every step by what the first blocks give (arXiv 2508.17356)",
         describe=_later("parameters.thresholds", "describe"),
         calibrator=_later("calibration.dicache", "DiCacheCalibrator"),
-    )
-    registry.register_uncalibrated(
-        "uniform", _uniform, "evenly spaced steps, look-back 2; needs no calibration"
     )
 
 

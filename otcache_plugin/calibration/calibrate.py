@@ -15,7 +15,7 @@ from otcache_plugin.calibration.cost import evidence_calls, stage_costs
 from otcache_plugin.calibration.document import Found, document_of
 from otcache_plugin.calibration.evidence.gathering import (
     begin_evidence,
-    calls_per_step,
+    counted_calls_per_step,
     gather_evidence,
 )
 from otcache_plugin.calibration.evidence.rows import evidence_runs, methods_of
@@ -83,7 +83,7 @@ def calibrate(
     calls = evidence_calls(task, measurements.settings) * len(budgets)
     full_run = begin_evidence(calls, measurements, progress)
     mechanism = None if task.calibrator.decides else measurements.settings.mechanism
-    sampling = sampling_of(facts, full_run, mechanism, calls_per_step(measurements))
+    sampling = sampling_of(facts, full_run, mechanism, counted_calls_per_step(measurements))
     policy = plugin_host().policy_found(task.policy, calibrated, sampling)
     decided = partial(deciding_run, task.policy, calibrated.parameters, calibrated.tables, sampling)
     runs = evidence_runs(methods_of(task.policy, policy, task.calibrator, decided), budgets)

@@ -206,7 +206,7 @@ class Estimate:
         return sum(self.steps(each) for each in self.stages if each.stage == stages.EVIDENCE)
 
     def steps(self, stage: StageCost) -> int:
-        """Denoising steps, each pair's own: usually, or at most where it ends early."""
+        """Return the denoising steps, each pair's own: as usual, or at most where it ends early."""
         return round(self._share(stage) * stage.denoising_steps)
 
     def _share(self, stage: StageCost) -> float:
@@ -231,11 +231,11 @@ class Estimate:
         return sum(map(self.transformer_calls, self.stages))
 
     def transformer_calls(self, stage: StageCost) -> int:
-        """Calls of the transformer, a batch counting once."""
+        """Return the calls of the transformer, a batch counting once."""
         return round(self._share(stage) * stage.call_steps) * self.measured.transformer_calls
 
     def seconds(self, stage: StageCost) -> float:
-        """On one worker."""
+        """Return the seconds on one worker."""
         measured = self.measured
         if stage.stage == RECORDING:
             return measured.record_seconds * stage.calls

@@ -44,5 +44,5 @@ def refuse_unmeasured(executor: str, others: str) -> None:
         others: what does measure on it, as a remedy.
     """
     if executor != VELOCITY:
-        problem = "schedules are found here without a run on it, by the recorded velocities"
+        problem = "schedules are found from recorded velocities alone, without a run on it"
         raise ArgumentError("executor", executor, problem, f"{others}, or leave executor out")

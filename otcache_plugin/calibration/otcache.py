@@ -130,6 +130,7 @@ class OTCacheCalibrator(Calibrator):
     ) -> tuple[int, ...]:
         """Return budgets over the whole range, or the paper's calibrated and predicted ones."""
         if options.effort != PAPER:
+            # Whatever was searched, evidence of all efforts is of the same budgets.
             options = OTCacheOptions(
                 effort=THOROUGH,
                 budget_anchor=options.budget_anchor,

@@ -108,7 +108,7 @@ class ReCacheCalibrator(Calibrator):
             tables=tables_of(policies[chosen]),
             budgets=(),
             default_budget=options.default_budget or usual,
-            settings={**_said(options), "trained_on": chosen},
+            settings={**_described(options), "trained_on": chosen},
         )
 
     def peer(self, name: str, policy: Policy) -> Callable[[int], Schedule]:
@@ -178,6 +178,6 @@ def _best(
     return names[context.best(schedules)]
 
 
-def _said(options: ReCacheOptions) -> dict[str, Any]:
+def _described(options: ReCacheOptions) -> dict[str, Any]:
     """Return what a document says of its calibration."""
     return options.model_dump(exclude={"budgets", "default_budget"}, exclude_none=True)

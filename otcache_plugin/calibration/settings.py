@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from otcache_policies import BudgetError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
@@ -286,6 +286,9 @@ class RecordedOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    usual_shares: ClassVar[tuple[float, ...]] = TUNED_SHARES
+    """Of the steps: the budgets where none are given."""
+
     budgets: BudgetsOrText = None
     default_budget: Annotated[
         int | None, Field(description="Of a run that asks for none; 15 of 50 scaled to the steps.")
@@ -312,7 +315,7 @@ class RecordedOptions(BaseModel):
         """Return the budgets that were given, or the usual shares of the steps."""
         if self.budgets is not None:
             return self.budgets
-        return tuple(sorted({max(2, round(steps * share)) for share in TUNED_SHARES}))
+        return tuple(sorted({max(2, round(steps * share)) for share in self.usual_shares}))
 
 
 class MeanCacheOptions(RecordedOptions):

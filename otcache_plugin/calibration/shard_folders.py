@@ -10,12 +10,12 @@ from otcache_plugin.calibration.measuring.workspace import MANIFEST_FILE
 
 
 def work_folder(output: Path) -> Path:
-    """Return working folder of a calibration that is not shared out."""
+    """Return the working folder of a calibration that is not shared out."""
     return _beside(output, "calibration")
 
 
 def shard_folder(output: Path, number: int, count: int) -> Path:
-    """Return working folder of one shard."""
+    """Return the working folder of one shard."""
     return _beside(output, f"shard-{number}-of-{count}")
 
 
@@ -25,7 +25,7 @@ def _beside(output: Path, ending: str) -> Path:
 
 
 def sibling_folders(output: Path, number: int, count: int) -> list[Path]:
-    """Return working folders of the other shards, there or not."""
+    """Return the working folders of the other shards, there or not."""
     return [shard_folder(output, other, count) for other in range(1, count + 1) if other != number]
 
 

@@ -97,5 +97,5 @@ def _one_policy(found: Sequence[str], asked: str | None, folder: Path) -> str:
     meant = [name for name in names if asked in (None, name, name.partition("-")[0])]
     if len(meant) == 1:
         return meant[0]
-    problem = f"the shards beside {folder} are at {', '.join(names) or 'none'}"
+    problem = f"the shards beside {folder} have begun to calibrate {', '.join(names) or 'none'}"
     raise ArgumentError("policy", asked, problem, "Name one of those")

@@ -18,19 +18,19 @@ class CalibrationProgress(Protocol):
         ...
 
     def announce(self, stage: str) -> None:
-        """Something begins in which nothing is counted."""
+        """Be told that something begins in which nothing is counted."""
         ...
 
     def start(self, stage: str, total: int) -> None:
-        """A stage of at most `total` units of work begins."""
+        """Be told that a stage of at most `total` units of work begins."""
         ...
 
     def advance(self, steps: int = 0, before: bool = False) -> None:
-        """One unit is done, in so many denoising steps, run now or before."""
+        """Be told that one unit is done, in so many denoising steps, run now or before."""
         ...
 
     def ran(self, steps: int, before: bool = False) -> None:
-        """So many denoising steps are there that are a part of a unit, likewise."""
+        """Be told of so many denoising steps that are a part of a unit, likewise."""
         ...
 
 
@@ -49,7 +49,6 @@ STARTING_RAY = "starting Ray"
 MEASURING_COSTS = "measuring one batch"
 ENCODING = "encoding prompts"
 REPLAYING = "replaying held-out pairs"
-
 
 TUNING = "tuning the graph policy"
 REFERENCE = "choosing the reference"

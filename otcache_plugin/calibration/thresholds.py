@@ -43,16 +43,12 @@ _HALVINGS = 60
 class ThresholdOptions(RecordedOptions):
     """How a policy is calibrated that decides by a threshold."""
 
+    usual_shares = SHARES
+
     budgets: Annotated[
         BudgetsOrText,
         Field(description="Whose thresholds are found and measured: 8,10,12,15,20 of 50 steps."),
     ] = None
-
-    def usual_budgets(self, steps: int) -> tuple[int, ...]:
-        """Return the budgets that were given, or the usual shares of the steps."""
-        if self.budgets is not None:
-            return self.budgets
-        return tuple(sorted({max(2, round(steps * share)) for share in SHARES}))
 
 
 class ThresholdCalibrator(Calibrator):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
-from otcache_plugin.calibration.measuring.workspace import explained, held_lock
+from otcache_plugin.calibration.measuring.locked_folder import LockedFolder, explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ JOURNAL_FILE = "journal.jsonl"
 FORGOTTEN = "forgotten"
 
 
-class Journal:
+class Journal(LockedFolder):
     """A comparison's journal, opened by one process at a time.
 
     Args:
@@ -34,26 +34,14 @@ class Journal:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
+        super().__init__(folder, "compares")
         self._path = folder / JOURNAL_FILE
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = held_lock(folder, "compares")
-        try:
+        with self._opening():
             self._records = self._read()
             wanted = json.loads(json.dumps(settings))
             if not self._records:
                 self.write({"kind": "settings", **wanted})
             self._require(wanted)
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """Return the records of a kind, in their order, without those that were forgotten."""

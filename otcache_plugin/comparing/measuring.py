@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 import otcache_plugin
-from otcache_plugin.calibration.measuring.workspace import explained
+from otcache_plugin.calibration.measuring.locked_folder import explained
 from otcache_plugin.comparing.counting import Counts, counting_calls, flop_counter
 from otcache_plugin.comparing.pages import save_picture
 from otcache_plugin.errors import ExecutionError

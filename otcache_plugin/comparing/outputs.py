@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from otcache_plugin.calibration.measuring.workspace import explained
+from otcache_plugin.calibration.measuring.locked_folder import explained
 from otcache_plugin.comparing.differences import differences_dict
 from otcache_plugin.comparing.pages import write_page
 from otcache_plugin.comparing.plots import quality_plots, render_plot

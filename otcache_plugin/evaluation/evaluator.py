@@ -102,7 +102,7 @@ class Evaluator:
         return [self._values[schedule, metric.name] for metric in metrics]
 
     def loss(self, schedule: Schedule, metric: Metric) -> float:
-        """Mean loss over the pairs, smaller is better."""
+        """Return the mean loss over the pairs, smaller is better."""
         (values,) = self.values(schedule, metric)
         mean = float(values.mean())
         return -mean if metric.higher_is_better else mean

@@ -29,7 +29,7 @@ from otcache_plugin.prompts.files import (
 HUB_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "requests")
 """Whose errors say that the Hub gave no answer: its client's, and what its versions stand on."""
 
-OWN_CALL_ARGUMENTS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
+SET_BY_CALIBRATIONS = {"prompt", "generator", "latents", "num_inference_steps", "output_type"}
 
 
 def load_pretrained_setup(
@@ -57,11 +57,30 @@ def load_pretrained_setup(
     require_model_name(model)
     to_calibrate, held_out = _read_both(prompts, evaluation)
     arguments = _parse_call_arguments(call_arguments)
+    pipe = _loaded(model, None if is_folder else revision)
+    return ModelSetup(
+        model,
+        pipe,
+        arguments,
+        {name: float(value) for name, value in arguments.items() if is_guidance(name, value)},
+        to_calibrate.texts,
+        held_out.texts,
+        _origin(pipe, model, revision, is_folder),
+        LARGE_MODEL,
+    )
+
+
+def _loaded(model: str, revision: str | None) -> DiffusionPipeline:
+    """Return the pipeline, in half precision on a GPU when there is one.
+
+    Raises:
+        ArgumentError: it cannot be loaded.
+    """
     on_gpu = torch.cuda.is_available()
     try:
         pipe = DiffusionPipeline.from_pretrained(
             model,
-            revision=None if is_folder else revision,
+            revision=revision,
             low_cpu_mem_usage=is_accelerate_available(),
             # Newer versions call it dtype, and know this name until 1.0.
             **({"torch_dtype": torch.bfloat16} if on_gpu else {}),
@@ -79,16 +98,7 @@ def load_pretrained_setup(
     if not on_gpu:
         convert(pipe, torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    return ModelSetup(
-        model,
-        pipe.to("cuda" if on_gpu else "cpu"),
-        arguments,
-        {name: float(value) for name, value in arguments.items() if is_guidance(name, value)},
-        to_calibrate.texts,
-        held_out.texts,
-        _origin(pipe, model, revision, is_folder),
-        LARGE_MODEL,
-    )
+    return pipe.to("cuda" if on_gpu else "cpu")
 
 
 def _not_loaded(model: str, error: OSError | ValueError) -> ArgumentError:
@@ -134,7 +144,7 @@ def _parse_call_arguments(text: str) -> dict[str, Any]:
             "not a JSON object",
             """Pass such as '{"height": 1024, "width": 1024, "guidance_scale": 3.5}'""",
         )
-    for name in OWN_CALL_ARGUMENTS & arguments.keys():
+    for name in SET_BY_CALIBRATIONS & arguments.keys():
         raise ArgumentError(
             f"call.{name}", arguments[name], "the calibration sets it itself", "Leave it out"
         )

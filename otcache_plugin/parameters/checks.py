@@ -46,6 +46,18 @@ def schedules_of(
     return tuple(schedules)
 
 
+def listed_schedules(
+    records: Iterable[ScheduleRecord], num_inference_steps: int
+) -> tuple[Schedule, ...]:
+    """Return the schedules of the parameter `schedules`.
+
+    Raises:
+        DocumentError: One of them is none of so many steps.
+    """
+    fields = ((f"schedules.{index}", each) for index, each in enumerate(records))
+    return schedules_of(fields, num_inference_steps)
+
+
 def require_tensors(
     tables: Tables, allowed: Iterable[Mapping[str, Any]], problem: str, remedy: str
 ) -> None:
@@ -54,6 +66,13 @@ def require_tensors(
     if dtypes not in allowed:
         found = {name: str(dtype) for name, dtype in dtypes.items()}
         raise DocumentError(TABLES_FILE, found, problem, remedy)
+
+
+def refuse_tables(tables: Tables) -> None:
+    """Raise DocumentError where a policy that has no tables is given some."""
+    if tables:
+        problem = "this policy has no tables"
+        raise DocumentError("tables_sha256", sorted(tables), problem, "Leave them out")
 
 
 def require_sampling_sigmas(sigmas: NDArray[np.float64], sampling: Sampling) -> None:

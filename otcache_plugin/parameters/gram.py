@@ -9,7 +9,7 @@ from otcache_policies import GramPolicy, GramSettings, Schedule
 from otcache_registry import Part, PolicyDetails, ScheduleRecord
 from pydantic import Field
 
-from otcache_plugin.parameters.checks import schedules_of
+from otcache_plugin.parameters.checks import listed_schedules
 from otcache_plugin.parameters.gram_tables import gram_table
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ class GramParameters(Part):
         Raises:
             DocumentError: One of them is none of so many steps.
         """
-        records = ((f"schedules.{index}", each) for index, each in enumerate(self.schedules))
-        return schedules_of(records, num_inference_steps)
+        return listed_schedules(self.schedules, num_inference_steps)
 
 
 def make(parameters: GramParameters, tables: Tables, sampling: Sampling) -> GramPolicy:

@@ -162,7 +162,7 @@ def _lists(content: Any, path: Path) -> Iterator[list[int]]:
     if isinstance(content, Mapping):
         content = list(content.values())
     if not isinstance(content, list | tuple) or not content:
-        raise FieldError("file", str(path), "no list of steps", FORMS)
+        raise FieldError("file", str(path), "it holds no list of steps", FORMS)
     if all(type(each) in (int, float, bool) for each in content):
         yield _numbers(content, path)
         return
@@ -174,9 +174,9 @@ def _numbers(values: Sequence[Any], path: Path) -> list[int]:
     try:
         numbers = [int(value) for value in values]
     except (ValueError, OverflowError):
-        raise FieldError("file", str(path), "with something else than steps", FORMS) from None
+        raise FieldError("file", str(path), "it holds something other than steps", FORMS) from None
     if any(float(value) != number for value, number in zip(values, numbers, strict=True)):
-        raise FieldError("file", str(path), "with fractions of steps", FORMS)
+        raise FieldError("file", str(path), "it holds fractions of steps", FORMS)
     return numbers
 
 

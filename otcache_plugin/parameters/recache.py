@@ -48,7 +48,8 @@ def make(parameters: ReCacheParameters, tables: Tables, sampling: Sampling) -> R
     """Make the policy of a document.
 
     Raises:
-        DocumentError: The tables are no network that scores steps, or not for runs of as many.
+        DocumentError: The tables are no network that scores steps, or one for runs of another
+            number of them.
     """
     require_tensors(
         tables,
@@ -74,7 +75,7 @@ def make(parameters: ReCacheParameters, tables: Tables, sampling: Sampling) -> R
 
 
 def describe(parameters: ReCacheParameters, document: PolicyDocument) -> PolicyDetails:
-    """Say what the network was trained for, and by what."""
+    """Return what the network was trained for."""
     budgets = f"{parameters.smallest_budget} to {parameters.largest_budget}"
     return PolicyDetails(
         notes=(

@@ -9,7 +9,7 @@ from otcache_policies import Schedule, ScheduleError, SearchedPolicy
 from otcache_registry import Part, PolicyDetails, ScheduleRecord
 from pydantic import Field
 
-from otcache_plugin.parameters.checks import said_of_the_document, schedules_of
+from otcache_plugin.parameters.checks import listed_schedules, refuse_tables, said_of_the_document
 
 if TYPE_CHECKING:
     from otcache_registry import PolicyDocument, Sampling, Tables
@@ -40,8 +40,7 @@ class SearchedParameters(Part):
         Raises:
             DocumentError: One of them is none of so many steps.
         """
-        records = ((f"schedules.{index}", each) for index, each in enumerate(self.schedules))
-        return schedules_of(records, num_inference_steps)
+        return listed_schedules(self.schedules, num_inference_steps)
 
 
 def make(
@@ -52,12 +51,14 @@ def make(
     Args:
         name: of the policy.
         parameters: of the document.
-        tables: of the document; it needs none.
+        tables: of the document, which has none.
         sampling: of the document.
 
     Raises:
-        DocumentError: A schedule is none of its steps, or their budgets do not increase.
+        DocumentError: There are tables, a schedule is none of its steps, or their budgets do not
+            increase.
     """
+    refuse_tables(tables)
     with said_of_the_document(ScheduleError, "parameters"):
         return SearchedPolicy(parameters.found(sampling.num_inference_steps), name)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 from otcache_policies import DiCachePolicy, FieldError, TeaCachePolicy, Thresholds
 from otcache_policies.dicache import DEEPEST
 from otcache_policies.teacache import DEGREE
-from otcache_registry import DocumentError, Part, PolicyDetails
+from otcache_registry import Part, PolicyDetails
 from otcache_registry.documents.values import MAX_INFERENCE_STEPS, Budget
 from pydantic import Field
 
-from otcache_plugin.parameters.checks import said_of_the_document
+from otcache_plugin.parameters.checks import refuse_tables, said_of_the_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def make_teacache(
     Raises:
         DocumentError: There are tables, or the thresholds are none of its steps.
     """
-    _refuse_tables(tables)
+    refuse_tables(tables)
     thresholds = parameters.of_steps(sampling.num_inference_steps)
     return TeaCachePolicy(parameters.coefficients, thresholds)
 
@@ -90,15 +90,13 @@ def make_teacache(
 def make_dicache(
     parameters: DiCacheParameters, tables: Tables, sampling: Sampling
 ) -> DiCachePolicy:
-    """Make the policy of a document; likewise."""
-    _refuse_tables(tables)
+    """Make the policy of a document.
+
+    Raises:
+        DocumentError: There are tables, or the thresholds are none of its steps.
+    """
+    refuse_tables(tables)
     return DiCachePolicy(parameters.depth, parameters.of_steps(sampling.num_inference_steps))
-
-
-def _refuse_tables(tables: Tables) -> None:
-    if tables:
-        problem = "this policy has no tables"
-        raise DocumentError("tables_sha256", sorted(tables), problem, "Leave them out")
 
 
 def records(thresholds: Sequence[tuple[int, float]]) -> tuple[BudgetThreshold, ...]:

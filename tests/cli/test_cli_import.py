@@ -147,8 +147,8 @@ def test_a_single_schedule(main: Any, tmp_path: Path, monkeypatch: pytest.Monkey
         ("0 1 4 9\n0 2 4 9", "two schedules of budget 4"),
         ("0 1 4 12\n0 1", "not steps of a run of 10"),
         ("0 1 1 9\n0 9", "not steps of a run of 10"),
-        ("zero one", "something else than steps"),
-        ("0 1.5 9", "something else than steps"),
+        ("zero one", "something other than steps"),
+        ("0 1.5 9", "something other than steps"),
         ("", "no list of steps"),
     ],
 )

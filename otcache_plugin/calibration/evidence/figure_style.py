@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
-from otcache_policies import OTCacheError
 
+from otcache_plugin.errors import UnknownNameError
 from otcache_plugin.plugins.host import plugin_host
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def budget_axis(axes: Axes, rows: Sequence[EvidenceRow], total: int) -> list[int
 
 
 def policy_style(name: str, policies: Sequence[str]) -> tuple[str, str, str]:
+    """Return the label, colour and marker of one of some policies."""
     if name in POLICY_STYLES:
         return POLICY_STYLES[name]
     others = [each for each in policies if each not in POLICY_STYLES]
@@ -89,11 +90,12 @@ def known_metric(name: str) -> Metric | None:
     """Return the metric, None for one that no plugin knows: documents come from elsewhere, too."""
     try:
         return plugin_host().metric(name)
-    except OTCacheError:
+    except UnknownNameError:
         return None
 
 
 def metric_name(name: str) -> str:
+    """Return what an axis calls a metric, with its unit."""
     metric = known_metric(name)
     if metric is None:
         return shortened(name)
@@ -101,6 +103,7 @@ def metric_name(name: str) -> str:
 
 
 def direction(name: str) -> str:
+    """Return what a title adds on which values of a metric are better."""
     metric = known_metric(name)
     if metric is None:
         return ""
@@ -108,6 +111,7 @@ def direction(name: str) -> str:
 
 
 def better_side(name: str, policy: str) -> str:
+    """Return what a title adds on which differences of a metric speak for a policy."""
     metric = known_metric(name)
     if metric is None:
         return ""
@@ -115,6 +119,7 @@ def better_side(name: str, policy: str) -> str:
 
 
 def shortened(name: str) -> str:
+    """Return a name as long as there is room for."""
     shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
     # Matplotlib leaves what begins with an underscore out of legends.
     return f" {shown}" if shown.startswith("_") else shown

@@ -45,7 +45,7 @@ def begin_evidence(
     return measurements.full_run(batches[0])
 
 
-def calls_per_step(measurements: Measurements) -> int:
+def counted_calls_per_step(measurements: Measurements) -> int:
     """Return the transformer's calls in a step of the held-out runs, once these are made."""
     measured = measurements.workspace.get(Reference(measurements.held_out_batches[0]))
     assert measured is not None, "the evidence was begun"

@@ -99,7 +99,7 @@ def tolerance(row: EvidenceRow, pairs: int) -> float:
 
 
 def stated_pairs(document: PolicyDocument) -> int:
-    """Return number of held-out pairs of a document's evidence.
+    """Return the number of held-out pairs of a document's evidence.
 
     Raises:
         DocumentError: it has no evidence, or one that a calibration does not write.
@@ -175,7 +175,7 @@ def _means(
     evidence: Sequence[EvidenceRow],
     progress: CalibrationProgress,
 ) -> dict[tuple[int, str, str], float]:
-    """Mean over the held-out pairs, by budget, policy and metric."""
+    """Return the means over the held-out pairs, by budget, policy and metric."""
     metrics = tuple(dict.fromkeys(row.metric for row in evidence))
     batches = batches_of("held-out", settings.held_out_pairs, settings.batch_size)
     full = settings.num_inference_steps

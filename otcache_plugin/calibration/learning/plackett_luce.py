@@ -61,8 +61,8 @@ def probabilities(scores: NDArray[np.float64], members: NDArray[np.bool_]) -> Se
         members: `(n, m)` which items are in each set, neither all nor none.
     """
     outside = np.where(members, -np.inf, scores)
-    highest = outside.max(axis=1, keepdims=True)
-    total = highest + np.log(np.exp(outside - highest).sum(axis=1, keepdims=True))
+    largest = outside.max(axis=1, keepdims=True)
+    total = largest + np.log(np.exp(outside - largest).sum(axis=1, keepdims=True))
     # Of items inside, (n, m, 1): w z at every node is exp(log w + log z).
     log_w = np.where(members, scores - total, 0.0)
     wz = np.exp(np.minimum(log_w[:, :, None] + _LOG_Z, LARGEST_LOG))

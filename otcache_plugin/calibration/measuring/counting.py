@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from diffusers.hooks import HookRegistry, ModelHook
@@ -25,7 +25,7 @@ COUNTER_HOOK = "otcache_call_counter"
 class CallCounter(ModelHook):
     """Counts the calls of a transformer that really run, and the steps that they are for.
 
-    Registered before any executor's hook it sits inside of it, where no short-circuited call comes.
+    A call that an executor answers does not reach the module, whose hook this is.
 
     Attributes:
         calls: of the transformer ahead of each step of the scheduler that had any; a batch counts
@@ -71,12 +71,9 @@ def count_transformer_calls(pipe: DiffusionPipeline) -> Iterator[CallCounter]:
         return original(*args, **kwargs)
 
     registries = [HookRegistry.check_if_exists_or_initialize(each) for each in find_denoisers(pipe)]
-    hook = MethodHook(find_scheduler(pipe), "step", step)
-    for registry in registries:
-        registry.register_hook(counter, COUNTER_HOOK)
-    try:
-        yield counter
-    finally:
-        hook.remove()
+    with ExitStack() as stack:
+        stack.callback(MethodHook(find_scheduler(pipe), "step", step).remove)
         for registry in registries:
-            registry.remove_hook(COUNTER_HOOK, recurse=False)
+            registry.register_hook(counter, COUNTER_HOOK)
+            stack.callback(registry.remove_hook, COUNTER_HOOK, recurse=False)
+        yield counter

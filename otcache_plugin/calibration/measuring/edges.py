@@ -42,7 +42,7 @@ def max_look_back(pipe: DiffusionPipeline) -> int:
 
 @torch.no_grad()
 def edge_errors(trajectory: Trajectory, max_look_back: int = MAX_LOOK_BACK) -> NDArray[np.float32]:
-    """What each edge would cost on each pair of one trajectory.
+    """Return what each edge would cost on each pair of one trajectory.
 
     Needs no more than one roll-out's log at a time, `2 * max_look_back + 1` latents, and what the
     scheduler keeps.
@@ -102,7 +102,7 @@ def _step_again(trajectory: Trajectory, scheduler: Any, step: int) -> None:
 def _roll_out_estimates(
     trajectory: Trajectory, start: int, look_back: int
 ) -> Iterator[torch.Tensor]:
-    """The latents before steps `start + 2 … T - 1` with nothing computed after `start`."""
+    """Yield the latents before steps `start + 2 … T - 1` with nothing computed after `start`."""
     sigmas, device = trajectory.sigmas.to(trajectory.device), trajectory.device
     log: deque[LogEntry] = deque(maxlen=look_back)
     first = max(0, start + 1 - look_back)
@@ -121,7 +121,7 @@ def _roll_out_estimates(
 
 
 def _roll_out_reuse(trajectory: Trajectory, scheduler: Any, start: int) -> Iterator[torch.Tensor]:
-    """Likewise with the velocity of `start` given to the scheduler again and again.
+    """Yield likewise, with the velocity of `start` given to the scheduler again and again.
 
     Args:
         trajectory: the recorded run.

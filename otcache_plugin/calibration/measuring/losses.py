@@ -107,8 +107,8 @@ def not_finite(found: Sequence[ScheduleLoss]) -> NotFiniteError:
     return NotFiniteError(
         "metric",
         example.metric,
-        f"none of {len(found)} schedules that were run leaves a choice whose losses are finite; "
-        f"that of the steps {example.schedule.computed_steps} with look-backs "
+        f"the {len(found)} schedules that were run leave no choice whose losses are finite; that "
+        f"of the steps {example.schedule.computed_steps} with look-backs "
         f"{example.schedule.look_backs} is not finite at the pairs "
         f"{', '.join(map(str, example.failed_pairs))} of 0 … {len(example.losses) - 1}",
         "Look at what the metric gives for such outputs, or use another one",

@@ -286,7 +286,7 @@ class Measurements:
     def _available(
         self, units: Sequence[Unit], on_unit: OnUnit = untold
     ) -> Iterator[tuple[Unit, Measured]]:
-        """What is known of the units, and then what this process measures of them itself."""
+        """Yield what is known of the units, and then what this process measures of them itself."""
         own = []
         for unit in units:
             owned = self.share.owns(unit, self.settings.batch_size)
@@ -306,7 +306,7 @@ class Measurements:
                 on_unit(self._steps_of(unit) if is_new else 0, False)
 
     def _is_half_kept(self, unit: Unit) -> bool:
-        """Return a recording whose outputs are gone: its file was damaged, and was deleted."""
+        """Return whether a recording's outputs alone are gone: deleted, for they were damaged."""
         gives_outputs = isinstance(unit, Record | Observe)
         return gives_outputs and self.workspace.get(Reference(unit.batch)) is None
 

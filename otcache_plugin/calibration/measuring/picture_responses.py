@@ -72,7 +72,7 @@ class EndsLog(OutputLog):
             super().write(step, output)
 
 
-class LastLatents:
+class OtherLatents:
     """Has the last step of every run under it give other latents, until removed.
 
     Args:

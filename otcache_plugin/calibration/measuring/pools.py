@@ -41,11 +41,8 @@ class LocalPool:
         scratch: Path,
         progress: CalibrationProgress | None = None,
     ) -> None:
-        import torch
-
         from otcache_plugin.calibration.measuring.worker import Worker
 
-        self._threads = torch.get_num_threads()
         progress = progress or Unwatched()
         progress.announce(LOADING)
         self._worker = Worker(load(), settings, scratch, progress)
@@ -54,10 +51,7 @@ class LocalPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import torch
-
         self._worker.close()
-        torch.set_num_threads(self._threads)
 
     @property
     def facts(self) -> ModelFacts:

@@ -113,22 +113,32 @@ class PromptMemo:
             if name.startswith("text_encoder") and isinstance(part, torch.nn.Module)
         }
         expected = _denoiser_inputs(self._pipe, *self._rehearsal)
-        self._set(dict.fromkeys(encoders))
-        self._freed = True
         try:
-            inputs = _denoiser_inputs(self._pipe, *self._rehearsal)
-        except Exception as error:
+            self._freed = True
+            self._set(dict.fromkeys(encoders))
+            self._require_inputs(expected, *self._rehearsal)
+        except BaseException:  # An interrupt, too, leaves the pipeline with its text encoders.
             self._freed = False
             self._set(encoders)
-            raise self._cannot_free(f"it needs them beyond encode_prompt ({error})") from error
-        if not _same(inputs, expected):
-            self._freed = False
-            self._set(encoders)
-            raise self._cannot_free("its transformer gets other inputs without them")
+            raise
         encoders.clear()
         # Modules are full of reference cycles.
         gc.collect()
         torch.cuda.empty_cache()
+
+    def _require_inputs(
+        self,
+        expected: Sequence[torch.Tensor],
+        batch: Sequence[str],
+        call_arguments: Mapping[str, Any],
+    ) -> None:
+        """Raise PipelineError unless the transformer gets these inputs, as the pipeline is now."""
+        try:
+            inputs = _denoiser_inputs(self._pipe, batch, call_arguments)
+        except Exception as error:
+            raise self._cannot_free(f"it needs them beyond encode_prompt ({error})") from error
+        if not _same(inputs, expected):
+            raise self._cannot_free("its transformer gets other inputs without them")
 
     def _set(self, parts: Mapping[str, torch.nn.Module | None]) -> None:
         for name, part in parts.items():

@@ -90,9 +90,12 @@ class RayPool:
             room = sum(int(each // amount) for each in self._nodes_with(name, amount))
             count = room if workers is None else workers
             if not 1 <= count <= room:
+                each, remedy = f"{amount} CPUs", "fewer threads per worker"
+                if name == "GPU":
+                    each, remedy = "a GPU", "fewer workers"
                 raise ClusterError(
-                    f"the Ray cluster at {address} has room for {room} workers of "
-                    f"{settings.threads} CPUs, not for {count or 1}. Use fewer threads per worker."
+                    f"the Ray cluster at {address} has room for {room} workers of {each}, not for "
+                    f"{count or 1}. Use {remedy}."
                 )
             progress.announce(f"{LOADING}, {count} times")
             for _ in range(count):
@@ -148,7 +151,7 @@ class RayPool:
         self._loading[worker.facts.remote()] = worker
 
     def _welcome(self, loaded: Any) -> None:
-        """A worker has loaded the model, or failed to."""
+        """Take in a worker that has loaded the model, or replace one that failed to."""
         worker = self._loading.pop(loaded)
         try:
             facts = self._result(loaded)
@@ -174,8 +177,8 @@ class RayPool:
         self._idle.append((worker, None))
 
     def _replace(self, worker: Any) -> None:
-        """A worker that was lost frees what it occupied, also where Ray has not noticed yet."""
-        self._ray.kill(worker)
+        """Begin another worker for one that was lost, and free what that occupied."""
+        self._ray.kill(worker)  # Ray may not have noticed yet.
         self._begin_worker()
 
     def _next_of(self, running: Mapping[Any, object]) -> Any:

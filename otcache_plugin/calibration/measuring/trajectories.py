@@ -1,4 +1,4 @@
-"""Stage 1: recorded full-step trajectories.
+"""Recorded trajectories of full runs.
 
 A trajectory lies in files, since that of a video fills an accelerator. It is trusted only as far as
 its own scheduler, stepped through it once more, arrives at the very same latents.
@@ -121,7 +121,7 @@ def record(pipe: DiffusionPipeline, folder: Path) -> Iterator[Trajectory]:
 
 
 @dataclass
-class Watched:
+class WatchedSigmas:
     """What was seen of a run.
 
     Attributes:
@@ -132,9 +132,9 @@ class Watched:
 
 
 @contextmanager
-def watch_sigmas(pipe: DiffusionPipeline) -> Iterator[Watched]:
+def watch_sigmas(pipe: DiffusionPipeline) -> Iterator[WatchedSigmas]:
     """Watch the noise schedule of the pipeline calls made inside the block; keep nothing else."""
-    scheduler, watched = find_scheduler(pipe), Watched()
+    scheduler, watched = find_scheduler(pipe), WatchedSigmas()
 
     def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -156,7 +156,7 @@ def _sigmas_after_first_step(scheduler: Any) -> torch.Tensor:
 
 
 def _require_continued(trajectory: Trajectory, sample: torch.Tensor) -> None:
-    """Checks that a step takes up the latents where the last one left them."""
+    """Raise RecordingError unless a step takes up the latents where the last one left them."""
     step = len(trajectory.timesteps)
     if step == 0:
         return

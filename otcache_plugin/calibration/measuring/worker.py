@@ -28,7 +28,7 @@ from otcache_plugin.calibration.measuring.output_arrays import (
 )
 from otcache_plugin.calibration.measuring.picture_responses import (
     EndsLog,
-    LastLatents,
+    OtherLatents,
     picture_responses,
 )
 from otcache_plugin.calibration.measuring.prompt_memo import memoise_prompts
@@ -90,7 +90,6 @@ class Worker:
         scratch: Path | None = None,
         progress: CalibrationProgress | None = None,
     ) -> None:
-        torch.set_num_threads(settings.threads)
         self.facts = facts_of(setup)
         self._setup = setup
         self._settings = settings
@@ -100,13 +99,23 @@ class Worker:
             "calibration": setup.calibration_pairs(settings.pairs, settings.seed),
             "held-out": setup.held_out_pairs(settings.held_out_pairs),
         }
-        self._schedule_runs = ScheduleRuns(setup, settings)
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(settings.threads)
         self._memo = memoise_prompts(setup.pipe)
-        if setup.free_text_encoders:
-            batches, progress = self._prompt_batches(), progress or Unwatched()
-            progress.start(ENCODING, len(batches))
-            self._memo.encode_ahead(batches, setup.call_arguments, progress.advance)
-            self._memo.free_text_encoders()
+        try:
+            self._schedule_runs = ScheduleRuns(setup, settings)
+            if setup.free_text_encoders:
+                self._encode_prompts(progress or Unwatched())
+        except BaseException:
+            self.close()
+            raise
+
+    def _encode_prompts(self, progress: CalibrationProgress) -> None:
+        """Encode all prompts, and free the memory of what encodes them."""
+        batches = self._prompt_batches()
+        progress.start(ENCODING, len(batches))
+        self._memo.encode_ahead(batches, self._setup.call_arguments, progress.advance)
+        self._memo.free_text_encoders()
 
     def _prompt_batches(self) -> list[list[str]]:
         """Return the prompts of every pipeline call that may come."""
@@ -178,9 +187,10 @@ class Worker:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def close(self) -> None:
-        """Give the pipeline back as it was, but for text encoders that were freed."""
-        self._kept_runs.forget()
+        """Give the pipeline back as it was, but for text encoders that were freed, and PyTorch."""
+        torch.set_num_threads(self._threads)
         self._memo.remove()
+        self._kept_runs.forget()
 
     def _record(self, unit: Record) -> list[tuple[Unit, Mapping[str, NDArray[Any]]]]:
         self._require_recordable()
@@ -206,7 +216,7 @@ class Worker:
         """Refuse a scheduler under which nothing is known to follow from recorded velocities."""
         scheduler = find_scheduler(self._setup.pipe)
         if not is_supported(scheduler):
-            problem = "full runs are recorded, and what follows from it is known of no such one"
+            problem = "full runs are recorded, and nothing is known to follow from such a one's"
             remedy = f"{SET_EULER}, or calibrate a policy that goes by losses alone"
             raise PipelineError("scheduler", type(scheduler).__name__, problem, remedy)
 
@@ -226,7 +236,7 @@ class Worker:
         runs = self._recorder(unit.batch, VelocityExecutor(Replay(log, log.ends)))
 
         def decode(latents: torch.Tensor) -> torch.Tensor:
-            last = LastLatents(find_scheduler(self._setup.pipe), steps, latents)
+            last = OtherLatents(find_scheduler(self._setup.pipe), steps, latents)
             try:
                 pictures = runs.outputs(ends, self._spaces(unit.batch)).pictures
             finally:

@@ -7,26 +7,24 @@ carries its own digest and is checked when it is read.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from filelock import FileLock, Timeout
 
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
+from otcache_plugin.calibration.measuring.locked_folder import LockedFolder, explained
 from otcache_plugin.calibration.measuring.units import Decide, Evaluate, Measured, Unit, unit_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "calibration.json"
 POLICIES_FOLDER = "policies"
 JOURNAL_FILE = "trials.log"
-LOCK_FILE = "lock"
 UNITS_FOLDER = "units"
 SCRATCH_FOLDER = "scratch"
 
@@ -57,27 +54,7 @@ class PolicyWork:
         return self.folder / JOURNAL_FILE
 
 
-def held_lock(folder: Path, does: str) -> FileLock:
-    """Return the lock of a working folder, held by this process until it is released.
-
-    Args:
-        folder: that is there.
-        does: what is done in it, as another process does.
-
-    Raises:
-        WorkspaceError: another process holds it.
-    """
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise WorkspaceError(
-            f"another process {does} in {folder}. Wait for it, stop it, or use another output."
-        ) from None
-    return lock
-
-
-class Workspace:
+class Workspace(LockedFolder):
     """A working folder, opened by one process at a time.
 
     What is measured in it serves every policy; each policy's calibration has its own settings and
@@ -96,17 +73,15 @@ class Workspace:
     def __init__(
         self, folder: Path, manifest: Mapping[str, Any], siblings: Sequence[Path] = ()
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, "calibrates")
         self._manifest = json.loads(json.dumps(manifest))
         self._unread = list(siblings)
         self._folders = [folder]
         self._policies: dict[str, dict[str, Any]] = {}
         self._values: dict[Unit, Measured] = {}
-        with explained(folder):
-            (folder / UNITS_FOLDER).mkdir(parents=True, exist_ok=True)
-            self._lock = held_lock(folder, "calibrates")
-        try:
+        with self._opening():
             with explained(folder):
+                (folder / UNITS_FOLDER).mkdir(exist_ok=True)
                 for left_over in folder.rglob("*.part"):
                     left_over.unlink()
                 shutil.rmtree(folder / SCRATCH_FOLDER, ignore_errors=True)
@@ -114,15 +89,6 @@ class Workspace:
             for sibling in self._unread:
                 if (sibling / MANIFEST_FILE).exists():
                     require_same(read_manifest(sibling), self._manifest, sibling)
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     def claim(self, policy: str, manifest: Mapping[str, Any]) -> PolicyWork:
         """Begin a policy's calibration in this folder, or go on with it.
@@ -288,20 +254,3 @@ def _write_atomically(path: Path, data: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn an error of the file system into one that says what to do about it."""
-    try:
-        yield
-    except OSError as error:
-        remedy = (
-            "Free some space and start the same command again"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            else "Check its permissions, or use another output"
-        )
-        raise WorkspaceError(
-            f"the working folder {folder} cannot be used ({error.strerror}). {remedy}; everything "
-            "measured so far is kept."
-        ) from None

@@ -125,7 +125,7 @@ def _judge(
     panel: Panel,
     baseline: NDArray[np.float64],
 ) -> Generator[list[LossRequest], Losses, list[NDArray[np.float64]]]:
-    """The candidates' losses on all pairs; on the first batches only where that is hopeless.
+    """Ask for the candidates' losses on all pairs, or on the first batches of hopeless ones.
 
     What the pruner sees of a pair is the difference to the warm start, so that it does not matter
     which pairs are the harder ones.

@@ -36,7 +36,7 @@ def edge_settings(max_look_back: int) -> tuple[EdgeSettings, ...]:
 
 
 def graph_candidates(edges: EdgeTable) -> tuple[MeanCachePolicy, ...]:
-    """MeanCache with every reading of the edge table."""
+    """Return MeanCache with every reading of the edge table."""
     return tuple(
         MeanCachePolicy(edges, settings) for settings in edge_settings(edges.max_look_back)
     )

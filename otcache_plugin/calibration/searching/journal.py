@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from otcache_plugin.calibration.errors import WorkspaceError
-from otcache_plugin.calibration.measuring.workspace import explained
+from otcache_plugin.calibration.measuring.locked_folder import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ class JournalStudy:
         self._kept = 0
 
     def keep(self, trial: FrozenTrial) -> None:
-        """Write the next trial down, or sees that it is the one that stands there.
+        """Write the next trial down, or see that it is the one that stands there.
 
         Raises:
             WorkspaceError: another one stands there, or the journal cannot be written; what it

@@ -11,7 +11,7 @@ from otcache_policies import Schedule
 from tiny_pipelines import FLUX, make_flux
 
 from otcache_plugin.calibration.measuring.grams import gram_matrices
-from otcache_plugin.calibration.measuring.picture_responses import LastLatents, picture_responses
+from otcache_plugin.calibration.measuring.picture_responses import OtherLatents, picture_responses
 from otcache_plugin.calibration.measuring.trajectories import Trajectory, record
 from otcache_plugin.calibration.measuring.units import Evaluate, Record, Reference
 from otcache_plugin.calibration.measuring.worker import Worker
@@ -77,7 +77,7 @@ def test_the_last_step_of_a_run_gives_other_latents_and_the_others_do_not() -> N
     FLUX.run(pipe, num_inference_steps=4, callback_on_step_end=keep)
     own, other = list(seen), torch.full_like(seen[-1], 0.25)
     seen.clear()
-    last = LastLatents(pipe.scheduler, 4, other)
+    last = OtherLatents(pipe.scheduler, 4, other)
     FLUX.run(pipe, num_inference_steps=4, callback_on_step_end=keep)
     last.remove()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(seen[:3], own[:3], strict=True))

@@ -301,6 +301,28 @@ def test_encoders_that_are_needed_stay(kind: type, problem: str) -> None:
     run(pipe, FLUX, OTHER)  # and unknown prompts are encoded still
 
 
+class IsInterrupted(FluxPipeline):
+    """Somebody presses Ctrl-C when it goes on without its encoder."""
+
+    def prepare_latents(self, *arguments: Any) -> Any:
+        if self.text_encoder is None:
+            raise KeyboardInterrupt
+        return super().prepare_latents(*arguments)
+
+
+def test_an_interrupt_leaves_the_encoders() -> None:
+    parts = make(FLUX).components
+    pipe = IsInterrupted(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    memo = memoise_prompts(pipe)
+    memo.encode_ahead([BATCH], FLUX.arguments)
+    with pytest.raises(KeyboardInterrupt):
+        memo.free_text_encoders()
+    assert pipe.text_encoder is parts["text_encoder"]
+    assert pipe.text_encoder_2 is parts["text_encoder_2"]
+    run(pipe, FLUX, OTHER)  # and unknown prompts are encoded still
+
+
 def test_encoding_ahead_leaves_no_trace() -> None:
     pipe = make(FLUX)
     memo = memoise_prompts(pipe)

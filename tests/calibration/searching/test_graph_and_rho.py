@@ -171,7 +171,7 @@ def test_where_nothing_is_finite_the_error_says_what_was_run(failed: float) -> N
     with pytest.raises(NotFiniteError) as caught:
         best_of(schedules, best)
     assert str(caught.value) == (
-        "metric='psnr': none of 2 schedules that were run leaves a choice whose losses are finite; "
+        "metric='psnr': the 2 schedules that were run leave no choice whose losses are finite; "
         "that of the steps (0, 4, 8) with look-backs (1, 1) is not finite at the pairs 1 of 0 … 2. "
         "Look at what the metric gives for such outputs, or use another one."
     )
