@@ -176,7 +176,7 @@ def test_what_is_not_finite_in_the_final_is_not_chosen(
 def test_where_nothing_is_finite_it_ends(edges: EdgeTable, failing: range) -> None:
     """At all pairs, at one of either heat, or at one of the finals."""
     race, _ = race_of(edges, lambda schedule, pair: np.nan if pair in failing else 1.0)
-    with pytest.raises(NotFiniteError, match="leaves a choice whose losses are finite"):
+    with pytest.raises(NotFiniteError, match="leave no choice whose losses are finite"):
         race.run()
 
 
