@@ -46,7 +46,7 @@ class ModulatedInput:
     def __init__(self, block: torch.nn.Module) -> None:
         name = type(block).__name__
         if not any(isinstance(module, OF_ATTENTION) for module in block.modules()):
-            problem = "the first block has none of diffusers' attention, whose input is observed"
+            problem = "the first block has no attention of diffusers' classes to look at"
             raise PipelineError("transformer", name, problem, REMEDY)
         if _is_offloaded(block):
             problem = "the first block is offloaded as a whole, and is to run in part"

@@ -184,7 +184,7 @@ def test_another_scheduler_takes_the_steps_of_the_pipelines_own(enable: Any) -> 
 
     pipe = make_flux(pipeline=TwoSteps)
     enable(pipe, policy=SCHEDULE)
-    with pytest.raises(ExecutionError, match=r"a scheduler beside .* does not take its steps along"):
+    with pytest.raises(ExecutionError, match=r"a scheduler beside .* does not take its steps"):
         pipe()
 
 
