@@ -25,7 +25,7 @@ from otcache_registry import (
 from otcache_registry.documents.bundled import BUNDLED_FOLDER
 from otcache_registry.documents.tables import NO_TABLES
 from otcache_registry.store.errors import DamagedError, RemovedError, StoreError
-from otcache_registry.store.folder import StoreFolder, default_store_folder
+from otcache_registry.store.folder import LOCK_FILE, StoreFolder, default_store_folder
 from otcache_registry.store.lock_record import LockRecord
 from otcache_registry.store.store import PolicyStore
 
@@ -536,6 +536,18 @@ def test_a_link_among_what_is_being_written_is_not_followed(
     assert private.read_bytes() == b"mine"
     assert not (store.folder / "blobs" / digest(b"other")).is_symlink()
     assert store.contents(record) == with_card(b"other")
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused(store: PolicyStore, tmp_path: Path) -> None:
+    """Opening it as a lock would empty what it leads to, and that may be anywhere."""
+    add(store)
+    private = tmp_path / "private"
+    private.write_bytes(b"mine")
+    (store.folder / LOCK_FILE).unlink()
+    (store.folder / LOCK_FILE).symlink_to(private)
+    with pytest.raises(StoreError, match="symbolic links"):
+        add(store, SECOND, contents=with_card(b"other"))
+    assert private.read_bytes() == b"mine"
 
 
 def test_remove(store: PolicyStore) -> None:
