@@ -71,5 +71,5 @@ def _coefficients(
     known = min(window, start + 1)
     coefficients[:, :, start + 1 - known : start + 1] = made[:, :, window - known :]
     recorded = np.tril(np.tile(np.diff(sigmas)[start + 1 :], (ends, 1)), k=-1)
-    coefficients[:, :, start + 1 :] -= recorded[:, None, : len(sigmas) - 2 - start]
+    coefficients[:, :, start + 1 :] -= recorded[:, None]
     return coefficients
