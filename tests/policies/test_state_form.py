@@ -48,7 +48,7 @@ def test_values_are_those_of_the_coefficients(
 
 
 def test_directions_of_less_than_a_millionth_are_left_out() -> None:
-    grams = np.diag([1.0, 1e-3, 2e-6, 0.5e-6, 0.0])[None]
+    grams = 100 * np.diag([1.0, 1e-3, 2e-6, 0.5e-6, 0.0])[None]
     form = QuadraticForm(grams, np.linspace(1, 0, 6), np.full(5, -0.2))
     assert StateForm.of(form, 2).fixed.shape == (5, 5, 2, 3)
 
