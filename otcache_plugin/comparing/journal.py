@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from otcache_plugin.calibration.errors import OtherSettingsError, WorkspaceError
+from otcache_plugin.calibration.measuring.json_lines import read_whole_lines
 from otcache_plugin.calibration.measuring.locked_folder import LockedFolder, explained
 
 if TYPE_CHECKING:
@@ -69,12 +70,9 @@ class Journal(LockedFolder):
     def _read(self) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
-        with explained(self.folder):
-            *lines, unfinished = self._path.read_text(encoding="utf-8").split("\n")
-            if unfinished:  # The process ended while it wrote this line.
-                self._path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         try:
-            return [json.loads(line) for line in lines]
+            with explained(self.folder):
+                return read_whole_lines(self._path)
         except ValueError as error:
             raise WorkspaceError(
                 f"{self._path} is damaged ({error}). Delete {self.folder} to start anew."

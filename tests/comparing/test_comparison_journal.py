@@ -20,11 +20,12 @@ def test_what_is_written_is_there_again(tmp_path: Path) -> None:
         assert journal.records("round") == []
 
 
-def test_a_line_that_was_being_written_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [b'{"kind": "meas', '{"kind": "é'.encode()[:-1]])
+def test_a_line_that_was_being_written_is_left_out(cut: bytes, tmp_path: Path) -> None:
     with Journal(tmp_path, SETTINGS) as journal:
         journal.write({"kind": "measured", "value": 1})
-    with (tmp_path / JOURNAL_FILE).open("a") as file:
-        file.write('{"kind": "meas')
+    with (tmp_path / JOURNAL_FILE).open("ab") as file:
+        file.write(cut)
     with Journal(tmp_path, SETTINGS) as journal:
         journal.write({"kind": "measured", "value": 2})
     with Journal(tmp_path, SETTINGS) as journal:

@@ -7,7 +7,6 @@ the journal is not of this search.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from otcache_plugin.calibration.errors import WorkspaceError
+from otcache_plugin.calibration.measuring.json_lines import read_whole_lines
 from otcache_plugin.calibration.measuring.locked_folder import explained
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class TrialJournal:
             # Optuna's lock of a process that was killed; the working folder's own lock is held.
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
             if path.exists():
-                _drop_cut_line(path)
+                read_whole_lines(path)
             self._storage = JournalStorage(JournalFileBackend(str(path)))
 
     def study(self, name: str) -> JournalStudy:
@@ -128,13 +128,3 @@ def searched_trial(schedule: Schedule, loss: float | None) -> FrozenTrial:
 
 def _identity(trial: FrozenTrial) -> tuple[object, ...]:
     return trial.params, trial.value, trial.user_attrs.get("state")
-
-
-def _drop_cut_line(path: Path) -> None:
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    for line in whole.splitlines():
-        json.loads(line)
-    if whole != data:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
