@@ -21,5 +21,5 @@ def require_model_name(model: str) -> None:
 
 def no_model(model: str, problem: str) -> ArgumentError:
     """Return the error for what is no model, with what is one."""
-    remedy = "Pass embedded, exact-flow, a Hub id with its revision, or a pipeline's folder"
+    remedy = "Pass embedded, exact-flow, a Hub id such as org/name, or a pipeline's folder"
     return ArgumentError("model", model, problem, remedy)

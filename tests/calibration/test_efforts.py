@@ -202,7 +202,7 @@ def test_no_stage_takes_more_than_its_bound(efforts: Efforts, effort: str) -> No
 def test_who_serves_follows_from_what_was_measured(efforts: Efforts) -> None:
     standard = efforts.standard
     with from_the_folder(standard) as context:
-        readings = graph_candidates(context.edges(PLAN.searching))
+        readings = graph_candidates(context.edges())
     served = parameters_of(standard).served
     assert [each.budget for each in served] == list(BUDGETS)
     for each in served:
@@ -238,7 +238,7 @@ def test_fresh_pairs_ran_in_the_final_alone(efforts: Efforts) -> None:
     """At most two schedules of each budget were run on selection pairs."""
     standard = efforts.standard
     with from_the_folder(standard) as context:
-        readings = graph_candidates(context.edges(PLAN.searching))
+        readings = graph_candidates(context.edges())
         (first, *_) = context.batches_within(PLAN.selecting)
     keys = efforts.after["standard"]
     for budget in BUDGETS:

@@ -61,30 +61,33 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("arguments", "ray", "model"),
     [
-        (["m"], None, "m"),
-        (["m", "--ray"], "local", "m"),
-        (["--ray", "m"], "local", "m"),
+        (["org/m"], None, "org/m"),
+        (["org/m", "--ray"], "local", "org/m"),
+        (["--ray", "org/m"], "local", "org/m"),
         (["--ray", "org/model"], "local", "org/model"),
         (["--ray", "./folder"], "local", "./folder"),
-        (["--ray", "--quiet", "m"], "local", "m"),
-        (["m", "--ray", "local"], "local", "m"),
-        (["m", "--ray", "auto"], "auto", "m"),
-        (["--ray", "auto", "m"], "auto", "m"),
-        (["--ray", "head-1:6379", "m"], "head-1:6379", "m"),
-        (["--ray", "192.0.2.7:6379", "m"], "192.0.2.7:6379", "m"),
-        (["--ray", "ray://head:10001", "m"], "ray://head:10001", "m"),
-        (["--ray=auto", "m"], "auto", "m"),
-        (["m", "--ray=local", "-q"], "local", "m"),
+        (["--ray", "--quiet", "org/m"], "local", "org/m"),
+        (["org/m", "--ray", "local"], "local", "org/m"),
+        (["org/m", "--ray", "auto"], "auto", "org/m"),
+        (["--ray", "auto", "org/m"], "auto", "org/m"),
+        (["--ray", "head-1:6379", "org/m"], "head-1:6379", "org/m"),
+        (["--ray", "192.0.2.7:6379", "org/m"], "192.0.2.7:6379", "org/m"),
+        (["--ray", "ray://head:10001", "org/m"], "ray://head:10001", "org/m"),
+        (["--ray=auto", "org/m"], "auto", "org/m"),
+        (["org/m", "--ray=local", "-q"], "local", "org/m"),
     ],
 )
 def test_ray_may_stand_alone(
     main: Any,
     begun: list[dict[str, Any]],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
     ray: str | None,
     model: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
     ended = main("calibrate", "--output", str(tmp_path / "policy"), *arguments)
     assert ended.code == 0, ended.err
     assert [(each["model"], each["ray"]) for each in begun] == [(model, ray)]

@@ -209,7 +209,7 @@ def test_calibrate_refuses_an_unknown_model(main: Any, tmp_path: Path) -> None:
     refused = calibrate(main, tmp_path / "policy", *arguments, model=str(tmp_path))
     assert (refused.code, refused.out) == (2, "")
     assert last_line(refused.err).startswith(f"error: MODEL={str(tmp_path)!r}: it cannot be loaded")
-    assert "Pass embedded, exact-flow, a Hub id with its revision" in refused.err
+    assert "Pass embedded, exact-flow, a Hub id such as org/name" in refused.err
     assert not (tmp_path / "policy").exists()
 
 

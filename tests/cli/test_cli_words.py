@@ -123,7 +123,7 @@ def test_an_unknown_option_is_json_too(
         (
             ["compare", "./nothing"],
             "MODEL='./nothing': no such folder, and a Hub id is of the form org/name. Pass "
-            "embedded, exact-flow, a Hub id with its revision, or a pipeline's folder.",
+            "embedded, exact-flow, a Hub id such as org/name, or a pipeline's folder.",
         ),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",

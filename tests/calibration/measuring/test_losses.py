@@ -49,7 +49,7 @@ def test_where_none_is_finite_metric_schedule_and_pairs_are_named(failed: float)
     with pytest.raises(NotFiniteError) as caught:
         lowest([[fine, spoilt], [spoilt, fine]])
     assert (caught.value.field, caught.value.value) == ("metric", "psnr")
-    assert "none of 4 schedules" in str(caught.value)
+    assert "the 4 schedules that were run leave no choice" in str(caught.value)
     assert "(0, 3, 8) with look-backs (1, 1) is not finite at the pairs 0, 2 of 0 … 2" in str(
         caught.value
     )

@@ -86,7 +86,7 @@ def test_a_policy_that_observes_blocks_is_calibrated_nowhere_else(
     """So its reason sends nobody to a calibration that would be refused."""
     said = {name: PolicyMethod(name).refusal(bench_of(exact_flow)) for name in ("dicache", "gram")}
     assert str(said["dicache"]).endswith(
-        "None can be calibrated: nobody knows blocks of this pipeline, whose features such a "
-        "policy observes"
+        "None can be calibrated: cache-dit knows no blocks of this pipeline, whose features would "
+        "be observed"
     )
     assert "Calibrate it: otcache calibrate exact-flow --policy gram" in str(said["gram"])
