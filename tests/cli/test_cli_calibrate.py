@@ -315,6 +315,21 @@ def test_dry_run(calibrate: Any, tmp_path: Path) -> None:
     data = json.loads(done.out)
     assert data["stages"][0]["stage"] == "recording full runs"
     assert data["transformer_calls"] == sum(each["transformer_calls"] for each in data["stages"])
+    told = calibrate("--dry-run", *SMALL)
+    assert told.code == 0, told.err
+    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    for stage in data["stages"]:
+        (line,) = (line for line in lines if line.startswith(stage["stage"]))
+        assert f"{stage['denoising_steps']:,}" in line
+        assert f"{stage['transformer_calls']:,}" in line
+    steps, of_evidence = data["denoising_steps"], data["evidence_steps"]
+    total = f"at most {steps + of_evidence:,} {data['transformer_calls']:,} "
+    assert any(line.startswith(total) for line in lines)
+    paper = f"paper * 4 at most {steps:,} {of_evidence} at most "
+    assert any(line.startswith(paper) for line in lines)
+    # It takes more pairs than there are, which its sentence below says.
+    assert "standard" in lines
+    assert any(line.startswith("standard: ") and "too few" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
 
 
