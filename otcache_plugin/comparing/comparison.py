@@ -7,6 +7,7 @@ prints.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.comparing.lineup import Entrant
+    from otcache_plugin.comparing.methods import Variant
     from otcache_plugin.comparing.settings import ComparisonSettings
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
@@ -154,7 +156,7 @@ class _Run:
             record["key"]: Measured.from_dict(record["measured"])
             for record in self.journal.records(MEASURED)
             for entrant in self.entrants
-            if record["variant"] == asdict(entrant.variant)
+            if record["variant"] == _as_read(entrant.variant)
         }
         found = {}
         for entrant in list(self.entrants):
@@ -226,3 +228,8 @@ class _Run:
 
     def _timed_steps(self, entrant: Entrant, pairs: Sequence[Pair]) -> int:
         return 2 * steps_of(entrant, self.judge.bench) * len(pairs)
+
+
+def _as_read(variant: Variant) -> Any:
+    """Return a variant as a journal gives it back: JSON has lists where settings are tuples."""
+    return json.loads(json.dumps(asdict(variant)))

@@ -26,6 +26,7 @@ from otcache_plugin.calibration.errors import OtherSettingsError
 from otcache_plugin.comparing import comparison, measuring
 from otcache_plugin.comparing.comparison import compare
 from otcache_plugin.comparing.contenders.policies import PolicyMethod
+from otcache_plugin.comparing.contenders.tuning import Configured
 from otcache_plugin.comparing.differences import to_baseline
 from otcache_plugin.comparing.methods import Bench, Variant
 from otcache_plugin.comparing.report import look_back_rule
@@ -233,6 +234,29 @@ def test_progress_is_complete_and_nothing_is_done_twice(
         assert row.counts == other.counts
         np.testing.assert_array_equal(row.turns, other.turns)
         np.testing.assert_array_equal(row.values["psnr"], other.values["psnr"])
+
+
+def test_a_method_with_settings_is_not_measured_again(
+    small_setup: ModelSetup,
+    brief: ComparisonSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = PolicyMethod.variants
+
+    def configured(method: PolicyMethod, bench: Bench) -> list[Variant]:
+        settings = (("order", 1), ("threshold", 0.1))
+        return [
+            Configured(each.method, each.setting, each.budget, each.rests_on, settings)
+            for each in plain(method, bench)
+        ]
+
+    monkeypatch.setattr(PolicyMethod, "variants", configured)
+    first = compare(small_setup, brief, tmp_path, SilentProgress())
+    assert any(isinstance(row.variant, Configured) for row in first.rows)
+    monkeypatch.setattr(type(small_setup.pipe), "__call__", lambda *_, **__: pytest.fail("ran"))
+    second = compare(small_setup, brief, tmp_path, SilentProgress())
+    assert [row.variant for row in second.rows] == [row.variant for row in first.rows]
 
 
 def test_times_are_taken_again_and_nothing_else(
