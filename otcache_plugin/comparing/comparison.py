@@ -7,7 +7,6 @@ prints.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from otcache_plugin.comparing.contenders.documents import document_for, require_
 from otcache_plugin.comparing.contenders.full import FULL
 from otcache_plugin.comparing.contenders.known import chosen_methods
 from otcache_plugin.comparing.contenders.policies import OTCACHE, require_installed
-from otcache_plugin.comparing.journal import Journal
+from otcache_plugin.comparing.journal import Journal, as_read
 from otcache_plugin.comparing.judging import prepared_metrics
 from otcache_plugin.comparing.lineup import NotRun, line_up, reason_of
 from otcache_plugin.comparing.measuring import Judge, Measured, steps_of
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from otcache_plugin.calibration.stages import CalibrationProgress
     from otcache_plugin.comparing.lineup import Entrant
-    from otcache_plugin.comparing.methods import Variant
     from otcache_plugin.comparing.settings import ComparisonSettings
     from otcache_plugin.evaluation.pairs import Pair
     from otcache_plugin.models.setups import ModelSetup
@@ -156,7 +154,7 @@ class _Run:
             record["key"]: Measured.from_dict(record["measured"])
             for record in self.journal.records(MEASURED)
             for entrant in self.entrants
-            if record["variant"] == _as_read(entrant.variant)
+            if record["variant"] == as_read(asdict(entrant.variant))
         }
         found = {}
         for entrant in list(self.entrants):
@@ -228,8 +226,3 @@ class _Run:
 
     def _timed_steps(self, entrant: Entrant, pairs: Sequence[Pair]) -> int:
         return 2 * steps_of(entrant, self.judge.bench) * len(pairs)
-
-
-def _as_read(variant: Variant) -> Any:
-    """Return a variant as a journal gives it back: JSON has lists where settings are tuples."""
-    return json.loads(json.dumps(asdict(variant)))

@@ -39,7 +39,7 @@ class Journal(LockedFolder):
         self._path = folder / JOURNAL_FILE
         with self._opening():
             self._records = self._read()
-            wanted = json.loads(json.dumps(settings))
+            wanted = as_read(settings)
             if not self._records:
                 self.write({"kind": "settings", **wanted})
             self._require(wanted)
@@ -89,3 +89,8 @@ class Journal(LockedFolder):
                     "Use that again to go on with it, another output to begin one beside it, or "
                     f"delete {self.folder} to start anew",
                 )
+
+
+def as_read(value: Any) -> Any:
+    """Return a value as a journal gives it back: JSON has lists where there were tuples."""
+    return json.loads(json.dumps(value))
