@@ -178,6 +178,26 @@ def lemica_losses(models: Any) -> dict[int, str]:
     return {samples: f"{mean(each):.2f}" for samples, each in lost.items()}
 
 
+def recache_runs(model: str) -> dict[str, Any]:
+    """Return how ReCache's training on real runs does against even spacing, and the recording."""
+    trainings = result("recache")[model]["trainings"]
+    runs, form = (trainings[name] for name in ("runs", "form"))
+    rows = runs["to_uniform"]["psnr"]
+    below = [
+        ours["mean"] - theirs["mean"]
+        for ours, theirs in zip(form["to_uniform"]["psnr"], rows, strict=True)
+    ]
+    ahead = [row["budget"] for row in rows if row["p_holm"] < 0.05 and row["difference"] > 0]
+    return {
+        "ahead": len(ahead),
+        "of": len(rows),
+        "level": [row["budget"] for row in rows if row["p_holm"] >= 0.05],
+        "least": f"{min(below):.1f}",
+        "most": f"{max(below):.1f}",
+        "steps": f"{form['steps']:,}",
+    }
+
+
 def rendered(template: str) -> str:
     """Return a template with its figures."""
     environment = jinja2.Environment(
@@ -192,7 +212,7 @@ def rendered(template: str) -> str:
         *(result, interval, by_policy, gpu_rows, dates, row_named, agreement, median),
         *(effort_mean, effort_cell, effort_counts),
         *(paired, other_steps),
-        *(lemica_counts, lemica_losses),
+        *(lemica_counts, lemica_losses, recache_runs),
     )
     environment.globals.update({helper.__name__: helper for helper in helpers}, gpu=GPU)
     return environment.get_template(template).render()
