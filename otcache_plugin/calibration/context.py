@@ -97,6 +97,11 @@ class MeasuredContext:
         return between("calibration", cuts)
 
     @property
+    def denoising_steps(self) -> int:
+        """Computed for calibration pairs so far."""
+        return self._measurements.denoising_steps
+
+    @property
     def metric(self) -> str:
         """What losses are measured by."""
         return self._settings.metric

@@ -76,6 +76,14 @@ class CalibrationContext(Protocol):
         ...
 
     @property
+    def denoising_steps(self) -> int:
+        """What was asked for so far takes, each calibration pair's own.
+
+        It is the same wherever and however often a calibration is resumed.
+        """
+        ...
+
+    @property
     def metric(self) -> str:
         """What losses are measured by."""
         ...

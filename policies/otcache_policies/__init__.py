@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from otcache_policies.gains import Gains, RealRun, fit_gains
     from otcache_policies.gram import GramPolicy, GramSettings, GramTable
     from otcache_policies.gram_edges import l2_edges
-    from otcache_policies.gram_search import optimise
+    from otcache_policies.gram_search import minima, optimise
     from otcache_policies.lemica import LeMiCaPolicy
     from otcache_policies.meancache import MeanCachePolicy
     from otcache_policies.minimax_path import budgeted_minimax_path
@@ -118,6 +118,7 @@ __all__ = [
     "geodesic_weights",
     "l2_edges",
     "lift",
+    "minima",
     "optimise",
     "predict",
     "project_sum",
@@ -154,7 +155,7 @@ __getattr__, __dir__ = lazy_names(
         "otcache_policies.gains": ("Gains", "RealRun", "fit_gains"),
         "otcache_policies.gram": ("GramPolicy", "GramSettings", "GramTable"),
         "otcache_policies.gram_edges": ("l2_edges",),
-        "otcache_policies.gram_search": ("optimise",),
+        "otcache_policies.gram_search": ("minima", "optimise"),
         "otcache_policies.lemica": ("LeMiCaPolicy",),
         "otcache_policies.meancache": ("MeanCachePolicy",),
         "otcache_policies.minimax_path": ("budgeted_minimax_path",),

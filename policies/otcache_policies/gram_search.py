@@ -21,11 +21,14 @@ from otcache_policies.state_form import StateForm
 from otcache_policies.step_moves import descend, moves
 from otcache_policies.uniform import UniformPolicy
 
-__all__ = ["optimise"]
+__all__ = ["minima", "optimise"]
 
 EXTRA_DAMPING = (0.0, 0.2)
 """How much more than the form the beams are damped: with less damping, segments may make up for
 others that come later; with more, each has to be good by itself."""
+
+APART_DAMPING = (0.0, 0.2, 0.5)
+"""Likewise where minima far from each other are wanted."""
 
 DESCENTS = 6
 """Schedules from the beams whose steps are moved."""
@@ -63,6 +66,28 @@ def optimise(
     return _ranked(form, [_followed(form, each, max_look_back) for each in lowered[:FOLLOWED]])[0]
 
 
+def minima(form: QuadraticForm, budget: int, max_look_back: int, near: Schedule) -> list[Schedule]:
+    """Return schedules of a budget that no move of a step lowers, the best first.
+
+    They lie wherever beams lead to: where the form is not to be trusted, one that is not its lowest
+    may well be better.
+
+    Args:
+        form: What is minimised.
+        budget: Computed steps, from 3 to T.
+        max_look_back: Largest look-back of a segment.
+        near: A good schedule of that budget: pairs are weighed by the inverse of their values at
+            it.
+    """
+    states = _states(form, near, max_look_back)
+    if states is None:
+        return [near]
+    beams = (
+        each for damped in _damped(states, APART_DAMPING) for each in beam_search(damped, budget)
+    )
+    return _ranked(form, [descend(states, each) for each in dict.fromkeys(beams)])
+
+
 def _followed(form: QuadraticForm, schedule: Schedule, max_look_back: int) -> Schedule:
     """Return where a schedule's steps are moved to while that lowers the mean logarithm."""
     lowest = float(form.pooled(Candidates.of([schedule]))[0])
@@ -92,11 +117,15 @@ def _states(form: QuadraticForm, schedule: Schedule, max_look_back: int) -> Stat
 def _from_beams(states: StateForm, budget: int) -> list[Schedule]:
     """Return the best few schedules of beams that are damped more and less."""
     found: dict[Schedule, float] = {}
-    for extra in EXTRA_DAMPING:
-        damped = replace(states, damping=min(states.damping + extra, 1.0))
+    for damped in _damped(states, EXTRA_DAMPING):
         for schedule in beam_search(damped, budget):
             found[schedule] = states.value(schedule)
     return sorted(found, key=found.__getitem__)[:DESCENTS]
+
+
+def _damped(states: StateForm, extra: Sequence[float]) -> list[StateForm]:
+    """Return forms that are damped more."""
+    return [replace(states, damping=min(states.damping + each, 1.0)) for each in extra]
 
 
 def _ranked(form: QuadraticForm, schedules: Sequence[Schedule]) -> list[Schedule]:

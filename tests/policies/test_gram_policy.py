@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ from otcache_policies import AdaptingPolicy, BudgetError, Schedule, UniformPolic
 from otcache_policies.displacement import Candidates, euler_response, increments
 from otcache_policies.errors import GramTableError
 from otcache_policies.gram import GramPolicy, GramSettings, GramTable
-from otcache_policies.gram_search import optimise
+from otcache_policies.gram_search import minima, optimise
 from otcache_policies.quadratic_form import QuadraticForm
 from otcache_policies.testing import PolicyConformance
 
@@ -171,6 +172,46 @@ def test_threads_that_need_the_same_schedule_search_it_once(
         found = list(pool.map(ask, range(4)))
     assert len(searched) == 1
     assert all(schedule is found[0] for schedule in found)
+
+
+@pytest.mark.parametrize("budget", [3, 4, 6])
+def test_no_move_of_a_step_lowers_a_minimum(budget: int) -> None:
+    """By the sum over pairs, each weighed by the inverse of its value at the given schedule."""
+    form = smooth_table(3, 12, 2).form(0.03)
+    near = optimise(form, budget, 3)
+    weights = 1 / form.values(Candidates.of([near]))[0]
+    found = minima(form, budget, 3, near)
+    assert len(found) == len(set(found))
+    pooled = form.pooled(Candidates.of(found))
+    assert list(pooled) == sorted(pooled)
+    for schedule in found:
+        assert schedule.budget == budget
+        own, *moved = form.values(Candidates.of([schedule, *moves_of(schedule, 3)])) @ weights
+        assert min(moved) >= own * (1 - 1e-6)
+
+
+def moves_of(schedule: Schedule, max_look_back: int) -> list[Schedule]:
+    """Every schedule with one step anywhere between its neighbours and any look-backs beside it."""
+    found = []
+    for number, (begin, end) in enumerate(
+        zip(schedule.computed_steps, schedule.computed_steps[2:], strict=False), start=1
+    ):
+        for step, *two in itertools.product(
+            range(begin + 1, end), *2 * [range(1, max_look_back + 1)]
+        ):
+            steps, look_backs = list(schedule.computed_steps), list(schedule.look_backs)
+            steps[number] = step
+            look_backs[number - 1 : number + 1] = two
+            gaps = np.diff(steps)
+            own = np.where(gaps > 1, look_backs, 1).tolist()
+            found.append(Schedule(steps, schedule.num_inference_steps, own))
+    return found
+
+
+def test_where_an_error_is_zero_there_is_one_minimum() -> None:
+    form = GramTable(np.zeros((1, 5, 5)), np.linspace(1, 0, 6)).form(0.0)
+    near = Schedule([0, 2, 4], 5, [1, 1])
+    assert minima(form, 3, 2, near) == [near]
 
 
 @pytest.mark.parametrize(

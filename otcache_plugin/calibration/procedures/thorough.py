@@ -84,9 +84,10 @@ class Thorough:
             )
             for budget in options.searched_budgets
         }
-        winners = challenged(stages.SEARCHED_FINAL, winners, searched, plan.selecting, context)
+        selecting = dict.fromkeys(winners, plan.selecting)
+        winners = challenged(stages.SEARCHED_FINAL, winners, searched, selecting, context)
         predicted = _predicted(winners, options.searched_budgets)
-        winners = challenged(stages.PREDICTED_FINAL, winners, predicted, plan.selecting, context)
+        winners = challenged(stages.PREDICTED_FINAL, winners, predicted, selecting, context)
         return calibrated(options, choice_of(winners, gains), found, context)
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from otcache_policies import Schedule, optimise
+from otcache_policies import Schedule, minima, optimise
 from otcache_policies.displacement import Candidates
 from otcache_policies.prediction import vanishing_warp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
     from otcache_policies import GramTable, MeanCachePolicy, QuadraticForm
@@ -34,6 +34,9 @@ DAMPINGS = (BASE_DAMPING, 0.3, 0.03)
 
 FITTED_DAMPING = 0.03
 """Likewise with the gains of real runs, which say themselves how far segments make up."""
+
+APART = 6
+"""How many steps, all moves of computed steps together, newcomers lie apart."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,51 @@ class Recorded:
             predicted = vanishing_warp(leaders[budget - 1], leaders[budget + 1], budget, 1.0)
             found.append(Candidate(PREDICTED, predicted))
         if gains is not None:
-            starts = [leaders[budget]]
-            half = self.form(BASE_DAMPING, (1 + gains) / 2)
-            whole = self.form(FITTED_DAMPING, gains)
+            whole, half = self._with(gains)
             for form in (half, whole):
-                found.append(Candidate(OPTIMISED, self.optimised(budget, form, starts)))
+                schedule = self.optimised(budget, form, [leaders[budget]])
+                found.append(Candidate(OPTIMISED, schedule))
         return by_the_simplest(found, self.graph(budget))
+
+    def newcomers(
+        self,
+        budget: int,
+        gains: NDArray[np.float64],
+        leader: Schedule,
+        known: Collection[Schedule],
+        count: int,
+    ) -> list[Candidate]:
+        """Return candidates of a budget that follow from all runs so far, the most promising first.
+
+        They are the schedules that minimise the form with these gains, and then other minima of
+        it, which lie apart from each other and from the leader: the runs so far say the less of a
+        schedule the further it lies from those that ran.
+
+        Args:
+            budget: computed steps.
+            gains: of each step, fitted to the runs.
+            leader: the best schedule of the budget so far.
+            known: schedules that have run.
+            count: how many at most.
+        """
+        whole, half = self._with(gains)
+        found = [self.optimised(budget, form, [leader]) for form in (whole, half)]
+        for each in minima(whole, budget, self.largest_look_back, leader):
+            if all(_moved(each, other) > APART for other in (leader, *found)):
+                found.append(each)
+        fresh = [each for each in dict.fromkeys(found) if each not in known]
+        candidates = [Candidate(OPTIMISED, each) for each in fresh[:count]]
+        return by_the_simplest(candidates, self.graph(budget))
+
+    def _with(self, gains: NDArray[np.float64]) -> tuple[QuadraticForm, QuadraticForm]:
+        """Return the form with gains, and with half of what they change, which is damped more."""
+        return self.form(FITTED_DAMPING, gains), self.form(BASE_DAMPING, (1 + gains) / 2)
+
+
+def _moved(one: Schedule, other: Schedule) -> int:
+    """Return by how many steps the computed steps of two schedules differ, all together."""
+    pairs = zip(one.computed_steps, other.computed_steps, strict=True)
+    return sum(abs(first - second) for first, second in pairs)
 
 
 def by_the_simplest(candidates: Sequence[Candidate], graph: Sequence[Schedule]) -> list[Candidate]:

@@ -1,7 +1,9 @@
 """What a race spends: how many candidates run at each budget, and on how many pairs.
 
 Every budget gets the same denoising steps, so that small budgets, where a run may tip into another
-picture, get the most runs. All of it follows from the numbers of steps and pairs alone.
+picture, get the most runs. All of it follows from the numbers of steps and pairs alone, but for the
+last heat: candidates are often the same, and runs that begin alike are begun once. What that has
+saved is spent there.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ FITTED = 3
 MINIMISED_BY_GAINS = 2
 """Those of them that follow from the gains."""
 
+MINIMISED_AGAIN = 2 + 2
+"""Searches that the newcomers of a budget take: two, and one for many minima, twice as long."""
+
 SURVIVING_GRAPH, SURVIVING_OTHERS = 2, 2
 """Candidates that run in the second heat: schedules of the graph policy, and of other families."""
 
@@ -43,6 +48,9 @@ SURVIVING = SURVIVING_GRAPH + SURVIVING_OTHERS
 
 MANY_RUNS = 100
 """From so many runs of one pair on that a budget can afford, its second heat is longer."""
+
+NEWCOMERS = 6
+"""Most candidates of the last heat at one budget."""
 
 FINALISTS = 2
 """The best of the graph policy's schedules, and the best of the others."""
@@ -87,10 +95,14 @@ class RacePlan:
         count = HEAT_PAIRS * (2 if self._runs(budget) >= MANY_RUNS else 1)
         return range(HEAT_PAIRS, min(HEAT_PAIRS + count, len(self.searching)))
 
+    @property
+    def steps(self) -> int:
+        """Denoising steps of all heats and finals."""
+        return int(SHARE * self.num_inference_steps * self.pairs)
+
     def _runs(self, budget: int) -> float:
         """Return how many runs of one pair the steps of a budget are enough for."""
-        steps = SHARE * self.num_inference_steps * self.pairs / len(self.budgets)
-        return steps / budget
+        return self.steps / len(self.budgets) / budget
 
     def candidates(self, budget: int) -> int:
         """Return how many candidates of the recording alone run at a budget."""
@@ -105,8 +117,27 @@ class RacePlan:
         count = max(left // HEAT_PAIRS * HEAT_PAIRS, FEWEST_FINAL_PAIRS)
         return self.selecting[:count]
 
+    def left(self, spent: int) -> int:
+        """Return the denoising steps that are left of all, after so many."""
+        return max(0, self.steps - spent)
+
+    def newcomers(self, spent: int) -> dict[int, int]:
+        """Return how many newcomers run at each budget in the last heat.
+
+        They get half of what is left, every budget the same: the rest is for their finals.
+
+        Args:
+            spent: denoising steps of the heats and finals before.
+        """
+        share = self.left(spent) // 2 // len(self.budgets)
+        return {each: min(share // each // HEAT_PAIRS, NEWCOMERS) for each in self.budgets}
+
     def costs(self, workload: Workload) -> Sequence[StageCost]:
-        """Return what the stages take at most; candidates that are the same run once."""
+        """Return what the stages take at most; candidates that are the same run once.
+
+        The last heat and its finals take at most what the stages before them do not: nothing that
+        would come on top.
+        """
         budgets = self.budgets
 
         def minimising(stage: str, count: int) -> StageCost:
@@ -123,4 +154,7 @@ class RacePlan:
             workload.runs(stages.FITTED_HEAT, fitted),
             workload.runs(stages.SECOND_HEAT, second),
             workload.runs(stages.FINAL, final),
+            minimising(stages.REFITTING, MINIMISED_AGAIN),
+            StageCost.without_model(stages.LAST_HEAT, 0),
+            StageCost.without_model(stages.LAST_FINAL, 0),
         )

@@ -71,6 +71,7 @@ class Race:
         Raises:
             NotFiniteError: no candidate of some budget has a finite loss at every pair.
         """
+        before = self.context.denoising_steps
         first = dict.fromkeys(self.plan.budgets, self.plan.first_heat)
         second = {budget: self.plan.second_heat(budget) for budget in self.plan.budgets}
         entered = self._candidates()
@@ -87,7 +88,8 @@ class Race:
         entered = {budget: distinct([*entered[budget], *fitted[budget]]) for budget in entered}
         survivors = {budget: self._survivors(entered[budget]) for budget in entered}
         self._heat(stages.SECOND_HEAT, survivors, second)
-        return self._finals(survivors), gains
+        winners = self._finals(survivors)
+        return self._last_heat(winners, before), gains
 
     def _candidates(self) -> dict[int, list[Candidate]]:
         self.context.start_search(stages.OPTIMISING, len(self.plan.budgets))
@@ -160,6 +162,70 @@ class Race:
         runs = [real(run) for found in self.runs.values() for run in found]
         return fit_gains(self.recorded.table, runs)
 
+    def _last_heat(self, winners: Mapping[int, Winner], before: int) -> dict[int, Winner]:
+        """Spend what is left of the race's steps, and return who serves each budget after it.
+
+        What the runs before have saved, because candidates were the same or began alike, is for
+        newcomers by the gains of all heats. Whoever does better than a winner on the pairs of the
+        first heat meets it on those of its final, as long as there are steps left.
+
+        Args:
+            winners: of the finals.
+            before: denoising steps when the race began.
+        """
+        gains = self._gains()
+        if gains is None:
+            return dict(winners)
+        counts = self.plan.newcomers(self.context.denoising_steps - before)
+        newcomers = self._newcomers(winners, gains, counts)
+        first = dict.fromkeys(newcomers, self.plan.first_heat)
+        self._heat(stages.LAST_HEAT, newcomers, first)
+        left = self.plan.left(self.context.denoising_steps - before)
+        challengers = self._challengers(winners, newcomers, left)
+        pairs = {budget: self.plan.final(budget) for budget in winners}
+        return challenged(stages.LAST_FINAL, winners, challengers, pairs, self.context)
+
+    def _newcomers(
+        self, winners: Mapping[int, Winner], gains: Gains, counts: Mapping[int, int]
+    ) -> dict[int, list[Candidate]]:
+        """Return so many candidates of each budget that have not run."""
+        self.context.start_search(stages.REFITTING, len(counts))
+        found = {}
+        for budget, count in counts.items():
+            leader = winners[budget].candidate.schedule
+            found[budget] = self.recorded.newcomers(budget, gains.values, leader, self.runs, count)
+            self.context.advance()
+        return found
+
+    def _challengers(
+        self,
+        winners: Mapping[int, Winner],
+        newcomers: Mapping[int, Sequence[Candidate]],
+        left: int,
+    ) -> dict[int, Candidate]:
+        """Return the newcomers that meet a winner: those furthest ahead that steps are left for."""
+        leads = {}
+        for budget, candidates in newcomers.items():
+            if candidates:
+                best = min(candidates, key=self._first_loss)
+                leads[best] = self._first_loss(winners[budget].candidate) - self._first_loss(best)
+        found = {}
+        for best in sorted(leads, key=lambda each: -leads[each]):
+            budget = best.schedule.budget
+            steps = budget * len(self.plan.final(budget))
+            if leads[best] > 0 and steps <= left:
+                found[budget] = best
+                left -= steps
+        return found
+
+    def _first_loss(self, candidate: Candidate) -> float:
+        """Return the mean loss in the heat that a candidate ran in first, which all have in common.
+
+        It is infinite where that of any pair is not finite.
+        """
+        losses = self.runs[candidate.schedule][0].losses
+        return float(losses.mean()) if np.isfinite(losses).all() else np.inf
+
     def _survivors(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the best few of the graph policy's and of the other schedules."""
         graph, others = by_family(sorted(candidates, key=self._loss))
@@ -209,7 +275,7 @@ def challenged(
     stage: str,
     winners: Mapping[int, Winner],
     challengers: Mapping[int, Candidate],
-    pairs: range,
+    pairs: Mapping[int, range],
     context: CalibrationContext,
 ) -> dict[int, Winner]:
     """Return who serves each budget after a challenger of some has run on fresh pairs.
@@ -222,7 +288,9 @@ def challenged(
         for budget, challenger in challengers.items()
         if challenger.schedule != winners[budget].candidate.schedule
     }
-    requests = [(each.schedule, pairs) for three in contested.values() for each in three]
+    requests = [
+        (each.schedule, pairs[budget]) for budget, three in contested.items() for each in three
+    ]
     context.start_runs(stage, requests)
     found = iter(context.displaced(requests))
     after = dict(winners)

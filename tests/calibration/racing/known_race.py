@@ -64,6 +64,11 @@ class KnownContext:
         self.asked: list[tuple[str, Schedule, range]] = []
         self.announced: dict[str, list[tuple[Schedule, range]]] = {}
 
+    @property
+    def denoising_steps(self) -> int:
+        """Every run takes its budget; nothing is replayed."""
+        return sum(schedule.budget * len(pairs) for _, schedule, pairs in self.asked)
+
     def start_search(self, stage: str, trials: int) -> None:
         self.stage = stage
 
@@ -111,7 +116,9 @@ class RecordedContext(KnownContext):
         return known_recording(self._edges).table
 
 
-def race_of(edges: EdgeTable, loss: Loss, gain: float = 1.0) -> tuple[Race, KnownContext]:
+def race_of(
+    edges: EdgeTable, loss: Loss, gain: float = 1.0, plan: RacePlan = PLAN
+) -> tuple[Race, KnownContext]:
     """A race whose losses are known, and the context that it will ask."""
     context: Any = KnownContext(loss, gain)
-    return Race(PLAN, known_recording(edges), context), context
+    return Race(plan, known_recording(edges), context), context

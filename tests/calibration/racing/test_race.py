@@ -17,6 +17,7 @@ from otcache_plugin.calibration.racing.race import Race, Winner, challenged
 from otcache_plugin.calibration.racing.verdict import Verdict, verdict_of
 
 FRESH = set(PLAN.selecting)
+FINALS = ("finals on fresh pairs", "finals of the last heat")
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +101,13 @@ def test_fresh_pairs_are_left_alone_until_the_final(edges: EdgeTable) -> None:
     race, context = race_of(edges, lambda schedule, pair: float(schedule.computed_steps[1]))
     race.run()
     for stage, schedule, pairs in context.asked:
-        if stage == "finals on fresh pairs":
+        if stage in FINALS:
             assert pairs == PLAN.final(schedule.budget)
             assert set(pairs) <= FRESH
         else:
             assert pairs in (PLAN.first_heat, PLAN.second_heat(schedule.budget))
             assert not set(pairs) & FRESH
-    assert [stage for stage, *_ in context.asked][-1] == "finals on fresh pairs"
+    assert [stage for stage, *_ in context.asked][-1] in FINALS
 
 
 def test_no_run_is_made_twice_and_none_more_than_planned(edges: EdgeTable) -> None:
@@ -119,6 +120,7 @@ def test_no_run_is_made_twice_and_none_more_than_planned(edges: EdgeTable) -> No
         assert len(context.schedules("heat of fitted candidates", budget)) <= 3
         assert len(context.schedules("second heat", budget)) <= 4
         assert len(context.schedules("finals on fresh pairs", budget)) <= 2
+        assert len(context.schedules("last heat", budget)) <= 6
     # What progress was told is what was run.
     for stage, requests in context.announced.items():
         ran = [(schedule, pairs) for at, schedule, pairs in context.asked if at == stage]
@@ -180,6 +182,9 @@ def test_where_nothing_is_finite_it_ends(edges: EdgeTable, failing: range) -> No
         race.run()
 
 
+FINAL_PAIRS = dict.fromkeys((4, 5), PLAN.selecting)
+
+
 def winner_of(schedule: Schedule, graph: Schedule) -> Winner:
     verdict = verdict_of(np.full(8, 1.0), np.full(8, 0.5))
     return Winner(Candidate(OPTIMISED, schedule), Candidate("graph", graph), verdict)
@@ -199,7 +204,7 @@ def test_a_challenger_has_to_be_better_than_the_winner(
     context = KnownContext(lambda schedule, pair: losses[schedule])
     winners = {4: winner_of(holding, graph), 5: winner_of(graph, graph)}
     challengers = {4: Candidate("searched", challenging)}
-    after = challenged("a final", winners, challengers, PLAN.selecting, context)  # type: ignore[arg-type]
+    after = challenged("a final", winners, challengers, FINAL_PAIRS, context)  # type: ignore[arg-type]
     assert after[5] == winners[5]
     assert after[4].candidate == (challengers[4] if wins else winners[4].candidate)
     assert after[4].graph == winners[4].graph
@@ -212,7 +217,7 @@ def test_a_challenger_that_holds_already_is_not_run() -> None:
     context = KnownContext(lambda schedule, pair: 1.0)
     winners = {4: winner_of(schedule, schedule)}
     challengers = {4: Candidate("searched", schedule)}
-    after = challenged("a final", winners, challengers, PLAN.selecting, context)  # type: ignore[arg-type]
+    after = challenged("a final", winners, challengers, FINAL_PAIRS, context)  # type: ignore[arg-type]
     assert after == winners
     assert context.asked == []
 

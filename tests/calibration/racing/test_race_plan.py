@@ -65,6 +65,9 @@ def test_the_stages_by_hand() -> None:
         "heat of fitted candidates",
         "second heat",
         "finals on fresh pairs",
+        "optimising with the gains of all heats",
+        "last heat",
+        "finals of the last heat",
     ]
     steps = {stage: each.denoising_steps for stage, each in costs.items()}
     total = sum(range(8, 21))
@@ -77,6 +80,25 @@ def test_the_stages_by_hand() -> None:
     # Pairs times budgets: 192 180 160 220 192 208 168 180 128 136 144 152 160.
     assert steps["finals on fresh pairs"] == 2 * 2220
     assert sum(steps.values()) == 15_392 <= 16_000
+    # What is spent there is what these have saved, and the 448 steps that they cannot take.
+    assert steps["last heat"] == steps["finals of the last heat"] == 0
+    assert 2_400 + USUAL.steps == 15_840 <= 16_000
+
+
+@pytest.mark.parametrize(
+    ("spent", "newcomers"),
+    [
+        # 2,600 steps are left, 100 of their first half for each budget: 12 runs of 8 steps, 11 of
+        # 9, 8 of 12, 7 of 13, 5 of 20, on four pairs each.
+        (10_840, [3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]),
+        # 9,100: 350 for each, and no budget has more than six.
+        (4_340, [6, 6, 6, 6, 6, 6, 6, 5, 5, 5, 4, 4, 4]),
+        (13_440, [0] * 13),
+        (99_999, [0] * 13),
+    ],
+)
+def test_the_last_heat_gets_half_of_what_is_left(spent: int, newcomers: list[int]) -> None:
+    assert USUAL.newcomers(spent) == dict(zip(range(8, 21), newcomers, strict=True))
 
 
 def test_any_budgets_from_6_to_20_take_at_most_16_000_steps() -> None:
