@@ -291,7 +291,7 @@ def test_an_estimate_by_hand() -> None:
     assert estimate.all_seconds == 8.0 + sum(map(estimate.seconds, every))
     assert estimate.all_transformer_calls == 2 * (36 + 40 + 7)
     heat = StageCost("first heat", 5, 20, 50)
-    assert estimate.steps(heat) == 40
-    assert estimate.transformer_calls(heat) == 2 * 16
+    assert estimate.steps(heat) == 45
+    assert estimate.transformer_calls(heat) == 2 * 18
     assert estimate.ends_early
     assert not replace(estimate, stages=(recording, optimising, evidence)).ends_early

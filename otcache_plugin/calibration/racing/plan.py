@@ -135,8 +135,8 @@ class RacePlan:
     def costs(self, workload: Workload) -> Sequence[StageCost]:
         """Return what the stages take at most; candidates that are the same run once.
 
-        The last heat and its finals take at most what the stages before them do not: nothing that
-        would come on top.
+        The last heat and its finals spend what these have saved, which is counted there, and what
+        they cannot take.
         """
         budgets = self.budgets
 
@@ -147,14 +147,20 @@ class RacePlan:
         fitted = [Runs(each, FITTED, self.first_heat) for each in budgets]
         second = [Runs(each, SURVIVING, self.second_heat(each)) for each in budgets]
         final = [Runs(each, FINALISTS, self.final(each)) for each in budgets]
-        return (
-            minimising(stages.OPTIMISING, len(DAMPINGS)),
+        heats = (
             workload.runs(stages.FIRST_HEAT, first),
-            minimising(stages.FITTING, MINIMISED_BY_GAINS),
             workload.runs(stages.FITTED_HEAT, fitted),
             workload.runs(stages.SECOND_HEAT, second),
             workload.runs(stages.FINAL, final),
+        )
+        left = self.left(sum(each.denoising_steps for each in heats))
+        calls = -(-left // (HEAT_PAIRS * budgets[0]))
+        return (
+            minimising(stages.OPTIMISING, len(DAMPINGS)),
+            heats[0],
+            minimising(stages.FITTING, MINIMISED_BY_GAINS),
+            *heats[1:],
             minimising(stages.REFITTING, MINIMISED_AGAIN),
-            StageCost.without_model(stages.LAST_HEAT, 0),
+            StageCost(stages.LAST_HEAT, calls, left // HEAT_PAIRS, left),
             StageCost.without_model(stages.LAST_FINAL, 0),
         )
