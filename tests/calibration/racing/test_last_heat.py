@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from otcache_policies import EdgeTable, Schedule
 
 from otcache_plugin.calibration.racing.plan import RacePlan
 
-ROOMY = RacePlan(STEPS, PAIRS, range(4, 6))
+ROOMY = RacePlan(STEPS, PAIRS, range(5, 7))
 """Of two budgets, which need far less than their shares."""
 
 FRESH = set(ROOMY.selecting)
@@ -97,6 +98,55 @@ def test_a_newcomer_that_is_not_finite_is_not_chosen(
 
     winners, _ = race_of(edges, loss, plan=ROOMY)[0].run()
     assert {winner.candidate.schedule for winner in winners.values()} <= graph
+
+
+def test_who_is_not_better_meets_nobody(edges: EdgeTable) -> None:
+    race, context = race_of(edges, lambda schedule, pair: 1.0, plan=ROOMY)
+    race.run()
+    stages = {stage for stage, _, _ in context.asked}
+    assert "last heat" in stages
+    assert "finals of the last heat" not in stages
+
+
+@dataclass(frozen=True)
+class Tight(RacePlan):
+    """A plan with few steps left for the last heat."""
+
+    most: int = 0
+
+    def left(self, spent: int) -> int:
+        return self.most - spent
+
+
+@pytest.mark.parametrize("furthest", [5, 6])
+def test_where_steps_are_left_for_one_it_is_the_one_furthest_ahead(
+    edges: EdgeTable, furthest: int
+) -> None:
+    """A newcomer of 5 steps and one of 6 run on four pairs and would meet winners on eight.
+
+    Of 96 steps 48 are for newcomers: 24 for each budget, so one of each, which take 44. The 52 that
+    are left are enough for either final, of 40 or 48 steps, not for both.
+    """
+    race, context = race_of(edges, lambda schedule, pair: 1.0, plan=ROOMY)
+    race.run()
+    before = sum(
+        schedule.budget * len(pairs)
+        for stage, schedule, pairs in context.asked
+        if stage != "last heat"
+    )
+    tight = Tight(STEPS, PAIRS, ROOMY.budgets, most=before + 96)
+    race, context = race_of(edges, lambda schedule, pair: 1.0, plan=tight)
+    race.run()
+    newcomers = {budget: context.schedules("last heat", budget) for budget in (5, 6)}
+    assert [len(found) for found in newcomers.values()] == [1, 1]
+    leads = {newcomers[budget][0]: 1.0 + (budget == furthest) for budget in (5, 6)}
+
+    race, context = race_of(edges, lambda schedule, pair: -leads.get(schedule, 0.0), plan=tight)
+    winners, _ = race.run()
+    for budget in (5, 6):
+        won = winners[budget].candidate.schedule in leads
+        assert won == (budget == furthest)
+    assert context.denoising_steps <= tight.most
 
 
 @given(seed=st.integers(0, 2**32 - 1))
