@@ -14,7 +14,7 @@ from otcache_policies import EdgeTable, Schedule
 
 from otcache_plugin.calibration.racing.plan import RacePlan
 
-ROOMY = RacePlan(STEPS, PAIRS, range(5, 7))
+ROOMY = RacePlan(STEPS, PAIRS, range(4, 6))
 """Of two budgets, which need far less than their shares."""
 
 FRESH = set(ROOMY.selecting)
@@ -118,32 +118,33 @@ class Tight(RacePlan):
         return self.most - spent
 
 
-@pytest.mark.parametrize("furthest", [5, 6])
+@pytest.mark.parametrize("furthest", [4, 5])
 def test_where_steps_are_left_for_one_it_is_the_one_furthest_ahead(
-    edges: EdgeTable, furthest: int
+    random_table: Callable[[int, int], EdgeTable], furthest: int
 ) -> None:
-    """A newcomer of 5 steps and one of 6 run on four pairs and would meet winners on eight.
+    """A newcomer of 4 steps and one of 5 run on four pairs and would meet winners on eight.
 
-    Of 96 steps 48 are for newcomers: 24 for each budget, so one of each, which take 44. The 52 that
-    are left are enough for either final, of 40 or 48 steps, not for both.
+    Of 80 steps 40 are for newcomers: 20 for each budget, so one of each, which take 36. The 44 that
+    are left are enough for either final, of 32 or 40 steps, not for both.
     """
-    race, context = race_of(edges, lambda schedule, pair: 1.0, plan=ROOMY)
+    edges = random_table(STEPS, 4)
+    race, context = race_of(edges, lambda schedule, pair: 1.0, 0.5, ROOMY)
     race.run()
     before = sum(
         schedule.budget * len(pairs)
         for stage, schedule, pairs in context.asked
         if stage != "last heat"
     )
-    tight = Tight(STEPS, PAIRS, ROOMY.budgets, most=before + 96)
-    race, context = race_of(edges, lambda schedule, pair: 1.0, plan=tight)
+    tight = Tight(STEPS, PAIRS, ROOMY.budgets, most=before + 80)
+    race, context = race_of(edges, lambda schedule, pair: 1.0, 0.5, tight)
     race.run()
-    newcomers = {budget: context.schedules("last heat", budget) for budget in (5, 6)}
+    newcomers = {budget: context.schedules("last heat", budget) for budget in (4, 5)}
     assert [len(found) for found in newcomers.values()] == [1, 1]
-    leads = {newcomers[budget][0]: 1.0 + (budget == furthest) for budget in (5, 6)}
+    leads = {newcomers[budget][0]: 1.0 + (budget == furthest) for budget in (4, 5)}
 
-    race, context = race_of(edges, lambda schedule, pair: -leads.get(schedule, 0.0), plan=tight)
+    race, context = race_of(edges, lambda schedule, pair: -leads.get(schedule, 0.0), 0.5, tight)
     winners, _ = race.run()
-    for budget in (5, 6):
+    for budget in (4, 5):
         won = winners[budget].candidate.schedule in leads
         assert won == (budget == furthest)
     assert context.denoising_steps <= tight.most
