@@ -66,8 +66,9 @@ class KnownContext:
 
     @property
     def denoising_steps(self) -> int:
-        """Every run takes its budget; nothing is replayed."""
-        return sum(schedule.budget * len(pairs) for _, schedule, pairs in self.asked)
+        """Every run takes its budget, once; nothing is replayed."""
+        asked = {(schedule, pairs) for _, schedule, pairs in self.asked}
+        return sum(schedule.budget * len(pairs) for schedule, pairs in asked)
 
     def start_search(self, stage: str, trials: int) -> None:
         self.stage = stage
