@@ -32,6 +32,11 @@ def figures() -> ModuleType:
     return module
 
 
+def test_no_result_says_where_somebodys_folders_lie() -> None:
+    for path in RESULTS.glob("*.json"):
+        assert '"/' not in path.read_text(encoding="utf-8"), path.name
+
+
 def test_what_is_written_is_what_the_results_say(figures: ModuleType) -> None:
     assert figures.readme(README) == README, "run python tools/write_figures.py"
     assert figures.rendered("measured.md.j2") == PAGE, "run python tools/write_figures.py"

@@ -74,7 +74,7 @@ def minima(form: QuadraticForm, budget: int, max_look_back: int, near: Schedule)
 
     Args:
         form: What is minimised.
-        budget: Computed steps, from 3 to T.
+        budget: Computed steps, from 2 to T.
         max_look_back: Largest look-back of a segment.
         near: A good schedule of that budget: pairs are weighed by the inverse of their values at
             it.
