@@ -123,9 +123,8 @@ class Race:
         return np.concatenate([run.losses for run in self.runs[schedule]])
 
     def _loss(self, candidate: Candidate) -> float:
-        """Return the mean loss in the heats, infinite where that of any pair is not finite."""
-        losses = self._in_heats(candidate.schedule)
-        return float(losses.mean()) if np.isfinite(losses).all() else np.inf
+        """Return the mean loss in the heats."""
+        return mean_loss(self._in_heats(candidate.schedule))
 
     def _best(self, candidates: Sequence[Candidate]) -> Candidate:
         """Return the candidate with the lowest loss, of several the first.
@@ -219,12 +218,8 @@ class Race:
         return found
 
     def _first_loss(self, candidate: Candidate) -> float:
-        """Return the mean loss in the heat that a candidate ran in first, which all have in common.
-
-        It is infinite where that of any pair is not finite.
-        """
-        losses = self.runs[candidate.schedule][0].losses
-        return float(losses.mean()) if np.isfinite(losses).all() else np.inf
+        """Return the mean loss on the pairs of the first heat, which all candidates ran on."""
+        return mean_loss(self.runs[candidate.schedule][0].losses)
 
     def _survivors(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the best few of the graph policy's and of the other schedules."""
@@ -299,6 +294,11 @@ def challenged(
         if verdict_of(holding, challenging).ahead:
             after[budget] = Winner(challenger, graph, verdict_of(simplest, challenging))
     return after
+
+
+def mean_loss(losses: NDArray[np.float64]) -> float:
+    """Return the mean of some pairs' losses, infinite where any of them is not finite."""
+    return float(losses.mean()) if np.isfinite(losses).all() else np.inf
 
 
 def by_family(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:

@@ -20,18 +20,6 @@ ROOMY = RacePlan(STEPS, PAIRS, range(4, 6))
 FRESH = set(ROOMY.selecting)
 
 
-@pytest.fixture(scope="module")
-def edges(random_table: Callable[[int, int], EdgeTable]) -> EdgeTable:
-    return random_table(STEPS, 3)
-
-
-@pytest.fixture(scope="module")
-def graph(edges: EdgeTable) -> set[Schedule]:
-    """All schedules of the graph policy, by any reading of the table."""
-    race, _ = race_of(edges, lambda schedule, pair: 1.0)
-    return {each.schedule(budget) for each in race.recorded.readings for budget in ROOMY.budgets}
-
-
 def newcomers_of(edges: EdgeTable) -> dict[int, list[Schedule]]:
     """Who runs in the last heat of a race in which all are equally good."""
     race, context = race_of(edges, lambda schedule, pair: 1.0, plan=ROOMY)

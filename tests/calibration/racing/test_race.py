@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,18 +17,6 @@ from otcache_plugin.calibration.racing.verdict import Verdict, verdict_of
 
 FRESH = set(PLAN.selecting)
 FINALS = ("finals on fresh pairs", "finals of the last heat")
-
-
-@pytest.fixture(scope="module")
-def edges(random_table: Callable[[int, int], EdgeTable]) -> EdgeTable:
-    return random_table(STEPS, 3)
-
-
-@pytest.fixture(scope="module")
-def graph(edges: EdgeTable) -> set[Schedule]:
-    """All schedules of the graph policy, by any reading of the table."""
-    race, _ = race_of(edges, lambda schedule, pair: 1.0)
-    return {each.schedule(budget) for each in race.recorded.readings for budget in BUDGETS}
 
 
 def test_the_graphs_schedule_stays_where_all_are_equally_good(
