@@ -2,6 +2,7 @@
 
     python -m benchmarks.efforts flow-1 embedded --work DIR --output benchmarks/results/efforts.json
     python -m benchmarks.efforts flow-5 flow-6 --procedures quick,standard --work DIR
+    python -m benchmarks.efforts flow-5 --procedures standard --held-out 512 --budgets 10,12,15 …
 
 Each procedure calibrates on its own calibration pairs. Then what it serves at every budget runs on
 the same held-out pairs, and is compared to the graph policy's best schedule at that very budget: of
@@ -155,10 +156,10 @@ class Bench:
         return {"graph": real, "graph by recording": alone}
 
     def held_out(
-        self,
+        self, count: int = HELD_OUT
     ) -> Callable[[Schedule, Sequence[Metric]], dict[str, NDArray[np.float64]]]:
-        """Return what gives a schedule's values on the held-out pairs."""
-        pairs = self.setup.held_out_pairs(HELD_OUT)
+        """Return what gives a schedule's values on so many held-out pairs."""
+        pairs = self.setup.held_out_pairs(count)
         arguments = {**self.setup.call_arguments, "num_inference_steps": STEPS}
         evaluator = Evaluator(self.setup.pipe, pairs, arguments, BATCH)
 
@@ -209,9 +210,14 @@ def rows_of(
 
 
 def bench(
-    setup: ModelSetup, work: Path, procedures: Sequence[str], metrics: Sequence[Metric]
+    setup: ModelSetup,
+    work: Path,
+    procedures: Sequence[str],
+    metrics: Sequence[Metric],
+    held_out: int = HELD_OUT,
+    budgets: Sequence[int] = BUDGETS,
 ) -> dict[str, Any]:
-    """Return every figure of one model."""
+    """Return every figure of one model at some budgets."""
     console = Console(stderr=True)
     model = Bench(setup, work)
     graph = model.best_graph()
@@ -221,19 +227,20 @@ def bench(
         found[name] = model.calibrated(PROCEDURES[name])
         console.print(f"  {found[name].steps:,} steps, {found[name].seconds:.0f} s")
     schedules = {**graph, **{name: each.schedules for name, each in found.items()}}
-    measure = model.held_out()
+    measure = model.held_out(held_out)
     cheap = [metric for metric in metrics if metric.name not in LPIPS]
     known: dict[Schedule, dict[str, NDArray[np.float64]]] = {}
     values = {}
     for name, own in schedules.items():
-        for budget, schedule in own.items():
+        for budget in sorted(own.keys() & budgets):
+            schedule = own[budget]
             wanted = metrics if name in LPIPS_OF and budget in LPIPS_BUDGETS else cheap
             if not all(metric.name in known.get(schedule, {}) for metric in wanted):
                 known[schedule] = measure(schedule, wanted)
             values[name, budget] = known[schedule]
     return {
         "model": setup.name,
-        "held_out_pairs": HELD_OUT,
+        "held_out_pairs": held_out,
         "procedures": {
             name: {
                 "steps": each.steps,
@@ -302,6 +309,9 @@ def main() -> None:
     models = {**DEVELOPMENT, **FINAL}
     parser.add_argument("models", nargs="+", choices=list(models))
     parser.add_argument("--procedures", default=",".join(PROCEDURES), help=", ".join(PROCEDURES))
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, help="pairs that are compared on")
+    every = ",".join(map(str, BUDGETS))
+    parser.add_argument("--budgets", default=every, help="those that are compared")
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     add_lpips_option(parser)
@@ -309,9 +319,13 @@ def main() -> None:
     procedures = arguments.procedures.split(",")
     if unknown := [name for name in procedures if name not in PROCEDURES]:
         parser.error(f"--procedures: {', '.join(unknown)} is none of {', '.join(PROCEDURES)}")
+    budgets = [int(each) for each in arguments.budgets.split(",")]
+    if unknown := [str(each) for each in budgets if each not in BUDGETS]:
+        parser.error(f"--budgets: {', '.join(unknown)} is none of {every}")
     metrics = metrics_with(arguments.lpips_home)
     for name in arguments.models:
-        result = bench(models[name](), arguments.work / name, procedures, metrics)
+        work = arguments.work / name
+        result = bench(models[name](), work, procedures, metrics, arguments.held_out, budgets)
         print_model(result)
         keep(arguments.output, name, result)
 
