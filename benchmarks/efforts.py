@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--procedures", default=",".join(PROCEDURES), help=", ".join(PROCEDURES))
     parser.add_argument("--held-out", type=int, default=HELD_OUT, help="pairs that are compared on")
     every = ",".join(map(str, BUDGETS))
-    parser.add_argument("--budgets", default=every, help="those that are compared")
+    parser.add_argument("--budgets", default=every, help=f"those that are compared, of {every}")
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     add_lpips_option(parser)
@@ -319,9 +319,13 @@ def main() -> None:
     procedures = arguments.procedures.split(",")
     if unknown := [name for name in procedures if name not in PROCEDURES]:
         parser.error(f"--procedures: {', '.join(unknown)} is none of {', '.join(PROCEDURES)}")
-    budgets = [int(each) for each in arguments.budgets.split(",")]
-    if unknown := [str(each) for each in budgets if each not in BUDGETS]:
+    if unknown := [each for each in arguments.budgets.split(",") if each not in every.split(",")]:
         parser.error(f"--budgets: {', '.join(unknown)} is none of {every}")
+    if arguments.held_out < 2:
+        parser.error(
+            f"--held-out: {arguments.held_out} is below 2: no interval follows from one pair"
+        )
+    budgets = [int(each) for each in arguments.budgets.split(",")]
     metrics = metrics_with(arguments.lpips_home)
     for name in arguments.models:
         work = arguments.work / name

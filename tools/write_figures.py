@@ -139,14 +139,47 @@ def effort_counts(models: Any, name: str, compared: str = "to_graph") -> dict[st
         for each in found
         for row in (each[compared]["psnr"] if compared == "to_graph" else each[compared])
     ]
+    return {
+        **row_counts(rows),
+        "least": f"{min(each['steps'] for each in found):,}",
+        "most": f"{max(each['steps'] for each in found):,}",
+    }
+
+
+def row_counts(rows: list[Row]) -> dict[str, Any]:
+    """Return how many differences are significantly above and below zero, and their mean."""
     sure = [row["difference"] for row in rows if row["p_holm"] < SURE]
     return {
         "of": len(rows),
         "ahead": sum(difference > 0 for difference in sure),
         "behind": sum(difference < 0 for difference in sure),
         "mean": f"{mean(row['difference'] for row in rows):+.2f}",
-        "least": f"{min(each['steps'] for each in found):,}",
-        "most": f"{max(each['steps'] for each in found):,}",
+    }
+
+
+def searched_and_predicted(models: Any, more: Any) -> dict[str, Any]:
+    """Return how standard does against joint searches: where they search, and where they predict.
+
+    Args:
+        models: all budgets, on few pairs.
+        more: those that are searched at, on many pairs.
+    """
+    searched = [row for each in more.values() for row in each["to_joint_searches"]["standard"]]
+    budgets = sorted({row["budget"] for row in searched})
+    predicted = [
+        row
+        for name in more
+        for row in models[name]["to_joint_searches"]["standard"]
+        if row["budget"] not in budgets
+    ]
+    each_takes = [
+        each["procedures"]["joint searches"]["steps"] / len(budgets) for each in more.values()
+    ]
+    return {
+        "searched": row_counts(searched),
+        "predicted": row_counts(predicted),
+        "least": f"{min(each_takes):,.0f}",
+        "most": f"{max(each_takes):,.0f}",
     }
 
 
@@ -210,7 +243,7 @@ def rendered(template: str) -> str:
     )
     helpers = (
         *(result, interval, by_policy, gpu_rows, dates, row_named, agreement, median),
-        *(effort_mean, effort_cell, effort_counts),
+        *(effort_mean, effort_cell, effort_counts, searched_and_predicted),
         *(paired, other_steps),
         *(lemica_counts, lemica_losses, recache_runs),
     )

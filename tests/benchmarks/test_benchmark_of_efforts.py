@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.efforts import holm, rows_of
+from benchmarks.efforts import holm, main, rows_of
 
 
 def test_p_values_are_corrected_from_the_smallest_on() -> None:
@@ -30,3 +32,27 @@ def test_rows_are_paired_differences_with_corrected_p_values() -> None:
     assert first["p"] == pytest.approx(stats.ttest_1samp(own - other, 0).pvalue)
     assert first["p_holm"] == pytest.approx(min(1.0, 2 * first["p"]))
     assert (same["difference"], same["p"], same["p_holm"]) == (0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--budgets", "8,7,x", "--budgets: 7, x is none of 8,9,10,11,12,13,14,15,16,17,18,19,20"),
+        ("--held-out", "1", "--held-out: 1 is below 2: no interval follows from one pair"),
+        ("--procedures", "quick,slow", "--procedures: slow is none of quick, standard, thorough"),
+    ],
+)
+def test_what_it_cannot_do_is_said_before_anything_runs(
+    option: str,
+    value: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["efforts", "flow-1", "--work", str(tmp_path), option, value]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
