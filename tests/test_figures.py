@@ -106,6 +106,27 @@ def test_how_often_it_is_ahead_is_counted() -> None:
     assert f"in {ahead} of {len(rows)} comparisons and behind in {behind}," in words
 
 
+def test_how_often_it_is_ahead_on_more_pairs_is_counted() -> None:
+    models = json.loads((RESULTS / "efforts-512.json").read_text())
+    assert {found["held_out_pairs"] for found in models.values()} == {512}
+    section = PAGE.split("## On eight times as many pairs")[1].split("\n## ")[0]
+    words = " ".join(section.split())
+
+    def counted(rows: list[dict[str, float]]) -> tuple[int, int]:
+        sure = [row["difference"] for row in rows if row["p_holm"] < 0.05]
+        return sum(each > 0 for each in sure), sum(each < 0 for each in sure)
+
+    graph = [
+        r for each in models.values() for r in each["procedures"]["standard"]["to_graph"]["psnr"]
+    ]
+    ahead, behind = counted(graph)
+    assert f"in {ahead} of {len(graph)} comparisons" in words
+    assert f"and behind in {behind}. Joint" in words
+    searched = [r for each in models.values() for r in each["to_joint_searches"]["standard"]]
+    ahead, behind = counted(searched)
+    assert f"behind them in {behind} of {len(searched)} and ahead in {ahead}," in words
+
+
 def test_what_calibrating_on_blocks_gains_is_as_measured() -> None:
     found = json.loads((RESULTS / "on-blocks.json").read_text())
     words = " ".join(CALIBRATING.split())
