@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -214,8 +214,8 @@ def bench(
     work: Path,
     procedures: Sequence[str],
     metrics: Sequence[Metric],
-    held_out: int = HELD_OUT,
-    budgets: Sequence[int] = BUDGETS,
+    held_out: int,
+    budgets: Sequence[int],
 ) -> dict[str, Any]:
     """Return every figure of one model at some budgets."""
     console = Console(stderr=True)
@@ -304,6 +304,16 @@ def keep(path: Path | None, model: str, result: Mapping[str, Any]) -> None:
     path.write_text(json.dumps({**known, model: result}, indent=1) + "\n")
 
 
+def listed(
+    parser: argparse.ArgumentParser, option: str, value: str, known: Collection[str]
+) -> list[str]:
+    """Return the names that an option lists; exit with a message if one is not known."""
+    names = value.split(",")
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"{option}: {', '.join(unknown)} is none of {', '.join(known)}")
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     models = {**DEVELOPMENT, **FINAL}
@@ -316,9 +326,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     add_lpips_option(parser)
     arguments = parser.parse_args()
-    procedures = arguments.procedures.split(",")
-    if unknown := [name for name in procedures if name not in PROCEDURES]:
-        parser.error(f"--procedures: {', '.join(unknown)} is none of {', '.join(PROCEDURES)}")
+    procedures = listed(parser, "--procedures", arguments.procedures, PROCEDURES)
     if unknown := [each for each in arguments.budgets.split(",") if each not in every.split(",")]:
         parser.error(f"--budgets: {', '.join(unknown)} is none of {every}")
     if arguments.held_out < 2:

@@ -28,7 +28,7 @@ from otcache_policies import ReCachePolicy, Schedule, UniformPolicy
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import STEPS, Bench, keep, mark, rows_of
+from benchmarks.efforts import STEPS, Bench, keep, listed, mark, rows_of
 from benchmarks.metrics import add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
 from otcache_plugin.calibration.context import MeasuredContext
@@ -168,9 +168,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     add_lpips_option(parser)
     arguments = parser.parse_args()
-    names = arguments.trainings.split(",")
-    if unknown := [name for name in names if name not in TRAININGS]:
-        parser.error(f"--trainings: {', '.join(unknown)} is none of {', '.join(TRAININGS)}")
+    names = listed(parser, "--trainings", arguments.trainings, TRAININGS)
     metrics = metrics_with(arguments.lpips_home)
     for model in arguments.models:
         result = compared(Bench(MODELS[model](), arguments.work / model), names, metrics)

@@ -93,6 +93,12 @@ def test_ablations_are_as_measured_and_the_papers_own_stand_apart() -> None:
         assert of_the_paper not in ours
 
 
+def counted(rows: list[dict[str, float]]) -> tuple[int, int]:
+    """Return how many differences are significantly above zero, and below."""
+    sure = [row["difference"] for row in rows if row["p_holm"] < 0.05]
+    return sum(each > 0 for each in sure), sum(each < 0 for each in sure)
+
+
 def test_how_often_it_is_ahead_is_counted() -> None:
     models = json.loads((RESULTS / "efforts.json").read_text())
     rows = [
@@ -100,8 +106,7 @@ def test_how_often_it_is_ahead_is_counted() -> None:
         for found in models.values()
         for row in found["procedures"]["standard"]["to_graph"]["psnr"]
     ]
-    sure = [row for row in rows if row["p_holm"] < 0.05]
-    ahead, behind = (sum(sign * row["difference"] > 0 for row in sure) for sign in (1, -1))
+    ahead, behind = counted(rows)
     words = " ".join(README.split())
     assert f"in {ahead} of {len(rows)} comparisons and behind in {behind}," in words
 
@@ -111,11 +116,6 @@ def test_how_often_it_is_ahead_on_more_pairs_is_counted() -> None:
     assert {found["held_out_pairs"] for found in models.values()} == {512}
     section = PAGE.split("## On eight times as many pairs")[1].split("\n## ")[0]
     words = " ".join(section.split())
-
-    def counted(rows: list[dict[str, float]]) -> tuple[int, int]:
-        sure = [row["difference"] for row in rows if row["p_holm"] < 0.05]
-        return sum(each > 0 for each in sure), sum(each < 0 for each in sure)
-
     graph = [
         r for each in models.values() for r in each["procedures"]["standard"]["to_graph"]["psnr"]
     ]

@@ -175,11 +175,16 @@ def searched_and_predicted(models: Any, more: Any) -> dict[str, Any]:
     each_takes = [
         each["procedures"]["joint searches"]["steps"] / len(budgets) for each in more.values()
     ]
+    times = mean(
+        takes / each["procedures"]["standard"]["steps"]
+        for takes, each in zip(each_takes, more.values(), strict=True)
+    )
     return {
         "searched": row_counts(searched),
         "predicted": row_counts(predicted),
         "least": f"{min(each_takes):,.0f}",
         "most": f"{max(each_takes):,.0f}",
+        "times": f"{times:.1f}",
     }
 
 
@@ -220,11 +225,9 @@ def recache_runs(model: str) -> dict[str, Any]:
         ours["mean"] - theirs["mean"]
         for ours, theirs in zip(form["to_uniform"]["psnr"], rows, strict=True)
     ]
-    ahead = [row["budget"] for row in rows if row["p_holm"] < 0.05 and row["difference"] > 0]
     return {
-        "ahead": len(ahead),
-        "of": len(rows),
-        "level": [row["budget"] for row in rows if row["p_holm"] >= 0.05],
+        **row_counts(rows),
+        "level": [row["budget"] for row in rows if row["p_holm"] >= SURE],
         "least": f"{min(below):.1f}",
         "most": f"{max(below):.1f}",
         "steps": f"{form['steps']:,}",
