@@ -38,7 +38,7 @@ from otcache_policies.prediction import constant_warp
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import STEPS, keep, mark, rows_of
+from benchmarks.efforts import STEPS, context_of, keep, mark, rows_of
 from benchmarks.models import DEVELOPMENT, FINAL
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
@@ -52,7 +52,6 @@ from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Works
 from otcache_plugin.calibration.searching.candidates import ScheduleSearch, SearchTask
 from otcache_plugin.calibration.searching.default_search import ClimbsAndRounds
 from otcache_plugin.calibration.searching.graph_and_rho import best_of, graph_candidates, tune_rho
-from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.searching.scopes import PerPairSearch
 from otcache_plugin.calibration.settings import (
     BEST_OF_EACH_PAIR,
@@ -195,8 +194,7 @@ def opened(setup: ModelSetup, work: Path) -> Iterator[Bench]:
     ):
         measurements = Measurements(workspace, pool, settings)
         name = f"ablations-{PAIRS}-{TRIALS}"
-        journal = TrialJournal(workspace.claim(name, {"patience": PATIENCE}).journal)
-        context = MeasuredContext(measurements, journal, Unwatched(), "otcache", pool.facts)
+        context = context_of(measurements, pool, "otcache", name, {"patience": PATIENCE})
         yield Bench(context, measurements, tuned(context.edges(), (ANCHOR,), context))
 
 

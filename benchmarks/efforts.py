@@ -124,9 +124,7 @@ class Bench:
         with self.measured(procedure.pairs) as (measurements, pool):
             task = calibration_task(procedure.policy, procedure.options, STEPS)
             name = f"{task.name}-{task.options.model_dump().get('search')}-{procedure.pairs}"
-            work = measurements.workspace.claim(name, task.manifest)
-            journal = TrialJournal(work.journal)
-            context = MeasuredContext(measurements, journal, Unwatched(), task.policy, pool.facts)
+            context = context_of(measurements, pool, task.policy, name, task.manifest)
             calibrated = task.calibrator.calibrate(task.options, context)
             seconds = time.monotonic() - started
             steps = measurements.denoising_steps
@@ -141,9 +139,7 @@ class Bench:
     def best_graph(self) -> dict[str, dict[int, Schedule]]:
         """Return the graph policy's best schedules: by real runs, and by the recording alone."""
         with self.measured(COMPARISON_PAIRS) as (measurements, pool):
-            work = measurements.workspace.claim("graph", {})
-            journal = TrialJournal(work.journal)
-            context = MeasuredContext(measurements, journal, Unwatched(), "graph", pool.facts)
+            context = context_of(measurements, pool, "graph", "graph", {})
             readings = graph_candidates(context.edges())
             real = {}
             for budget in BUDGETS:
@@ -168,6 +164,18 @@ class Bench:
             return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
 
         return values
+
+
+def context_of(
+    measurements: Measurements,
+    pool: LocalPool,
+    policy: str,
+    name: str,
+    manifest: Mapping[str, Any],
+) -> MeasuredContext:
+    """Return what a policy's calibrator is given, with a journal of that name."""
+    journal = TrialJournal(measurements.workspace.claim(name, manifest).journal)
+    return MeasuredContext(measurements, journal, Unwatched(), policy, pool.facts)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -272,16 +280,16 @@ def print_model(result: Mapping[str, Any]) -> None:
     table = Table("procedure", "steps", *map(str, BUDGETS), "mean", title=str(result["model"]))
     for name, each in result["procedures"].items():
         rows = {row["budget"]: row for row in each["to_graph"]["psnr"]}
-        cells = [_cell(rows.get(budget)) for budget in BUDGETS]
+        cells = [cell(rows.get(budget)) for budget in BUDGETS]
         mean = np.mean([row["difference"] for row in rows.values()])
         table.add_row(name, f"{each['steps']:,}", *cells, f"{mean:+.2f}")
     Console(width=260).print(table)
     for name, rows in result["to_joint_searches"].items():
-        cells = [f"{row['budget']}: {_cell(row)}" for row in rows]
+        cells = [f"{row['budget']}: {cell(row)}" for row in rows]
         print(f"  {name} − joint searches: " + ", ".join(cells))
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
+def cell(row: Mapping[str, Any] | None) -> str:
     """Return a difference, marked where it is significant after the correction."""
     if row is None:
         return ""
@@ -314,12 +322,25 @@ def listed(
     return names
 
 
+def add_held_out_option(parser: argparse.ArgumentParser) -> None:
+    """Have a benchmark told on how many pairs it compares."""
+
+    def count(value: str) -> int:
+        if int(value) < 2:
+            problem = f"{value} is below 2: no interval follows from one pair"
+            raise argparse.ArgumentTypeError(problem)
+        return int(value)
+
+    option = "--held-out"
+    parser.add_argument(option, type=count, default=HELD_OUT, help="pairs that are compared on")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     models = {**DEVELOPMENT, **FINAL}
     parser.add_argument("models", nargs="+", choices=list(models))
     parser.add_argument("--procedures", default=",".join(PROCEDURES), help=", ".join(PROCEDURES))
-    parser.add_argument("--held-out", type=int, default=HELD_OUT, help="pairs that are compared on")
+    add_held_out_option(parser)
     every = ",".join(map(str, BUDGETS))
     parser.add_argument("--budgets", default=every, help=f"those that are compared, of {every}")
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
@@ -329,10 +350,6 @@ def main() -> None:
     procedures = listed(parser, "--procedures", arguments.procedures, PROCEDURES)
     if unknown := [each for each in arguments.budgets.split(",") if each not in every.split(",")]:
         parser.error(f"--budgets: {', '.join(unknown)} is none of {every}")
-    if arguments.held_out < 2:
-        parser.error(
-            f"--held-out: {arguments.held_out} is below 2: no interval follows from one pair"
-        )
     budgets = [int(each) for each in arguments.budgets.split(",")]
     metrics = metrics_with(arguments.lpips_home)
     for name in arguments.models:

@@ -32,7 +32,7 @@ from otcache_policies.outcomes import segments_to_measure
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from benchmarks.efforts import keep
+from benchmarks.efforts import context_of, keep
 from benchmarks.models import FLOWS, flow_setup
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
@@ -42,7 +42,6 @@ from otcache_plugin.calibration.measuring.measurements import Measurements
 from otcache_plugin.calibration.measuring.pools import LocalPool
 from otcache_plugin.calibration.measuring.units import Evaluate
 from otcache_plugin.calibration.measuring.workspace import SCRATCH_FOLDER, Workspace
-from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.settings import MeasuringSettings
 from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.evaluation.statistics import paired_difference
@@ -126,8 +125,7 @@ def opened(setup: ModelSetup, work: Path, max_skip: int, held_out: int) -> Itera
         Workspace(work, manifest_of(pool.facts, settings)) as workspace,
     ):
         measurements = Measurements(workspace, pool, settings)
-        journal = TrialJournal(workspace.claim("lemica", {}).journal)
-        context = MeasuredContext(measurements, journal, Unwatched(), "lemica", pool.facts)
+        context = context_of(measurements, pool, "lemica", "lemica", {})
         segments = [Segment(*each, 1) for each in segments_to_measure(STEPS, max_skip)]
         schedules = [caching_alone(each, STEPS) for each in segments]
         values = context.values(schedules, [OUTCOME])

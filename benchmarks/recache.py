@@ -28,13 +28,11 @@ from otcache_policies import ReCachePolicy, Schedule, UniformPolicy
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import STEPS, Bench, keep, listed, mark, rows_of
+from benchmarks.efforts import STEPS, Bench, context_of, keep, listed, mark, rows_of
 from benchmarks.metrics import add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
-from otcache_plugin.calibration.context import MeasuredContext
 from otcache_plugin.calibration.evidence.gathering import begin_evidence
 from otcache_plugin.calibration.measuring.facts import sampling_of
-from otcache_plugin.calibration.searching.journal import TrialJournal
 from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.metrics import Metric
@@ -85,9 +83,7 @@ def trained(bench: Bench, name: str) -> Trained:
     with bench.measured(PAIRS) as (measurements, pool):
         task = calibration_task("recache", TRAININGS[name], STEPS)
         claimed = f"recache-{name.replace(' ', '-')}"
-        work = measurements.workspace.claim(claimed, task.manifest)
-        journal = TrialJournal(work.journal)
-        context = MeasuredContext(measurements, journal, Unwatched(), task.policy, pool.facts)
+        context = context_of(measurements, pool, task.policy, claimed, task.manifest)
         calibrated = task.calibrator.calibrate(task.options, context)
         seconds, steps = time.monotonic() - started, measurements.denoising_steps
         sampling = sampling_of(pool.facts, begin_evidence(0, measurements, Unwatched()))

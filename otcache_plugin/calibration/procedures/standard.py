@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otcache_policies import Gains
 
-    from otcache_plugin.calibration.racing.race import Winner
+    from otcache_plugin.calibration.racing.finals import Winner
     from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
     from otcache_plugin.calibration.settings import OTCacheOptions
     from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext
@@ -59,14 +59,18 @@ def race_plan(options: OTCacheOptions, context: CalibrationContext) -> RacePlan:
 
 
 def raced(plan: RacePlan, context: CalibrationContext) -> tuple[dict[int, Winner], Gains | None]:
-    """Return who wins at every budget, and the gains that the runs were explained by.
+    """Return who wins at every budget, and the gains that the runs were explained by."""
+    return Race(plan, recorded_for(plan, context), context).run()
+
+
+def recorded_for(plan: RacePlan, context: CalibrationContext) -> Recorded:
+    """Return what the recording says in a race.
 
     What is searched for sees half of the pairs. The graph policy, which serves a budget where
     nothing else is better, reads its edges from all of them: else what the others have to beat
     would be worse than what the recording alone gives.
     """
-    found = Recorded(context.grams(plan.searching), graph_candidates(context.edges(None)))
-    return Race(plan, found, context).run()
+    return Recorded(context.grams(plan.searching), graph_candidates(context.edges(None)))
 
 
 def choice_of(winners: Mapping[int, Winner], gains: Gains | None) -> Choice:

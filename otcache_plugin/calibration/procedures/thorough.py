@@ -11,8 +11,8 @@ from otcache_plugin.calibration import stages
 from otcache_plugin.calibration.procedures.procedure import calibrated, recorded
 from otcache_plugin.calibration.procedures.standard import choice_of, race_plan, raced
 from otcache_plugin.calibration.racing.candidates import PREDICTED, SEARCHED, Candidate
+from otcache_plugin.calibration.racing.finals import challenged
 from otcache_plugin.calibration.racing.plan import RacePlan
-from otcache_plugin.calibration.racing.race import challenged
 from otcache_plugin.calibration.searching.running import run_searches
 from otcache_plugin.calibration.searching.scopes import JointSearch
 from otcache_plugin.plugins.costs import Runs, StageCost
@@ -20,7 +20,7 @@ from otcache_plugin.plugins.costs import Runs, StageCost
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otcache_plugin.calibration.racing.race import Winner
+    from otcache_plugin.calibration.racing.finals import Winner
     from otcache_plugin.calibration.searching.search_algorithm import SearchAlgorithm
     from otcache_plugin.calibration.settings import OTCacheOptions
     from otcache_plugin.plugins.calibrating import Calibrated, CalibrationContext

@@ -12,7 +12,8 @@ from otcache_policies import EdgeTable, Schedule
 from otcache_plugin.calibration.errors import NotFiniteError
 from otcache_plugin.calibration.procedures.standard import raced, served
 from otcache_plugin.calibration.racing.candidates import OPTIMISED, Candidate
-from otcache_plugin.calibration.racing.race import Race, Winner, challenged
+from otcache_plugin.calibration.racing.finals import Winner, challenged
+from otcache_plugin.calibration.racing.race import Race
 from otcache_plugin.calibration.racing.verdict import Verdict, verdict_of
 
 FRESH = set(PLAN.selecting)
