@@ -120,6 +120,8 @@ def main() -> None:
         parser.error(f"models: {', '.join(unknown)} is none of {', '.join(models)}")
     if arguments.draw == SEED:
         parser.error(f"--draw: {SEED} drew flow-1 … flow-8, which are not new")
+    if not arguments.models and arguments.draw is None:
+        parser.error("name models, or --draw flows")
     chosen = {name: models[name] for name in arguments.models}
     if arguments.draw is not None:
         chosen |= drawn(arguments.draw, arguments.flows)

@@ -47,19 +47,30 @@ def known_recording(edges: EdgeTable) -> Recorded:
     return Recorded(table, graph_candidates(edges))
 
 
+def displaced(schedule: Schedule, pairs: range) -> NDArray[np.float64]:
+    """Where a schedule leads if the model is linear."""
+    added = increments(Candidates.of([schedule]), SIGMAS, euler_response(SIGMAS))[0].sum(axis=0)
+    own = VELOCITIES[pairs.start : pairs.stop]
+    found: NDArray[np.float64] = np.einsum("t,nte->ne", added, own) / np.sqrt(ELEMENTS)
+    return found
+
+
 class KnownContext:
     """A calibration's context whose losses and ends are known; keeps what it was asked for.
 
     Args:
         loss: of a schedule on a pair.
         gain: what is left at the end of every displacement.
+        off: what a schedule's displacement is multiplied by besides, for reasons of its own.
     """
 
     num_inference_steps = STEPS
     metric = "psnr"
 
-    def __init__(self, loss: Loss, gain: float = 1.0) -> None:
-        self._loss, self._gain = loss, gain
+    def __init__(
+        self, loss: Loss, gain: float = 1.0, off: Callable[[Schedule], float] = lambda each: 1.0
+    ) -> None:
+        self._loss, self._gain, self._off = loss, gain, off
         self.stage = ""
         self.asked: list[tuple[str, Schedule, range]] = []
         self.announced: dict[str, list[tuple[Schedule, range]]] = {}
@@ -91,9 +102,7 @@ class KnownContext:
 
     def _run(self, schedule: Schedule, pairs: range) -> DisplacedRun:
         losses = np.array([self._loss(schedule, pair) for pair in pairs])
-        added = increments(Candidates.of([schedule]), SIGMAS, euler_response(SIGMAS))[0].sum(axis=0)
-        own = VELOCITIES[pairs.start : pairs.stop]
-        ends = self._gain * np.einsum("t,nte->ne", added, own) / np.sqrt(ELEMENTS)
+        ends = self._gain * self._off(schedule) * displaced(schedule, pairs)
         return DisplacedRun(schedule, pairs, losses, ends.astype(np.float32))
 
     def schedules(self, stage: str, budget: int) -> list[Schedule]:
