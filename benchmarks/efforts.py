@@ -3,12 +3,16 @@
     python -m benchmarks.efforts flow-1 embedded --work DIR --output benchmarks/results/efforts.json
     python -m benchmarks.efforts flow-5 flow-6 --procedures quick,standard --work DIR
     python -m benchmarks.efforts flow-5 --procedures standard --held-out 512 --budgets 10,12,15 …
+    python -m benchmarks.efforts flow-5 --procedures standard --known efforts.json …
 
 Each procedure calibrates on its own calibration pairs. Then what it serves at every budget runs on
 the same held-out pairs, and is compared to the graph policy's best schedule at that very budget: of
 all readings of the edge table the one whose real runs on 48 calibration pairs are best. Intervals
 are 95 %, paired; "behind" and "ahead" are corrected for the number of budgets (Holm). What finding
 that graph schedule took is not charged to any procedure, for it is there to be compared with.
+
+Where one procedure has changed, `--known` takes the schedules of all others from earlier results;
+they run on the held-out pairs again, and cost no calibration.
 """
 
 from __future__ import annotations
@@ -217,23 +221,50 @@ def rows_of(
     return rows
 
 
+def found_before(result: Mapping[str, Any]) -> dict[str, Found]:
+    """Return what procedures found, from the figures of a model."""
+    return {
+        name: Found(
+            {int(budget): Schedule(**each) for budget, each in own["schedules"].items()},
+            own["steps"],
+            own["pairs"],
+            own["seconds"],
+            {int(budget): family for budget, family in own["families"].items()},
+        )
+        for name, own in result["procedures"].items()
+    }
+
+
 def bench(
     setup: ModelSetup,
     work: Path,
     procedures: Sequence[str],
+    before: Mapping[str, Found],
     metrics: Sequence[Metric],
     held_out: int,
     budgets: Sequence[int],
 ) -> dict[str, Any]:
-    """Return every figure of one model at some budgets."""
+    """Return every figure of one model at some budgets.
+
+    Args:
+        setup: the model.
+        work: folder of its measurements.
+        procedures: that calibrate now.
+        before: what others found.
+        metrics: that schedules are judged by.
+        held_out: pairs that they are judged on.
+        budgets: that are compared.
+    """
     console = Console(stderr=True)
     model = Bench(setup, work)
     graph = model.best_graph()
-    found: dict[str, Found] = {}
+    anew: dict[str, Found] = {}
     for name in procedures:
         console.print(f"{setup.name}: {name}")
-        found[name] = model.calibrated(PROCEDURES[name])
-        console.print(f"  {found[name].steps:,} steps, {found[name].seconds:.0f} s")
+        anew[name] = model.calibrated(PROCEDURES[name])
+        console.print(f"  {anew[name].steps:,} steps, {anew[name].seconds:.0f} s")
+    either = {**before, **anew}
+    found = {name: either[name] for name in PROCEDURES if name in either}
     schedules = {**graph, **{name: each.schedules for name, each in found.items()}}
     measure = model.held_out(held_out)
     cheap = [metric for metric in metrics if metric.name not in LPIPS]
@@ -345,6 +376,7 @@ def main() -> None:
     parser.add_argument("--budgets", default=every, help=f"those that are compared, of {every}")
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    parser.add_argument("--known", type=Path, help="figures whose other procedures are kept")
     add_lpips_option(parser)
     arguments = parser.parse_args()
     procedures = listed(parser, "--procedures", arguments.procedures, PROCEDURES)
@@ -352,9 +384,12 @@ def main() -> None:
         parser.error(f"--budgets: {', '.join(unknown)} is none of {every}")
     budgets = [int(each) for each in arguments.budgets.split(",")]
     metrics = metrics_with(arguments.lpips_home)
+    earlier = json.loads(arguments.known.read_text()) if arguments.known else {}
     for name in arguments.models:
         work = arguments.work / name
-        result = bench(models[name](), work, procedures, metrics, arguments.held_out, budgets)
+        before = found_before(earlier[name]) if name in earlier else {}
+        pairs = arguments.held_out
+        result = bench(models[name](), work, procedures, before, metrics, pairs, budgets)
         print_model(result)
         keep(arguments.output, name, result)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 import jinja2
@@ -188,6 +189,29 @@ def searched_and_predicted(models: Any, more: Any) -> dict[str, Any]:
     }
 
 
+def last_heat_rows() -> list[dict[str, Any]]:
+    """Return what last heats of a race come to, in the mean over drawn flows."""
+    flows = list(result("last-heat").values())
+    found = []
+    for compared in flows[0]["compared"]:
+        table = [[row["difference"] for row in flow["compared"][compared]] for flow in flows]
+        means = [mean(own) for own in table]
+        found.append(
+            {
+                "compared": compared,
+                "mean": over_flows(means),
+                "above": sum(each > 0 for each in means),
+                "budgets": [over_flows(at) for at in zip(*table, strict=True)],
+            }
+        )
+    return found
+
+
+def over_flows(values: Sequence[float]) -> str:
+    """Return a mean and its standard error."""
+    return f"{mean(values):+.2f} ± {stdev(values) / len(values) ** 0.5:.2f}"
+
+
 def lemica_counts(models: Any) -> dict[str, int]:
     """Return how often LeMiCa's minimax path is significantly ahead of the shortest, or behind.
 
@@ -247,6 +271,7 @@ def rendered(template: str) -> str:
     helpers = (
         *(result, interval, by_policy, gpu_rows, dates, row_named, agreement, median),
         *(effort_mean, effort_cell, effort_counts, searched_and_predicted),
+        last_heat_rows,
         *(paired, other_steps),
         *(lemica_counts, lemica_losses, recache_runs),
     )

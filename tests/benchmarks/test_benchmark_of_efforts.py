@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.efforts import holm, main, rows_of
+from benchmarks.efforts import PROCEDURES, found_before, holm, main, rows_of
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def test_p_values_are_corrected_from_the_smallest_on() -> None:
@@ -56,3 +59,18 @@ def test_what_it_cannot_do_is_said_before_anything_runs(
         main()
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_found_before_is_read_as_it_was_written() -> None:
+    result = json.loads((RESULTS / "efforts.json").read_text(encoding="utf-8"))["testbed"]
+    found = found_before(result)
+    assert list(found) == list(PROCEDURES)
+    for name, each in found.items():
+        own = result["procedures"][name]
+        assert (each.steps, each.pairs) == (own["steps"], own["pairs"])
+        assert list(each.schedules) == list(PROCEDURES[name].budgets)
+        for budget, schedule in each.schedules.items():
+            written = own["schedules"][str(budget)]
+            assert schedule.computed_steps == tuple(written["computed_steps"])
+            assert schedule.look_backs == tuple(written["look_backs"])
+    assert found["standard"].families.keys() == found["standard"].schedules.keys()
