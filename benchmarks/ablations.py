@@ -38,8 +38,9 @@ from otcache_policies.prediction import constant_warp
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import STEPS, context_of, keep, mark, rows_of
+from benchmarks.efforts import STEPS, context_of
 from benchmarks.models import DEVELOPMENT, FINAL
+from benchmarks.rows import keep, mark, rows_of
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
 from otcache_plugin.calibration.evidence.gathering import begin_evidence

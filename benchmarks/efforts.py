@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 from otcache_policies import Policy, Schedule
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 from benchmarks.metrics import LPIPS, add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
+from benchmarks.options import HELD_OUT, add_held_out_option, listed
+from benchmarks.rows import cell, keep, over_budgets, rows_of
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
 from otcache_plugin.calibration.evidence.gathering import begin_evidence
@@ -50,11 +51,10 @@ from otcache_plugin.calibration.stages import Unwatched
 from otcache_plugin.calibration.task import calibration_task
 from otcache_plugin.evaluation.evaluator import Evaluator
 from otcache_plugin.evaluation.metrics import METRICS, Metric
-from otcache_plugin.evaluation.statistics import paired_difference
 from otcache_plugin.models.setups import ModelSetup
 from otcache_plugin.plugins.host import plugin_host
 
-STEPS, HELD_OUT, BATCH = 50, 64, 16
+STEPS, BATCH = 50, 16
 BUDGETS = tuple(range(8, 21))
 COMPARISON_PAIRS = 48
 """On which the graph policy's best reading is found."""
@@ -182,45 +182,6 @@ def context_of(
     return MeasuredContext(measurements, journal, Unwatched(), policy, pool.facts)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm)."""
-    order = np.argsort(p_values)
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order.tolist()):
-        highest = max(highest, (len(p_values) - rank) * p_values[index])
-        corrected[index] = min(1.0, highest)
-    return corrected
-
-
-def rows_of(
-    values: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
-    name: str,
-    baseline: str,
-    metric: str,
-) -> list[dict[str, Any]]:
-    """Return a procedure's figures at each budget against a baseline's."""
-    budgets = [budget for (each, budget), own in values.items() if each == name and metric in own]
-    rows = []
-    for budget in budgets:
-        own, other = values[name, budget][metric], values[baseline, budget][metric]
-        difference = paired_difference(own, other)
-        same = bool((own == other).all())
-        rows.append(
-            {
-                "budget": budget,
-                "mean": float(own.mean()),
-                "difference": difference.mean,
-                "low": difference.low,
-                "high": difference.high,
-                "standard_error": difference.standard_error,
-                "p": 1.0 if same else float(stats.ttest_rel(own, other).pvalue),
-            }
-        )
-    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = corrected
-    return rows
-
-
 def found_before(result: Mapping[str, Any]) -> dict[str, Found]:
     """Return what procedures found, from the figures of a model."""
     return {
@@ -277,6 +238,11 @@ def bench(
             if not all(metric.name in known.get(schedule, {}) for metric in wanted):
                 known[schedule] = measure(schedule, wanted)
             values[name, budget] = known[schedule]
+    held_against_joint = [
+        name
+        for name in found
+        if "joint searches" in found and name not in ("joint searches", "budcache")
+    ]
     return {
         "model": setup.name,
         "held_out_pairs": held_out,
@@ -299,9 +265,10 @@ def bench(
             for name, each in found.items()
         },
         "to_joint_searches": {
-            name: rows_of(values, name, "joint searches", "psnr")
-            for name in found
-            if "joint searches" in found and name not in ("joint searches", "budcache")
+            name: rows_of(values, name, "joint searches", "psnr") for name in held_against_joint
+        },
+        "to_joint_searches_over_budgets": {
+            name: over_budgets(values, name, "joint searches") for name in held_against_joint
         },
     }
 
@@ -318,52 +285,6 @@ def print_model(result: Mapping[str, Any]) -> None:
     for name, rows in result["to_joint_searches"].items():
         cells = [f"{row['budget']}: {cell(row)}" for row in rows]
         print(f"  {name} − joint searches: " + ", ".join(cells))
-
-
-def cell(row: Mapping[str, Any] | None) -> str:
-    """Return a difference, marked where it is significant after the correction."""
-    if row is None:
-        return ""
-    return f"{row['difference']:+.2f}±{row['standard_error']:.2f}{mark(row)}"
-
-
-def mark(row: Mapping[str, Any]) -> str:
-    """Return the sign of a difference that is significant after the correction, else nothing."""
-    if row["p_holm"] >= 0.05:
-        return ""
-    return "▲" if row["difference"] > 0 else "▼"
-
-
-def keep(path: Path | None, model: str, result: Mapping[str, Any]) -> None:
-    """Write one model's figures beside those of the others in a file, where one is asked for."""
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**known, model: result}, indent=1) + "\n")
-
-
-def listed(
-    parser: argparse.ArgumentParser, option: str, value: str, known: Collection[str]
-) -> list[str]:
-    """Return the names that an option lists; exit with a message if one is not known."""
-    names = value.split(",")
-    if unknown := [name for name in names if name not in known]:
-        parser.error(f"{option}: {', '.join(unknown)} is none of {', '.join(known)}")
-    return names
-
-
-def add_held_out_option(parser: argparse.ArgumentParser) -> None:
-    """Have a benchmark told on how many pairs it compares."""
-
-    def count(value: str) -> int:
-        if int(value) < 2:
-            problem = f"{value} is below 2: no interval follows from one pair"
-            raise argparse.ArgumentTypeError(problem)
-        return int(value)
-
-    option = "--held-out"
-    parser.add_argument(option, type=count, default=HELD_OUT, help="pairs that are compared on")
 
 
 def main() -> None:

@@ -26,19 +26,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import (
-    BUDGETS,
-    PROCEDURES,
-    STEPS,
-    Bench,
-    add_held_out_option,
-    cell,
-    context_of,
-    keep,
-    rows_of,
-)
+from benchmarks.efforts import BUDGETS, PROCEDURES, STEPS, Bench, context_of
 from benchmarks.models import DEVELOPMENT, FINAL, SEED, draw_flows, flow_setup
+from benchmarks.options import add_held_out_option
 from benchmarks.rounds.last_heat import RoundsByASurrogate
+from benchmarks.rows import cell, keep, rows_of
 from otcache_plugin.calibration.context import MeasuredContext
 from otcache_plugin.calibration.procedures.standard import recorded_for
 from otcache_plugin.calibration.racing.last_heat import LastHeat

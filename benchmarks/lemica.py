@@ -32,8 +32,9 @@ from otcache_policies.outcomes import segments_to_measure
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from benchmarks.efforts import context_of, keep
+from benchmarks.efforts import context_of
 from benchmarks.models import FLOWS, flow_setup
+from benchmarks.rows import keep
 from otcache_plugin.calibration.calibrate import manifest_of
 from otcache_plugin.calibration.context import MeasuredContext
 from otcache_plugin.calibration.evidence.gathering import begin_evidence

@@ -28,9 +28,11 @@ from otcache_policies import ReCachePolicy, Schedule, UniformPolicy
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.efforts import STEPS, Bench, context_of, keep, listed, mark, rows_of
+from benchmarks.efforts import STEPS, Bench, context_of
 from benchmarks.metrics import add_lpips_option, metrics_with
 from benchmarks.models import DEVELOPMENT, FINAL
+from benchmarks.options import listed
+from benchmarks.rows import keep, mark, rows_of
 from otcache_plugin.calibration.evidence.gathering import begin_evidence
 from otcache_plugin.calibration.measuring.facts import sampling_of
 from otcache_plugin.calibration.stages import Unwatched

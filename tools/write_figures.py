@@ -158,6 +158,21 @@ def row_counts(rows: list[Row]) -> dict[str, Any]:
     }
 
 
+def joint_counts(models: Any, name: str) -> dict[str, Any]:
+    """Return how a procedure does against joint searches: on how many models, at how many budgets.
+
+    Of a model it is the mean over budgets that counts, by its 95 % interval.
+    """
+    rows = [row for each in models.values() for row in each["to_joint_searches"][name]]
+    means = [each["to_joint_searches_over_budgets"][name] for each in models.values()]
+    return {
+        **row_counts(rows),
+        "models": len(means),
+        "models_ahead": sum(each["low"] > 0 for each in means),
+        "models_behind": sum(each["high"] < 0 for each in means),
+    }
+
+
 def searched_and_predicted(models: Any, more: Any) -> dict[str, Any]:
     """Return how standard does against joint searches: where they search, and where they predict.
 
@@ -270,7 +285,7 @@ def rendered(template: str) -> str:
     )
     helpers = (
         *(result, interval, by_policy, gpu_rows, dates, row_named, agreement, median),
-        *(effort_mean, effort_cell, effort_counts, searched_and_predicted),
+        *(effort_mean, effort_cell, effort_counts, joint_counts, searched_and_predicted),
         last_heat_rows,
         *(paired, other_steps),
         *(lemica_counts, lemica_losses, recache_runs),

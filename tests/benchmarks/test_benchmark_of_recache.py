@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.efforts import keep
 from benchmarks.recache import joined
+from benchmarks.rows import keep
 
 
 def test_a_training_that_is_measured_later_joins_the_others(tmp_path: Path) -> None:
