@@ -222,6 +222,13 @@ def last_heat_rows() -> list[dict[str, Any]]:
     return found
 
 
+def last_heat_steps() -> dict[str, str]:
+    """Return what races that end in one way or another take, in the mean over drawn flows."""
+    flows = list(result("last-heat").values())
+    names = flows[0]["steps"]
+    return {name: f"{mean(flow['steps'][name] for flow in flows):,.0f}" for name in names}
+
+
 def over_flows(values: Sequence[float]) -> str:
     """Return a mean and its standard error."""
     return f"{mean(values):+.2f} ± {stdev(values) / len(values) ** 0.5:.2f}"
@@ -286,7 +293,7 @@ def rendered(template: str) -> str:
     helpers = (
         *(result, interval, by_policy, gpu_rows, dates, row_named, agreement, median),
         *(effort_mean, effort_cell, effort_counts, joint_counts, searched_and_predicted),
-        last_heat_rows,
+        *(last_heat_rows, last_heat_steps),
         *(paired, other_steps),
         *(lemica_counts, lemica_losses, recache_runs),
     )
