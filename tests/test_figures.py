@@ -127,6 +127,40 @@ def test_how_often_it_is_ahead_on_more_pairs_is_counted() -> None:
     assert f"behind them in {behind} of {len(searched)} and ahead in {ahead}," in words
 
 
+def test_how_searches_compare_over_all_budgets_is_counted() -> None:
+    models = json.loads((RESULTS / "efforts.json").read_text())
+    section = PAGE.split("## Against the searches it replaces")[1].split("\n## ")[0]
+    words = " ".join(section.split())
+    for name in ("standard", "thorough"):
+        means = [each["to_joint_searches_over_budgets"][name] for each in models.values()]
+        ahead = sum(each["low"] > 0 for each in means)
+        assert not any(each["high"] < 0 for each in means)
+        said = f"{name.capitalize()} is ahead in the mean on {ahead} of {len(means)} models and "
+        assert said + "behind on 0;" in words
+        for each, mean in zip(models.values(), means, strict=True):
+            # The mean over pairs of means over budgets is the mean over budgets of means.
+            rows = each["to_joint_searches"][name]
+            over = sum(row["difference"] for row in rows) / len(rows)
+            assert mean["mean"] == pytest.approx(over, abs=1e-4)
+
+
+def test_no_last_heat_is_surely_better_than_the_one_that_ships() -> None:
+    """As the page says; else it would have to ship."""
+    flows = json.loads((RESULTS / "last-heat.json").read_text())
+    means = [
+        sum(row["difference"] for row in each["compared"]["by a surrogate − by gains"]) / 13
+        for each in flows.values()
+    ]
+    count, mean = len(means), sum(means) / len(means)
+    error = (sum((each - mean) ** 2 for each in means) / (count - 1) / count) ** 0.5
+    assert abs(mean) < 2 * error
+    above = sum(each > 0 for each in means)
+    row = f"| by a surrogate − by gains | {mean:+.2f} ± {error:.2f} | on {above} flows |"
+    assert row in PAGE
+    assert "no sure gain over it" in PAGE
+    assert f"{count} flows that were drawn for it" in PAGE
+
+
 def test_what_calibrating_on_blocks_gains_is_as_measured() -> None:
     found = json.loads((RESULTS / "on-blocks.json").read_text())
     words = " ".join(CALIBRATING.split())
