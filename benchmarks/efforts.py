@@ -303,6 +303,8 @@ def main() -> None:
     procedures = listed(parser, "--procedures", arguments.procedures, PROCEDURES)
     if unknown := [each for each in arguments.budgets.split(",") if each not in every.split(",")]:
         parser.error(f"--budgets: {', '.join(unknown)} is none of {every}")
+    if arguments.known is not None and not arguments.known.is_file():
+        parser.error(f"--known: there is no file {arguments.known}; leave it out to keep nothing")
     budgets = [int(each) for each in arguments.budgets.split(",")]
     metrics = metrics_with(arguments.lpips_home)
     earlier = json.loads(arguments.known.read_text()) if arguments.known else {}

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.efforts import BUDGETS, PROCEDURES, STEPS, Bench, context_of
 from benchmarks.models import DEVELOPMENT, FINAL, SEED, draw_flows, flow_setup
-from benchmarks.options import add_held_out_option
+from benchmarks.options import add_held_out_option, require_known
 from benchmarks.rounds.last_heat import RoundsByASurrogate
 from benchmarks.rows import cell, keep, rows_of
 from otcache_plugin.calibration.context import MeasuredContext
@@ -108,8 +108,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of all measurements")
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     arguments = parser.parse_args()
-    if unknown := [name for name in arguments.models if name not in models]:
-        parser.error(f"models: {', '.join(unknown)} is none of {', '.join(models)}")
+    require_known(parser, "models", arguments.models, models)
     if arguments.draw == SEED:
         parser.error(f"--draw: {SEED} drew flow-1 … flow-8, which are not new")
     if not arguments.models and arguments.draw is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 HELD_OUT = 64
 
@@ -13,9 +13,16 @@ def listed(
 ) -> list[str]:
     """Return the names that an option lists; exit with a message if one is not known."""
     names = value.split(",")
+    require_known(parser, option, names, known)
+    return names
+
+
+def require_known(
+    parser: argparse.ArgumentParser, option: str, names: Sequence[str], known: Collection[str]
+) -> None:
+    """Exit with a message if one of the names is not known."""
     if unknown := [name for name in names if name not in known]:
         parser.error(f"{option}: {', '.join(unknown)} is none of {', '.join(known)}")
-    return names
 
 
 def add_held_out_option(parser: argparse.ArgumentParser) -> None:

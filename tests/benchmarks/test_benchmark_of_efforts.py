@@ -17,6 +17,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
     [
         ("--budgets", "8,7,x", "--budgets: 7, x is none of 8,9,10,11,12,13,14,15,16,17,18,19,20"),
         ("--held-out", "1", "--held-out: 1 is below 2: no interval follows from one pair"),
+        ("--known", "none.json", "--known: there is no file none.json; leave it out"),
         ("--procedures", "quick,slow", "--procedures: slow is none of quick, standard, thorough"),
     ],
 )
